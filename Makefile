@@ -1,0 +1,92 @@
+# actornot: builds with PGXS, against the PostgreSQL that PG_CONFIG belongs to.
+#
+#	make, make install, make installcheck   as every extension
+#	make help                               what else there is
+
+EXTENSION = actornot
+MODULE_big = actornot
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+DATA = $(sort $(wildcard sql/actornot--*.sql))
+PGFILEDESC = "actornot - durable actor mailboxes"
+
+PG_CPPFLAGS = -I$(srcdir)/src
+# A changed header compiles again what includes it.
+PG_CFLAGS = -MMD -MP
+EXTRA_CLEAN = $(OBJS:.o=.d)
+
+# sql/ holds the install scripts and the inputs of pg_regress, one a room.
+REGRESS = $(filter-out actornot--%,$(notdir $(basename $(sort $(wildcard sql/*.sql)))))
+REGRESS_OPTS = --inputdir=$(srcdir)
+ISOLATION = $(notdir $(basename $(sort $(wildcard test/specs/*.spec))))
+ISOLATION_OPTS = --inputdir=$(srcdir)/test --load-extension=$(EXTENSION)
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+
+ifneq ($(PGXS),)
+
+# Bitcode is an extra; a machine without the clang that the server was built
+# with can do without it.
+CLANG_PATH := $(shell sed -n 's/^CLANG *= *//p' $(dir $(PGXS))../Makefile.global)
+ifeq ($(shell command -v "$(CLANG_PATH)"),)
+override with_llvm := no
+endif
+
+include $(PGXS)
+
+-include $(OBJS:.o=.d)
+$(OBJS:.o=.bc): $(wildcard src/*.h)
+
+else
+
+# The targets below install what is missing; these cannot.
+all install installcheck clean:
+	@echo "$(PG_CONFIG) was not found: install PostgreSQL's development package, or set PG_CONFIG" >&2
+	@exit 1
+
+endif
+
+.PHONY: help demo demo-stop test test-cassert bench
+.PHONY: check-floors check-indent indent typedefs cppcheck
+
+help:
+	@echo 'make demo          build, start a private server, show what actornot does'
+	@echo 'make demo-stop     stop that server and remove it'
+	@echo 'make test          all tests; ONLY="regress isolation pgtap tap", TESTS="name ..."'
+	@echo '                   and REPEAT=n choose some, STRICT=1 adds assertions of our own'
+	@echo 'make test-cassert  the same on a PostgreSQL built with --enable-cassert'
+	@echo 'make bench         measure against floors'
+	@echo 'make check-floors  who may include whom'
+	@echo 'make indent        format src/ as PostgreSQL does (check-indent only looks)'
+	@echo 'make typedefs      write src/typedefs.list again'
+	@echo 'make cppcheck      static analysis'
+
+demo:
+	@scripts/demo
+
+demo-stop:
+	@scripts/demo stop
+
+test:
+	@scripts/test
+
+test-cassert:
+	@scripts/test-cassert
+
+bench:
+	@bench/run
+
+check-floors:
+	@scripts/check-floors
+
+indent:
+	@scripts/indent
+
+check-indent:
+	@scripts/indent --check
+
+typedefs:
+	@scripts/typedefs
+
+cppcheck:
+	@scripts/cppcheck

@@ -1,0 +1,138 @@
+"""Measures what bench/run is asked for, and prints and keeps the results."""
+import argparse
+import os
+import shutil
+import sys
+import time
+
+import drain
+import latency
+import many
+import memory
+import post
+from report import cpu_times, machine, server_facts, table, write_csv
+from server import HERE, BenchError, Server, Session
+
+PARTS = {'post': post, 'many': many, 'drain': drain, 'latency': latency,
+         'memory': memory}
+
+
+class Plan:
+    """How much of everything is measured."""
+
+    def __init__(self, options):
+        quick = options.quick
+        self.repeat = options.repeat
+        self.quick = quick
+        self.work = options.work
+        self.floors_only = options.floors
+        self.ours_only = options.ours
+        self.seconds = 3 if quick else 10
+        self.latency_seconds = 6 if quick else 21
+        self.backlog = 500000
+        self.floor_backlog = 10000 if quick else 20000
+        self.memory_millions = 2 if quick else 10
+
+    def rounds(self, usual):
+        if self.repeat:
+            return self.repeat
+        return min(usual, 3) if self.quick else usual
+
+    def sides(self, round_no):
+        """Who goes first changes each round, so that no drift favours one."""
+        if self.floors_only:
+            return ('floor',)
+        if self.ours_only:
+            return ('ours',)
+        return ('ours', 'floor') if round_no % 2 == 0 else ('floor', 'ours')
+
+
+def parse_options(arguments):
+    parser = argparse.ArgumentParser(
+        prog='bench/run',
+        description='Measures actornot against floors on a temporary server: '
+        'posting one by one (post) and in arrays (many), draining a backlog '
+        '(drain), latency, and the memory of a worker. Takes about 20 minutes. '
+        'Results are kept in bench/results/.')
+    parser.add_argument('--quick', action='store_true',
+                        help='shorter rounds and fewer of them; noisier')
+    parser.add_argument('--only', metavar='PART,...', default=','.join(PARTS),
+                        help='of ' + ', '.join(PARTS))
+    parser.add_argument('--repeat', type=int, metavar='N',
+                        help='rounds of each pair (post, many: 5; others: 3)')
+    side = parser.add_mutually_exclusive_group()
+    side.add_argument('--floors', action='store_true',
+                      help='only the floors; the extension is not even built')
+    side.add_argument('--ours', action='store_true',
+                      help='only actornot, for comparing two builds')
+    parser.add_argument('--results', metavar='DIR',
+                        default=os.path.join(HERE, 'results'))
+    parser.add_argument('--work', help=argparse.SUPPRESS)
+    parser.add_argument('--check', action='store_true', help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    options.only = options.only.split(',')
+    unknown = set(options.only) - set(PARTS)
+    if unknown:
+        parser.error('unknown part: ' + ', '.join(sorted(unknown)))
+    if options.repeat is not None and options.repeat < 1:
+        parser.error('--repeat must be at least 1')
+    return options
+
+
+def measure(server, plan, parts):
+    """All parts.  One that fails leaves what it has, and the others alone."""
+    results, failures = [], []
+    for part in parts:
+        print('measuring %s' % part, file=sys.stderr, flush=True)
+        try:
+            PARTS[part].measure(server, plan, results)
+        except BenchError as error:
+            failures.append('%s: %s' % (part, error))
+            print(failures[-1], file=sys.stderr, flush=True)
+            server.stop('immediate')    # who knows what it is still doing
+    return results, failures
+
+
+def write_results(directory, facts, results, failures, log):
+    """Prints the report; keeps it with its numbers, and the log of a failure."""
+    os.makedirs(directory)
+    if failures:
+        shutil.copyfile(log, os.path.join(directory, 'server.log'))
+    width = max(len(name) for name, _ in facts)
+    text = '\n'.join(['%s  %s' % (name.ljust(width), value)
+                      for name, value in facts] + ['', table(results)]
+                     + ['failed: ' + failure for failure in failures])
+    with open(os.path.join(directory, 'report.txt'), 'w') as file:
+        file.write(text + '\n')
+    write_csv(directory, results)
+    print(text)
+    print('\nkept in %s' % os.path.relpath(directory), file=sys.stderr)
+
+
+def main(arguments):
+    options = parse_options(arguments)
+    if options.check:
+        return 0
+    plan = Plan(options)
+    facts = machine(options.work, os.path.join(HERE, '..'))
+    all_before, stolen_before = cpu_times()
+    began = time.time()
+    server = Server(os.path.join(options.work, 'server'), not options.floors)
+    server.configure()
+    with Session(server, 'postgres') as session:
+        facts += server_facts(session)
+    results, failures = measure(server, plan, options.only)
+    server.stop()
+    all_after, stolen_after = cpu_times()
+    facts += [('took', '%d s' % (time.time() - began)),
+              ('cpu stolen meanwhile', '%.1f %%' % (
+                  100 * (stolen_after - stolen_before)
+                  / max(1, all_after - all_before)))]
+    write_results(os.path.join(options.results,
+                               time.strftime('%Y%m%d-%H%M%S')),
+                  facts, results, failures, server.log_path())
+    return 1 if failures else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv[1:]))

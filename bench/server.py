@@ -1,0 +1,211 @@
+"""The benchmarks' own server and its clients: psql, pgbench.
+
+The server belongs to scripts/lib.sh; what is here only calls it.
+"""
+import os
+import re
+import subprocess
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+LIB = os.path.join(HERE, '..', 'scripts', 'lib.sh')
+
+
+class BenchError(Exception):
+    """A measurement that cannot be trusted or did not come to its end."""
+
+
+class Server:
+    """One temporary instance, restarted with other settings where needed."""
+
+    def __init__(self, directory, with_extension):
+        self.directory = directory
+        self.with_extension = with_extension
+        self.host = None
+        self.changes = None
+
+    def configure(self, **changes):
+        """Runs with bench/server.conf and these settings on top of it."""
+        if not self.with_extension:
+            changes['shared_preload_libraries'] = ''
+        if self.host and changes == self.changes:
+            return
+        self.stop()
+        lines = base_settings()
+        lines += ["%s = '%s'" % (name.replace('__', '.'), value)
+                  for name, value in changes.items()]
+        options = [part for line in lines for part in ('-o', line)]
+        answer = call_lib('server_start "$@"; echo "$PGHOST"',
+                          self.directory, *options)
+        self.host = answer.strip().splitlines()[-1]
+        self.changes = changes
+
+    def stop(self, mode='fast'):
+        if self.host:
+            self.host = None
+            call_lib('server_stop "$@"', self.directory, mode)
+
+    def environment(self, synchronous_commit=None):
+        env = dict(os.environ, PGHOST=self.host, PGPORT='5432',
+                   PGUSER='postgres')
+        if synchronous_commit:
+            env['PGOPTIONS'] = '-c synchronous_commit=' + synchronous_commit
+        return env
+
+    def log_size(self):
+        return os.path.getsize(self.log_path())
+
+    def log_after(self, offset):
+        with open(self.log_path(), errors='replace') as log:
+            log.seek(offset)
+            return log.read()
+
+    def log_path(self):
+        return os.path.join(self.directory, 'server.log')
+
+
+def base_settings():
+    with open(os.path.join(HERE, 'server.conf')) as conf:
+        return [line.strip() for line in conf
+                if line.strip() and not line.startswith('#')]
+
+
+def call_lib(script, *arguments):
+    """Runs a line of bash with scripts/lib.sh at hand."""
+    done = subprocess.run(
+        ['bash', '-euo', 'pipefail', '-c',
+         '. "$0"; ' + script, LIB, *arguments],
+        stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise BenchError('the server could not be started or stopped')
+    return done.stdout
+
+
+class Session:
+    """A psql that stays connected, so that a question costs no new process."""
+
+    END = '--end-of-answer--'
+
+    def __init__(self, server, database, synchronous_commit=None):
+        self.errors = tempfile.TemporaryFile('w+')
+        self.psql = subprocess.Popen(
+            ['psql', '-XqAt', '-F', '\t', '-v', 'ON_ERROR_STOP=1',
+             '-d', database],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
+            text=True, env=server.environment(synchronous_commit))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.psql.stdin.close()
+        self.psql.wait()
+
+    def send(self, sql):
+        """Sends without waiting; receive() must follow."""
+        try:
+            self.psql.stdin.write('%s;\n\\echo %s\n' % (sql, self.END))
+            self.psql.stdin.flush()
+        except BrokenPipeError:
+            pass                # receive() tells why
+
+    def receive(self):
+        rows = []
+        for line in self.psql.stdout:
+            if line.rstrip('\n') == self.END:
+                return rows
+            rows.append(line.rstrip('\n').split('\t'))
+        self.errors.seek(0)
+        raise BenchError('psql: ' + self.errors.read().strip())
+
+    def query(self, sql):
+        self.send(sql)
+        return self.receive()
+
+    def value(self, sql):
+        return self.query(sql)[0][0]
+
+    def number(self, sql):
+        return int(self.value(sql))
+
+    def script(self, name):
+        self.query('\\i ' + script_path(name) + '\nSELECT 1')
+
+
+class Database:
+    """A new database for one round, so that every round starts equal."""
+
+    def __init__(self, server, name, scripts=(), extension=False):
+        self.server = server
+        self.name = name
+        self.scripts = scripts
+        self.extension = extension
+
+    def __enter__(self):
+        self._admin('DROP DATABASE IF EXISTS %s WITH (FORCE)' % self.name,
+                    'CREATE DATABASE ' + self.name)
+        with self.session() as session:
+            if self.extension:
+                session.query('CREATE EXTENSION actornot')
+            session.script('common.sql')
+            for script in self.scripts:
+                session.script(script)
+        return self
+
+    def __exit__(self, *_):
+        self._admin('DROP DATABASE IF EXISTS %s WITH (FORCE)' % self.name)
+
+    def session(self, synchronous_commit=None):
+        return Session(self.server, self.name, synchronous_commit)
+
+    def _admin(self, *statements):
+        with Session(self.server, 'postgres') as session:
+            for statement in statements:
+                session.query(statement)
+
+
+def script_path(name):
+    return os.path.join(HERE, 'sql', name)
+
+
+class Load:
+    """What a pgbench run did."""
+
+    def __init__(self, report):
+        self.transactions = int(search(
+            r'number of transactions actually processed: (\d+)', report))
+        self.rate = float(search(
+            r'tps = ([\d.]+) \(without initial connection time\)', report))
+        failed = int(search(r'number of failed transactions: (\d+)', report))
+        if failed:
+            raise BenchError('pgbench: %d transactions failed' % failed)
+
+
+def search(pattern, text):
+    found = re.search(pattern, text)
+    if not found:
+        raise BenchError('not found: %s in: %s' % (pattern, text))
+    return found.group(1)
+
+
+def pgbench(database, script, *options, synchronous_commit='off'):
+    """Runs a script of bench/sql by the prepared protocol."""
+    done = subprocess.run(
+        ['pgbench', '-n', '-M', 'prepared', '-f', script_path(script),
+         *map(str, options), database.name],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=database.server.environment(synchronous_commit))
+    if done.returncode:
+        raise BenchError('pgbench: ' + done.stderr)
+    return Load(done.stdout)
+
+
+def wait_until(condition, timeout, interval):
+    """Asks now and then; tells whether the condition came true in time."""
+    end = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(interval)
+    return True

@@ -1,0 +1,3 @@
+CREATE SEQUENCE bench_n;
+CREATE TABLE posted (n bigint);
+CREATE TABLE effect (n bigint);

@@ -1,0 +1,2 @@
+\set id random(1, 100000)
+SELECT actornot_post('bench', 'e' || :id, :payload);

@@ -1,0 +1,708 @@
+/* actornot--0.1.sql: the tables and functions of actornot */
+
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION actornot" to load this file. \quit
+
+-- The tables have a schema of their own, made here and by nobody else: a
+-- schema that was there before could hold somebody's traps.
+DO $$
+BEGIN
+	IF '@extschema@' = 'actornot' THEN
+		RAISE EXCEPTION USING
+			ERRCODE = 'invalid_schema_name',
+			MESSAGE = 'extension "actornot" cannot be installed in schema "actornot"',
+			DETAIL = 'That schema holds the tables of the extension.',
+			HINT = 'Choose another schema for its functions, for example: CREATE EXTENSION actornot SCHEMA public.';
+	END IF;
+END
+$$;
+
+CREATE SCHEMA actornot;
+REVOKE ALL ON SCHEMA actornot FROM PUBLIC;
+GRANT USAGE ON SCHEMA actornot TO PUBLIC;
+COMMENT ON SCHEMA actornot IS 'tables and views of the extension actornot';
+
+-- ---------------------------------------------------------------------------
+-- Types
+-- ---------------------------------------------------------------------------
+
+CREATE TYPE @extschema@.actornot_message AS (
+	id bigint,
+	payload jsonb,
+	headers jsonb,
+	posted_at timestamptz,
+	attempt int
+);
+COMMENT ON TYPE @extschema@.actornot_message IS
+'A message as a handler sees it; attempt is 1 at the first try.';
+
+-- ---------------------------------------------------------------------------
+-- Tables
+-- ---------------------------------------------------------------------------
+
+CREATE SEQUENCE actornot.id_seq AS bigint CACHE 1;
+COMMENT ON SEQUENCE actornot.id_seq IS
+'Ids of messages and tokens of leases; CACHE 1, so that ids follow real time.';
+
+CREATE SEQUENCE actornot.runner_seq AS integer CACHE 1;
+COMMENT ON SEQUENCE actornot.runner_seq IS 'Numbers of runners; never given twice.';
+
+CREATE TABLE actornot.runner (
+	id int PRIMARY KEY,
+	name text NOT NULL,
+	owner regrole NOT NULL,
+	handler text,
+	handler_owner regrole,
+	runnable text,
+	runnable_owner regrole,
+	batch_size int NOT NULL,
+	batch_bytes int NOT NULL,
+	max_attempts int,
+	retry_delay interval NOT NULL,
+	retry_delay_max interval NOT NULL,
+	timeout interval,
+	lease interval NOT NULL,
+	initial_state jsonb,
+	concurrency int,
+	rate real,
+	weight int NOT NULL,
+	message_ttl interval,
+	max_backlog bigint,
+	dedup_window interval NOT NULL,
+	paused boolean NOT NULL DEFAULT false,
+	created_at timestamptz NOT NULL,
+	updated_at timestamptz NOT NULL,
+	unregistered_at timestamptz
+);
+CREATE UNIQUE INDEX runner_name_key ON actornot.runner (name)
+	WHERE unregistered_at IS NULL;
+COMMENT ON TABLE actornot.runner IS
+'A registered runner. Handlers are kept by name (reg* types but regrole would block pg_upgrade). A row with unregistered_at is a tombstone: it keeps the messages of its number from being taken for those of an unknown runner.';
+
+CREATE TABLE actornot.runner_grant (
+	runner int NOT NULL,
+	grantee regrole NOT NULL,
+	PRIMARY KEY (runner, grantee)
+);
+COMMENT ON TABLE actornot.runner_grant IS
+'Roles that may post to a runner; 0 (-) stands for PUBLIC.';
+
+CREATE TABLE actornot.message_0 (
+	hash bigint NOT NULL,
+	tick xid8 NOT NULL,
+	id bigint NOT NULL,
+	posted_at timestamptz NOT NULL,
+	runner int NOT NULL,
+	entity text NOT NULL,
+	payload jsonb,
+	headers jsonb
+) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
+CREATE INDEX message_0_key ON actornot.message_0 (hash, tick, id);
+
+CREATE TABLE actornot.message_1 (
+	hash bigint NOT NULL,
+	tick xid8 NOT NULL,
+	id bigint NOT NULL,
+	posted_at timestamptz NOT NULL,
+	runner int NOT NULL,
+	entity text NOT NULL,
+	payload jsonb,
+	headers jsonb
+) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
+CREATE INDEX message_1_key ON actornot.message_1 (hash, tick, id);
+
+CREATE TABLE actornot.message_2 (
+	hash bigint NOT NULL,
+	tick xid8 NOT NULL,
+	id bigint NOT NULL,
+	posted_at timestamptz NOT NULL,
+	runner int NOT NULL,
+	entity text NOT NULL,
+	payload jsonb,
+	headers jsonb
+) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
+CREATE INDEX message_2_key ON actornot.message_2 (hash, tick, id);
+
+CREATE TABLE actornot.message_3 (
+	hash bigint NOT NULL,
+	tick xid8 NOT NULL,
+	id bigint NOT NULL,
+	posted_at timestamptz NOT NULL,
+	runner int NOT NULL,
+	entity text NOT NULL,
+	payload jsonb,
+	headers jsonb
+) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
+CREATE INDEX message_3_key ON actornot.message_3 (hash, tick, id);
+
+CREATE TABLE actornot.message_4 (
+	hash bigint NOT NULL,
+	tick xid8 NOT NULL,
+	id bigint NOT NULL,
+	posted_at timestamptz NOT NULL,
+	runner int NOT NULL,
+	entity text NOT NULL,
+	payload jsonb,
+	headers jsonb
+) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
+CREATE INDEX message_4_key ON actornot.message_4 (hash, tick, id);
+
+CREATE TABLE actornot.message_5 (
+	hash bigint NOT NULL,
+	tick xid8 NOT NULL,
+	id bigint NOT NULL,
+	posted_at timestamptz NOT NULL,
+	runner int NOT NULL,
+	entity text NOT NULL,
+	payload jsonb,
+	headers jsonb
+) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
+CREATE INDEX message_5_key ON actornot.message_5 (hash, tick, id);
+
+CREATE TABLE actornot.message_6 (
+	hash bigint NOT NULL,
+	tick xid8 NOT NULL,
+	id bigint NOT NULL,
+	posted_at timestamptz NOT NULL,
+	runner int NOT NULL,
+	entity text NOT NULL,
+	payload jsonb,
+	headers jsonb
+) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
+CREATE INDEX message_6_key ON actornot.message_6 (hash, tick, id);
+
+CREATE TABLE actornot.message_7 (
+	hash bigint NOT NULL,
+	tick xid8 NOT NULL,
+	id bigint NOT NULL,
+	posted_at timestamptz NOT NULL,
+	runner int NOT NULL,
+	entity text NOT NULL,
+	payload jsonb,
+	headers jsonb
+) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
+CREATE INDEX message_7_key ON actornot.message_7 (hash, tick, id);
+
+CREATE TABLE actornot.message_8 (
+	hash bigint NOT NULL,
+	tick xid8 NOT NULL,
+	id bigint NOT NULL,
+	posted_at timestamptz NOT NULL,
+	runner int NOT NULL,
+	entity text NOT NULL,
+	payload jsonb,
+	headers jsonb
+) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
+CREATE INDEX message_8_key ON actornot.message_8 (hash, tick, id);
+
+CREATE TABLE actornot.message_9 (
+	hash bigint NOT NULL,
+	tick xid8 NOT NULL,
+	id bigint NOT NULL,
+	posted_at timestamptz NOT NULL,
+	runner int NOT NULL,
+	entity text NOT NULL,
+	payload jsonb,
+	headers jsonb
+) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
+CREATE INDEX message_9_key ON actornot.message_9 (hash, tick, id);
+
+CREATE TABLE actornot.message_10 (
+	hash bigint NOT NULL,
+	tick xid8 NOT NULL,
+	id bigint NOT NULL,
+	posted_at timestamptz NOT NULL,
+	runner int NOT NULL,
+	entity text NOT NULL,
+	payload jsonb,
+	headers jsonb
+) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
+CREATE INDEX message_10_key ON actornot.message_10 (hash, tick, id);
+
+CREATE TABLE actornot.message_11 (
+	hash bigint NOT NULL,
+	tick xid8 NOT NULL,
+	id bigint NOT NULL,
+	posted_at timestamptz NOT NULL,
+	runner int NOT NULL,
+	entity text NOT NULL,
+	payload jsonb,
+	headers jsonb
+) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
+CREATE INDEX message_11_key ON actornot.message_11 (hash, tick, id);
+
+CREATE TABLE actornot.message_12 (
+	hash bigint NOT NULL,
+	tick xid8 NOT NULL,
+	id bigint NOT NULL,
+	posted_at timestamptz NOT NULL,
+	runner int NOT NULL,
+	entity text NOT NULL,
+	payload jsonb,
+	headers jsonb
+) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
+CREATE INDEX message_12_key ON actornot.message_12 (hash, tick, id);
+
+CREATE TABLE actornot.message_13 (
+	hash bigint NOT NULL,
+	tick xid8 NOT NULL,
+	id bigint NOT NULL,
+	posted_at timestamptz NOT NULL,
+	runner int NOT NULL,
+	entity text NOT NULL,
+	payload jsonb,
+	headers jsonb
+) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
+CREATE INDEX message_13_key ON actornot.message_13 (hash, tick, id);
+
+CREATE TABLE actornot.message_14 (
+	hash bigint NOT NULL,
+	tick xid8 NOT NULL,
+	id bigint NOT NULL,
+	posted_at timestamptz NOT NULL,
+	runner int NOT NULL,
+	entity text NOT NULL,
+	payload jsonb,
+	headers jsonb
+) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
+CREATE INDEX message_14_key ON actornot.message_14 (hash, tick, id);
+
+CREATE TABLE actornot.message_15 (
+	hash bigint NOT NULL,
+	tick xid8 NOT NULL,
+	id bigint NOT NULL,
+	posted_at timestamptz NOT NULL,
+	runner int NOT NULL,
+	entity text NOT NULL,
+	payload jsonb,
+	headers jsonb
+) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
+CREATE INDEX message_15_key ON actornot.message_15 (hash, tick, id);
+
+CREATE VIEW actornot.message AS
+SELECT hash, tick, id, posted_at, runner, entity, payload, headers FROM actornot.message_0
+UNION ALL
+SELECT hash, tick, id, posted_at, runner, entity, payload, headers FROM actornot.message_1
+UNION ALL
+SELECT hash, tick, id, posted_at, runner, entity, payload, headers FROM actornot.message_2
+UNION ALL
+SELECT hash, tick, id, posted_at, runner, entity, payload, headers FROM actornot.message_3
+UNION ALL
+SELECT hash, tick, id, posted_at, runner, entity, payload, headers FROM actornot.message_4
+UNION ALL
+SELECT hash, tick, id, posted_at, runner, entity, payload, headers FROM actornot.message_5
+UNION ALL
+SELECT hash, tick, id, posted_at, runner, entity, payload, headers FROM actornot.message_6
+UNION ALL
+SELECT hash, tick, id, posted_at, runner, entity, payload, headers FROM actornot.message_7
+UNION ALL
+SELECT hash, tick, id, posted_at, runner, entity, payload, headers FROM actornot.message_8
+UNION ALL
+SELECT hash, tick, id, posted_at, runner, entity, payload, headers FROM actornot.message_9
+UNION ALL
+SELECT hash, tick, id, posted_at, runner, entity, payload, headers FROM actornot.message_10
+UNION ALL
+SELECT hash, tick, id, posted_at, runner, entity, payload, headers FROM actornot.message_11
+UNION ALL
+SELECT hash, tick, id, posted_at, runner, entity, payload, headers FROM actornot.message_12
+UNION ALL
+SELECT hash, tick, id, posted_at, runner, entity, payload, headers FROM actornot.message_13
+UNION ALL
+SELECT hash, tick, id, posted_at, runner, entity, payload, headers FROM actornot.message_14
+UNION ALL
+SELECT hash, tick, id, posted_at, runner, entity, payload, headers FROM actornot.message_15;
+COMMENT ON VIEW actornot.message IS
+'All messages of the log, done and pending, of all segments.';
+
+CREATE TABLE actornot.segment (
+	number int PRIMARY KEY,
+	current boolean NOT NULL,
+	sealed boolean NOT NULL,
+	upper xid8
+);
+COMMENT ON TABLE actornot.segment IS
+'What is known of a segment of the log: whether posts go to it, whether it is sealed (no transaction will write to it any more), and then the tick below which all of its messages lie.';
+INSERT INTO actornot.segment (number, current, sealed, upper)
+	SELECT n, n = 0, n > 0, CASE WHEN n > 0 THEN '1'::xid8 END
+	  FROM generate_series(0, 15) n;
+
+CREATE TABLE actornot.mailbox (
+	hash bigint NOT NULL,
+	last_id bigint NOT NULL DEFAULT 0,
+	wake_at timestamptz,
+	lease_token bigint,
+	lease_until timestamptz,
+	lease_last_id bigint,
+	created_at timestamptz NOT NULL,
+	updated_at timestamptz NOT NULL,
+	runner int NOT NULL,
+	attempts int NOT NULL DEFAULT 0,
+	crashes int NOT NULL DEFAULT 0,
+	paused boolean NOT NULL DEFAULT false,
+	entity text NOT NULL,
+	done bytea NOT NULL,
+	target bytea,
+	plan bytea,
+	state jsonb,
+	last_error text,
+	lease_owner text,
+	CONSTRAINT mailbox_key PRIMARY KEY (hash, runner, entity)
+) WITH (fillfactor = 50);
+CREATE INDEX mailbox_wake ON actornot.mailbox (wake_at) WHERE wake_at IS NOT NULL;
+COMMENT ON TABLE actornot.mailbox IS
+'An entity that has been run: its state and the cursor of what it has consumed. done and target are packed snapshots of ticks (see src/README).';
+
+CREATE TABLE actornot.dead_letter (
+	id bigint PRIMARY KEY,
+	runner int NOT NULL,
+	runner_name text NOT NULL,
+	entity text NOT NULL,
+	payload jsonb,
+	headers jsonb,
+	posted_at timestamptz NOT NULL,
+	attempts int NOT NULL,
+	sqlstate text,
+	message text,
+	detail text,
+	context text,
+	died_at timestamptz NOT NULL
+);
+CREATE INDEX dead_letter_runner ON actornot.dead_letter (runner, id);
+COMMENT ON TABLE actornot.dead_letter IS 'Messages given up, with the error of the last attempt.';
+
+CREATE TABLE actornot.timer (
+	id bigint PRIMARY KEY,
+	runner int NOT NULL,
+	entity text NOT NULL,
+	due_at timestamptz NOT NULL,
+	payload jsonb,
+	headers jsonb,
+	name text,
+	every interval
+);
+COMMENT ON TABLE actornot.timer IS 'Messages that are not yet due.';
+
+CREATE TABLE actornot.dedup (
+	runner int NOT NULL,
+	entity text NOT NULL,
+	dedup_key text NOT NULL,
+	id bigint NOT NULL,
+	expires_at timestamptz NOT NULL,
+	PRIMARY KEY (runner, entity, dedup_key)
+);
+COMMENT ON TABLE actornot.dedup IS 'Keys of messages that are not to be posted twice.';
+
+CREATE TABLE actornot.clock (
+	system_identifier bigint NOT NULL,
+	database oid NOT NULL,
+	tick_offset xid8 NOT NULL
+);
+COMMENT ON TABLE actornot.clock IS
+'A cluster and database that this data has lived in, and what is added to transaction ids there to make ticks. Without a row of the present one the engine waits for the first writing call or actornot_start().';
+
+-- What the users put in is dumped with the database; rows whose roles are
+-- gone are left out, for a number would be somebody else there.  segment is
+-- not dumped: its rows are the script's, and adopting the clock (which every
+-- restore needs) sets them from what the log holds.
+SELECT pg_catalog.pg_extension_config_dump('actornot.id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('actornot.runner_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('actornot.runner', 'WHERE owner IN (SELECT oid FROM pg_catalog.pg_roles) AND (handler_owner IS NULL OR handler_owner IN (SELECT oid FROM pg_catalog.pg_roles)) AND (runnable_owner IS NULL OR runnable_owner IN (SELECT oid FROM pg_catalog.pg_roles))');
+SELECT pg_catalog.pg_extension_config_dump('actornot.runner_grant', 'WHERE grantee = 0 OR grantee IN (SELECT oid FROM pg_catalog.pg_roles)');
+SELECT pg_catalog.pg_extension_config_dump('actornot.message_0', '');
+SELECT pg_catalog.pg_extension_config_dump('actornot.message_1', '');
+SELECT pg_catalog.pg_extension_config_dump('actornot.message_2', '');
+SELECT pg_catalog.pg_extension_config_dump('actornot.message_3', '');
+SELECT pg_catalog.pg_extension_config_dump('actornot.message_4', '');
+SELECT pg_catalog.pg_extension_config_dump('actornot.message_5', '');
+SELECT pg_catalog.pg_extension_config_dump('actornot.message_6', '');
+SELECT pg_catalog.pg_extension_config_dump('actornot.message_7', '');
+SELECT pg_catalog.pg_extension_config_dump('actornot.message_8', '');
+SELECT pg_catalog.pg_extension_config_dump('actornot.message_9', '');
+SELECT pg_catalog.pg_extension_config_dump('actornot.message_10', '');
+SELECT pg_catalog.pg_extension_config_dump('actornot.message_11', '');
+SELECT pg_catalog.pg_extension_config_dump('actornot.message_12', '');
+SELECT pg_catalog.pg_extension_config_dump('actornot.message_13', '');
+SELECT pg_catalog.pg_extension_config_dump('actornot.message_14', '');
+SELECT pg_catalog.pg_extension_config_dump('actornot.message_15', '');
+SELECT pg_catalog.pg_extension_config_dump('actornot.mailbox', '');
+SELECT pg_catalog.pg_extension_config_dump('actornot.dead_letter', '');
+SELECT pg_catalog.pg_extension_config_dump('actornot.timer', '');
+SELECT pg_catalog.pg_extension_config_dump('actornot.dedup', '');
+SELECT pg_catalog.pg_extension_config_dump('actornot.clock', '');
+
+-- ---------------------------------------------------------------------------
+-- Table clock: which installation of the extension a row belongs to.  A dump
+-- that is restored into the same database, after DROP EXTENSION, brings back
+-- a row of this very cluster and database; it must be adopted nevertheless.
+-- (To be folded into CREATE TABLE actornot.clock.)
+-- ---------------------------------------------------------------------------
+
+ALTER TABLE actornot.clock ADD COLUMN installation oid NOT NULL;
+COMMENT ON COLUMN actornot.clock.installation IS
+'OID of the extension when the row was written: a row that was restored into the same database is another''s.';
+
+-- ---------------------------------------------------------------------------
+-- Runners
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION @extschema@.actornot_register(
+	runner text,
+	handler text DEFAULT NULL,
+	batch_size int DEFAULT 100,
+	batch_bytes int DEFAULT 16777216,
+	max_attempts int DEFAULT 20,
+	retry_delay interval DEFAULT '1 s',
+	retry_delay_max interval DEFAULT '1 h',
+	timeout interval DEFAULT '1 min',
+	lease interval DEFAULT '30 s',
+	initial_state jsonb DEFAULT NULL,
+	runnable text DEFAULT NULL,
+	concurrency int DEFAULT NULL,
+	rate real DEFAULT NULL,
+	weight int DEFAULT 1,
+	message_ttl interval DEFAULT NULL,
+	max_backlog bigint DEFAULT NULL,
+	dedup_window interval DEFAULT '1 day')
+RETURNS void
+AS 'MODULE_PATHNAME', 'actornot_register'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION @extschema@.actornot_register(text, text, int, int, int, interval, interval, interval, interval, jsonb, text, int, real, int, interval, bigint, interval) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.actornot_register(text, text, int, int, int, interval, interval, interval, interval, jsonb, text, int, real, int, interval, bigint, interval) IS
+'Registers a runner, or replaces its handler and all of its settings; the current user becomes its owner, replacement does not change the owner. Nobody but superusers may execute this until it is granted.
+runner: 1 to 255 bytes. handler: name, qualified or found on the search_path, of f(entity text, state jsonb, messages actornot_message[]) or f(entity text, state jsonb, messages jsonb) that returns jsonb (the new state; NULL ends the entity) or void (no state is kept); NULL: only outside workers run it.
+batch_size: messages in one call, 1 to 10000. batch_bytes: their size, at least 1 (one message always fits). max_attempts: before a message goes to the dead letters; NULL: for ever. retry_delay, retry_delay_max: first and longest back-off. timeout: of one call; NULL: none. lease: default length of an outside lease, at most 30 days. initial_state: state of an entity that has none. runnable: name of f(entity text, state jsonb) returning boolean; while it is false the entity''s messages wait.
+concurrency, rate, message_ttl, max_backlog, weight other than 1 and dedup_window other than 1 day are not yet built.
+Errors: 22004 NULL where it has no meaning, 22023 value out of range, 42883 no function with an accepted signature, 42501 no right to execute it or to replace the runner, 0A000 not yet built, 25006 read-only transaction.';
+
+CREATE FUNCTION @extschema@.actornot_unregister(runner text, force boolean DEFAULT false)
+RETURNS void
+AS 'MODULE_PATHNAME', 'actornot_unregister'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.actornot_unregister(text, boolean) IS
+'Removes a runner with the states of its entities and its grants; its dead letters stay. With force its pending messages are given up. For those who have the rights of its owner.
+Errors: 42704 unknown runner, 42501 not its owner, 55006 it has pending messages and force is false, 22004 NULL.';
+
+CREATE FUNCTION @extschema@.actornot_set_owner(runner text, role text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'actornot_set_owner'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.actornot_set_owner(text, text) IS
+'Gives a runner to another role, with whose rights its handler runs from then on. For those who have the rights of its owner and are members of the new one; a superuser may always, also when the old owner no longer exists.
+Errors: 42704 unknown runner or role, 42501 no right, 22004 NULL.';
+
+CREATE FUNCTION @extschema@.actornot_pause(runner text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'actornot_pause_runner'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.actornot_pause(text) IS
+'Pauses a runner: its messages wait, batches that are running end as usual. For those who have the rights of its owner.
+Errors: 42704 unknown runner, 42501 not its owner, 22004 NULL.';
+
+CREATE FUNCTION @extschema@.actornot_resume(runner text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'actornot_resume_runner'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.actornot_resume(text) IS
+'Ends the pause of a runner; its messages are run from the commit on. For those who have the rights of its owner.
+Errors: 42704 unknown runner, 42501 not its owner, 22004 NULL.';
+
+CREATE FUNCTION @extschema@.actornot_grant(runner text, role text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'actornot_grant'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.actornot_grant(text, text) IS
+'Lets a role and its members post to a runner; "public" stands for everybody. Its owner may always post. For those who have the rights of its owner.
+Errors: 42704 unknown runner or role, 42501 not its owner, 22004 NULL.';
+
+CREATE FUNCTION @extschema@.actornot_revoke(runner text, role text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'actornot_revoke'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.actornot_revoke(text, text) IS
+'Takes back what actornot_grant gave; it is no error if nothing had been given. For those who have the rights of the runner''s owner.
+Errors: 42704 unknown runner or role, 42501 not its owner, 22004 NULL.';
+
+CREATE FUNCTION @extschema@.actornot_hash(runner text, entity text)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'actornot_hash'
+LANGUAGE C STABLE CALLED ON NULL INPUT PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.actornot_hash(text, text) IS
+'The number of an entity, by which it is stored, locked and can be routed: the same on every server and in every version. The runner need not exist.
+Errors: 22004 NULL.';
+
+-- ---------------------------------------------------------------------------
+-- The clock
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION @extschema@.actornot_start()
+RETURNS void
+AS 'MODULE_PATHNAME', 'actornot_start'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION @extschema@.actornot_start() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.actornot_start() IS
+'After a restore, an upgrade of the cluster or a copy of the database: lets the engine go on here with what the tables hold. The first post, registration or run does the same; until then nothing happens, so that a restore is not disturbed. Waits for transactions that have posted. Nobody but superusers may execute this until it is granted.
+Errors: 25006 read-only transaction or standby.';
+
+CREATE FUNCTION @extschema@.actornot_advance_clock()
+RETURNS void
+AS 'MODULE_PATHNAME', 'actornot_advance_clock'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION @extschema@.actornot_advance_clock() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.actornot_advance_clock() IS
+'After rows of messages and mailboxes were copied in from another cluster: sets the clock beyond them, so that what was done stays done and the rest is pending. Waits for transactions that have posted. For the owner of the extension.
+Errors: 42501 not its owner, 25006 read-only transaction or standby.';
+
+-- ---------------------------------------------------------------------------
+-- Dead letters
+-- ---------------------------------------------------------------------------
+
+CREATE VIEW actornot.dead_letters WITH (security_barrier) AS
+SELECT d.id, d.runner_name AS runner, d.entity, d.payload, d.headers,
+	d.posted_at, d.attempts, d.sqlstate, d.message, d.detail, d.context,
+	d.died_at
+  FROM actornot.dead_letter d
+	LEFT JOIN actornot.runner r ON r.id = d.runner
+ WHERE pg_catalog.pg_has_role(r.owner::oid, 'USAGE')
+	OR pg_catalog.pg_has_role('pg_monitor', 'USAGE')
+	OR pg_catalog.pg_has_role('pg_read_all_data', 'USAGE');
+REVOKE ALL ON actornot.dead_letters FROM PUBLIC;
+GRANT SELECT ON actornot.dead_letters TO PUBLIC;
+COMMENT ON VIEW actornot.dead_letters IS
+'Messages given up, with the SQLSTATE, message, detail and context of the last error: those of runners whose owner''s rights the current user has; members of pg_monitor and pg_read_all_data see all. actornot_redrive posts one again.';
+
+-- ---------------------------------------------------------------------------
+-- Posting
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION @extschema@.actornot_post(runner text, entity text, payload jsonb DEFAULT NULL, headers jsonb DEFAULT NULL, deliver_at timestamptz DEFAULT NULL, dedup_key text DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'actornot_post'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.actornot_post(runner text, entity text, payload jsonb, headers jsonb, deliver_at timestamptz, dedup_key text) IS
+'Puts a message into the mailbox of an entity, in the caller''s own transaction: it exists if and only if that commits. Returns the message''s id. Waits for nobody. Changes the session''s lastval(). Needs the owner''s rights or a grant (actornot_grant). deliver_at and dedup_key are not yet built (0A000). Errors: 42704 unknown runner; 22004 runner or entity is null; 22023 entity is empty or longer than 1024 bytes; 42501 no right to post; 25006 read-only transaction.';
+
+CREATE FUNCTION @extschema@.actornot_post_many(runner text, entities text[], payloads jsonb[] DEFAULT NULL, headers jsonb[] DEFAULT NULL)
+RETURNS bigint[]
+AS 'MODULE_PATHNAME', 'actornot_post_many'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.actornot_post_many(runner text, entities text[], payloads jsonb[], headers jsonb[]) IS
+'Puts a message into the mailbox of each entity of an array, in that order; an entity may come several times. payloads and headers are null or as long as entities. Returns the ids, in the same order. Errors as of actornot_post; 22023 also for arrays of different length.';
+
+-- ---------------------------------------------------------------------------
+-- Running in one's own session
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION @extschema@.actornot_run(runner text, entity text)
+RETURNS int
+AS 'MODULE_PATHNAME', 'actornot_run'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.actornot_run(runner text, entity text) IS
+'Runs one batch of an entity in this session and transaction. Returns how many messages were consumed: 0 if there was nothing to do or the first one failed, NULL if somebody else runs the entity. A failing handler is recorded as a worker would and reported as a WARNING. Messages that this very transaction posted are not yet posted. current_user must be the runner''s owner (42501). Errors: 25001 in a REPEATABLE READ or SERIALIZABLE transaction; 55006 when called by a handler for its own entity; 55000 if the runner has no handler; 42704, 22004, 22023 as of actornot_post.';
+
+CREATE PROCEDURE @extschema@.actornot_drain(INOUT processed bigint DEFAULT 0)
+AS 'MODULE_PATHNAME', 'actornot_drain'
+LANGUAGE C;
+COMMENT ON PROCEDURE @extschema@.actornot_drain(INOUT processed bigint) IS
+'Runs all that is pending now of the current user''s own runners, committing as it goes; needs no background worker. processed: how many messages were consumed. Entities that somebody else runs, that are leased, paused or backing off are passed by. Errors: 25001 inside a transaction block.';
+
+CREATE PROCEDURE @extschema@.actornot_drain(runner text, INOUT processed bigint DEFAULT 0)
+AS 'MODULE_PATHNAME', 'actornot_drain_runner'
+LANGUAGE C;
+COMMENT ON PROCEDURE @extschema@.actornot_drain(runner text, INOUT processed bigint) IS
+'As actornot_drain(), for one runner, which current_user must own (42501).';
+
+-- ---------------------------------------------------------------------------
+-- Reading and mending
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION @extschema@.actornot_state(runner text, entity text)
+RETURNS jsonb
+AS 'MODULE_PATHNAME', 'actornot_state'
+LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.actornot_state(runner text, entity text) IS
+'The state of an entity as the caller''s snapshot sees it; NULL if it has none. Needs the owner''s rights (42501). Errors: 42704 unknown runner; 22004; 22023.';
+
+CREATE FUNCTION @extschema@.actornot_pending(runner text)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'actornot_pending'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.actornot_pending(runner text) IS
+'How many messages of a runner wait to be processed, the caller''s own uncommitted ones included. Reads the whole log: for operators, not for a loop. Needs the owner''s rights (42501).';
+
+CREATE FUNCTION @extschema@.actornot_pending(runner text, entity text)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'actornot_pending_entity'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.actornot_pending(runner text, entity text) IS
+'How many messages of an entity wait to be processed, the caller''s own uncommitted ones included. Needs the owner''s rights (42501).';
+
+CREATE FUNCTION @extschema@.actornot_set_state(runner text, entity text, state jsonb, force boolean DEFAULT false)
+RETURNS void
+AS 'MODULE_PATHNAME', 'actornot_set_state'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.actornot_set_state(runner text, entity text, state jsonb, force boolean) IS
+'Sets the state of an entity, under its lock, for which it waits; NULL ends the entity. Needs the owner''s rights (42501). Errors: 55006 if the entity is leased (force => true ends the lease) or run by this very session; 25001 in a REPEATABLE READ or SERIALIZABLE transaction.';
+
+CREATE FUNCTION @extschema@.actornot_pause(runner text, entity text, force boolean DEFAULT false)
+RETURNS void
+AS 'MODULE_PATHNAME', 'actornot_pause_entity'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.actornot_pause(runner text, entity text, force boolean) IS
+'Stops the processing of an entity until actornot_resume(runner, entity); posts go on. Waits for a running batch. Needs the owner''s rights (42501). Errors: 55006 if the entity is leased (force => true ends the lease) or run by this very session.';
+
+CREATE FUNCTION @extschema@.actornot_resume(runner text, entity text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'actornot_resume_entity'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.actornot_resume(runner text, entity text) IS
+'Goes on with the processing of a paused entity. Needs the owner''s rights (42501).';
+
+CREATE FUNCTION @extschema@.actornot_wake(runner text, entity text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'actornot_wake'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.actornot_wake(runner text, entity text) IS
+'Asks again whether an entity is runnable, and ends its back-off after a failure. Needs the owner''s rights (42501).';
+
+CREATE FUNCTION @extschema@.actornot_skip(runner text, entity text)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'actornot_skip'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.actornot_skip(runner text, entity text) IS
+'Moves the first pending message of an entity to the dead letters and returns its id; NULL if nothing is pending. Needs the owner''s rights (42501). Errors: 55006 if the entity is leased or run by this very session.';
+
+CREATE FUNCTION @extschema@.actornot_purge(runner text, entity text, force boolean DEFAULT false)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'actornot_purge'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.actornot_purge(runner text, entity text, force boolean) IS
+'Throws all pending messages and the state of an entity away; returns how many messages. Messages of transactions that are open now are not purged. Needs the owner''s rights (42501). Errors: 55006 if the entity is leased (force => true ends the lease) or run by this very session.';
+
+-- ---------------------------------------------------------------------------
+-- Dead letters
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION @extschema@.actornot_redrive(runner text, id bigint)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'actornot_redrive'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.actornot_redrive(runner text, id bigint) IS
+'Posts a dead letter again, as a new message whose headers tell its origin (actornot_origin: id, posted_at, attempts, died_at, message), and returns the new id. Needs the owner''s rights (42501). Errors: 42704 no such dead letter.';
+
+CREATE FUNCTION @extschema@.actornot_redrive_all(runner text)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'actornot_redrive_all'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.actornot_redrive_all(runner text) IS
+'Posts all dead letters of a runner again, in the order of their ids; returns how many. Needs the owner''s rights (42501).';
+
+-- ---------------------------------------------------------------------------
+-- For operators
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION actornot.cursor_text(cursor bytea)
+RETURNS text
+AS 'MODULE_PATHNAME', 'actornot_cursor_text'
+LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT;
+COMMENT ON FUNCTION actornot.cursor_text(cursor bytea) IS
+'A packed cursor of actornot.mailbox (done, target) as text, in the form of pg_snapshot: xmin:xmax:xip,...';

@@ -1,0 +1,82 @@
+/*
+ * actornot.c
+ *	  The front door: registers settings, shared memory and callbacks.
+ *
+ * It decides nothing.  Without shared_preload_libraries there is no shared
+ * memory and no process of ours; everything else works, and the settings
+ * that only concern processes are not there.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "utils/guc.h"
+
+#include "catalog.h"
+#include "crashmark.h"
+#include "fleet.h"
+#include "hooks.h"
+#include "launcher.h"
+#include "readyq.h"
+#include "roster.h"
+#include "tenant.h"
+#include "worker.h"
+
+PG_MODULE_MAGIC;
+
+void		_PG_init(void);
+
+static shmem_request_hook_type next_shmem_request_hook = NULL;
+static shmem_startup_hook_type next_shmem_startup_hook = NULL;
+
+static void
+request_shmem(void)
+{
+	if (next_shmem_request_hook)
+		next_shmem_request_hook();
+
+	RequestAddinShmemSpace(act_roster_shmem_size());
+	RequestAddinShmemSpace(act_readyq_shmem_size());
+	RequestAddinShmemSpace(act_crashmark_shmem_size());
+}
+
+static void
+start_shmem(void)
+{
+	if (next_shmem_startup_hook)
+		next_shmem_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	act_roster_shmem_init();
+	act_readyq_shmem_init();
+	act_crashmark_shmem_init();
+	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+_PG_init(void)
+{
+	act_roster_define_settings();
+	act_catalog_define_settings();
+	act_readyq_define_settings();
+	act_fleet_define_settings();
+	act_tenant_define_settings();
+	act_worker_define_settings();
+
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+
+	/* Not before all of them are there: it removes those that it misses. */
+	MarkGUCPrefixReserved("actornot");
+
+	next_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = request_shmem;
+	next_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = start_shmem;
+
+	act_hooks_init();
+	act_launcher_register();
+}

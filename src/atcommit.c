@@ -1,0 +1,262 @@
+/*
+ * atcommit.c
+ *	  Hints that are given when the transaction commits, and only then.
+ *
+ * A post becomes visible when its transaction commits, and not before that
+ * may a worker be woken.  So what a transaction posted to is remembered here,
+ * and one callback, registered once per backend, tells the ready queue.
+ *
+ * Guarantees: hints are given after the commit is visible to everybody, and
+ * not at all after an abort.  In the callback nothing is allocated, looked up
+ * or reported: the transaction is committed already, an error would be a
+ * PANIC.  At PREPARE the hints are dropped, since this backend will never
+ * hear of the second phase; COMMIT PREPARED asks for a sweep.  More than
+ * ACT_ATCOMMIT_MAX entities, or posts to runners of more than MAX_GROUPS
+ * owners, become one request for a sweep.  A subtransaction that was rolled
+ * back leaves hints without messages, which do no harm.
+ *
+ * Memory: the set grows in a context of its own, which is emptied after a
+ * large transaction.  Whether an entity is in the set already is answered by
+ * an open-addressing table in which each slot says for which transaction it
+ * is valid, so that nothing needs clearing between transactions.
+ *
+ * No locks (those of the ready queue aside).
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "atcommit.h"
+#include "fleet.h"
+#include "miscadmin.h"
+#include "readyq.h"
+#include "utils/memutils.h"
+
+/* Owners whose entities are kept apart. */
+#define MAX_GROUPS 16
+
+/* Slots of the table: a power of two, twice what may be in it. */
+#define TABLE_SLOTS (2 * ACT_ATCOMMIT_MAX)
+
+/* Room for so many keys is kept from one transaction to the next. */
+#define KEEP_KEYS 1024
+
+/* The entities of one owner, as the ready queue wants them. */
+typedef struct OwnerGroup
+{
+	Oid			owner;
+	int			nkeys;
+	int			room;
+	EntityKey  *keys;
+} OwnerGroup;
+
+/* A slot is empty unless its epoch is the present one. */
+typedef struct TableSlot
+{
+	uint32		epoch;
+	uint16		group;
+	uint16		index;
+} TableSlot;
+
+static bool registered = false;
+static MemoryContext hints_context = NULL;
+
+/* What the present transaction wants; "dirty" if it wants anything. */
+static bool dirty = false;
+static bool want_sweep = false;
+static bool overflow = false;	/* no more keys are taken, the sweep is asked */
+static TimestampTz due_at = 0;	/* 0: nothing */
+static int	nkeys = 0;
+static int	ngroups = 0;
+static OwnerGroup groups[MAX_GROUPS];
+static EntityKey last_key;		/* valid if nkeys > 0 */
+
+/* Never 0, so that a slot that was never used is empty. */
+static uint32 epoch = 1;
+static TableSlot table[TABLE_SLOTS];
+
+/*
+ * Forget everything.  Runs after commit and abort, so it must not fail.
+ */
+static void
+clear_hints(void)
+{
+	int			room = 0;
+
+	for (int i = 0; i < MAX_GROUPS; i++)
+	{
+		groups[i].nkeys = 0;
+		room += groups[i].room;
+	}
+	if (room > KEEP_KEYS)
+	{
+		memset(groups, 0, sizeof(groups));
+		MemoryContextReset(hints_context);
+	}
+	ngroups = 0;
+	nkeys = 0;
+	want_sweep = false;
+	overflow = false;
+	due_at = 0;
+	dirty = false;
+
+	if (++epoch == 0)
+	{
+		memset(table, 0, sizeof(table));
+		epoch = 1;
+	}
+}
+
+/*
+ * Tell the processes.  The transaction has committed: nothing may fail.
+ */
+static void
+give_hints(void)
+{
+	for (int i = 0; i < ngroups; i++)
+		if (groups[i].nkeys > 0)
+			act_readyq_push(MyDatabaseId, groups[i].owner,
+							groups[i].keys, groups[i].nkeys);
+	if (want_sweep)
+		act_readyq_request_sweep(MyDatabaseId);
+	if (due_at != 0)
+		act_fleet_due_at(MyDatabaseId, due_at);
+}
+
+static void
+at_end_of_transaction(XactEvent event, void *arg)
+{
+	if (!dirty)
+		return;
+
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			give_hints();
+			clear_hints();
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			clear_hints();
+			break;
+		default:
+			break;
+	}
+}
+
+/*
+ * Get ready to note something.  False if nobody would be told.
+ */
+static inline bool
+begin_hint(void)
+{
+	if (!act_readyq_attached())
+		return false;
+	if (unlikely(!registered))
+	{
+		hints_context = AllocSetContextCreate(TopMemoryContext,
+											  "actornot hints at commit",
+											  ALLOCSET_DEFAULT_SIZES);
+		RegisterXactCallback(at_end_of_transaction, NULL);
+		registered = true;
+	}
+	dirty = true;
+	return true;
+}
+
+static inline bool
+same_key(const EntityKey *a, const EntityKey *b)
+{
+	return a->hash == b->hash && a->runner == b->runner &&
+		a->check == b->check;
+}
+
+/*
+ * The group of an owner, made if need be; NULL if there is no room for one.
+ */
+static OwnerGroup *
+find_group(Oid owner)
+{
+	for (int i = 0; i < ngroups; i++)
+		if (groups[i].owner == owner)
+			return &groups[i];
+	if (ngroups == MAX_GROUPS)
+		return NULL;
+	groups[ngroups].owner = owner;
+	return &groups[ngroups++];
+}
+
+static void
+append_key(OwnerGroup *group, const EntityKey *key)
+{
+	if (group->nkeys == group->room)
+	{
+		int			room = Max(32, 2 * group->room);
+
+		if (group->keys == NULL)
+			group->keys = MemoryContextAlloc(hints_context,
+											 room * sizeof(EntityKey));
+		else
+			group->keys = repalloc(group->keys, room * sizeof(EntityKey));
+		group->room = room;
+	}
+	group->keys[group->nkeys++] = *key;
+}
+
+/*
+ * Note an entity.  A poster calls this for each message.
+ */
+void
+act_atcommit_push(Oid owner, const EntityKey *key)
+{
+	uint32		i;
+	OwnerGroup *group;
+	TableSlot  *slot;
+
+	if (nkeys > 0 && same_key(key, &last_key))
+		return;
+	if (overflow || !begin_hint())
+		return;
+
+	/* "check" is spread even when tests force the hashes to be equal. */
+	for (i = key->check % TABLE_SLOTS; table[i].epoch == epoch;
+		 i = (i + 1) % TABLE_SLOTS)
+	{
+		slot = &table[i];
+		if (same_key(key, &groups[slot->group].keys[slot->index]))
+			return;
+	}
+
+	group = find_group(owner);
+	if (group == NULL || nkeys == ACT_ATCOMMIT_MAX)
+	{
+		overflow = want_sweep = true;
+		return;
+	}
+	append_key(group, key);
+	last_key = *key;
+	nkeys++;
+
+	slot = &table[i];
+	slot->epoch = epoch;
+	slot->group = group - groups;
+	slot->index = group->nkeys - 1;
+}
+
+void
+act_atcommit_sweep(void)
+{
+	if (begin_hint())
+		want_sweep = true;
+}
+
+/*
+ * Of several times the earliest counts.
+ */
+void
+act_atcommit_due(TimestampTz at)
+{
+	if (!begin_hint())
+		return;
+	if (due_at == 0 || at < due_at)
+		due_at = at;
+}

@@ -1,0 +1,645 @@
+/*
+ * batch.c
+ *	  The verb "take out": one visit of one entity.
+ *
+ * A visit, all within one (sub)transaction of the caller's:
+ *	1. The caller holds the entity's lock, taken before act_batch_open took
+ *	   the snapshot "now" (or else what the last holder wrote could be unseen).
+ *	2. Load the mailbox row.  Leased, paused, backing off: pass by.
+ *	3. The target is the row's pinned one, else "now".
+ *	4. Collect what is pending, take a batch of it, call the handler.
+ *	5. If that was all of the pending ones, done := target; else the target
+ *	   stays pinned and last_id says how far we came.
+ *	6. Save the row, once for all batches of the visit.
+ * Worker, actornot_run, actornot_drain and the leases are callers of this.
+ *
+ * If the process dies at any point, or any step fails, the transaction (or
+ * the caller's subtransaction) undoes all of it, the handler's effects
+ * included.  The Visit then still says what was tried, for failure.c.
+ *
+ * Memory: a context for the batch that is reset between batches; what must
+ * survive the transaction goes to the visit's own context.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "actornot.h"
+#include "batch.h"
+#include "call.h"
+#include "catalog.h"
+#include "clock.h"
+#include "cursor.h"
+#include "mailbox.h"
+#include "message.h"
+#include "miscadmin.h"
+#include "pending.h"
+#include "runner.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/* How many entries a visit of several batches collects at a time. */
+#define COLLECT_MANY 4096
+
+/* A visit that is going on. */
+typedef struct VisitState
+{
+	BatchWork  *work;
+	Visit	   *visit;
+	Runner		runner;			/* a copy: the cache may change under a call */
+	HandlerForm form;
+	Mailbox		mailbox;
+	Cursor		target;
+	bool		fresh;			/* the target is "now" of this visit */
+	PendingList list;
+	bool		dirty;			/* the row is to be saved */
+	bool		runnable_known; /* asked in this visit already */
+} VisitState;
+
+/*
+ * Start a visit's description; "entity" may be NULL when only its key is
+ * known.
+ */
+void
+act_batch_init_visit(Visit *visit, const EntityKey *key,
+					 const char *entity, int entity_len,
+					 Oid role, MemoryContext context)
+{
+	MemSet(visit, 0, sizeof(Visit));
+	visit->key = *key;
+	visit->role = role;
+	visit->context = context;
+	if (entity != NULL)
+	{
+		visit->entity = MemoryContextStrdup(context, entity);
+		visit->entity_len = entity_len;
+	}
+}
+
+/*
+ * The cursor needs a snapshot that is newer than the entity's lock.
+ */
+void
+act_batch_check_isolation(void)
+{
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("cannot run entities in a transaction with isolation level %s",
+						XactIsoLevel == XACT_SERIALIZABLE ?
+						"SERIALIZABLE" : "REPEATABLE READ"),
+				 errdetail("What a batch consumes must be seen by a snapshot that is newer than the entity's lock."),
+				 errhint("Use READ COMMITTED. Posting works at every level.")));
+}
+
+/*
+ * Take the snapshot "now" and open the tables.  All locks of entities that
+ * are to be visited are held already.
+ */
+void
+act_batch_open(BatchWork *work)
+{
+	work->visit_context = AllocSetContextCreate(CurrentMemoryContext,
+												"actornot visit",
+												ALLOCSET_DEFAULT_SIZES);
+	work->batch_context = AllocSetContextCreate(work->visit_context,
+												"actornot batch",
+												ALLOCSET_DEFAULT_SIZES);
+
+	/*
+	 * The clock is advanced under a lock on the mailboxes that ours excludes;
+	 * so the offset is read after it, and holds for the snapshot.
+	 */
+	if (!act_clock_is_adopted())
+		act_clock_adopt();
+	act_mailbox_open(&work->mailboxes);
+	if (!act_clock_is_adopted())
+		elog(ERROR, "clock of actornot went away under a batch");
+
+	work->snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	work->mailboxes.snapshot = work->snapshot;
+	act_cursor_from_snapshot(&work->now, work->snapshot, act_clock_offset());
+	act_message_open_reader(&work->messages, work->snapshot);
+}
+
+/*
+ * Close what act_batch_open opened; the locks stay.
+ */
+void
+act_batch_close(BatchWork *work)
+{
+	act_message_close_reader(&work->messages);
+	act_mailbox_close(&work->mailboxes);
+	UnregisterSnapshot(work->snapshot);
+	MemoryContextDelete(work->visit_context);
+}
+
+/*
+ * All messages up to last_id are consumed, by whomever: the head is another
+ * one now.
+ */
+void
+act_batch_consume(Mailbox *mailbox, int64 last_id)
+{
+	mailbox->last_id = last_id;
+	mailbox->attempts = 0;
+	mailbox->crashes = 0;
+	mailbox->wake_at = 0;
+	mailbox->last_error = NULL;
+}
+
+/*
+ * Keep a target in the row, so that nothing can get in front of its head.
+ */
+void
+act_batch_pin(Mailbox *mailbox, const Cursor *target)
+{
+	if (mailbox->has_target)
+		return;
+	mailbox->has_target = true;
+	mailbox->target = *target;
+	mailbox->last_id = 0;
+	mailbox->plan = NULL;
+}
+
+/*
+ * All that was pending under the target is done.
+ */
+static void
+finish_target(VisitState *state)
+{
+	Mailbox    *mailbox = &state->mailbox;
+
+	mailbox->done = state->target;
+	mailbox->has_target = false;
+	mailbox->plan = NULL;
+	mailbox->last_id = 0;
+}
+
+/*
+ * May this visit run the runner at all?  Sets the result if not.
+ */
+static bool
+admit_runner(VisitState *state)
+{
+	Visit	   *visit = state->visit;
+	const Runner *runner = act_runner_find(visit->key.runner);
+
+	visit->result = VISIT_WAITING;
+	if (runner == NULL || runner->handler == NULL || runner->paused)
+		return false;
+	if (runner->owner != visit->role)
+	{
+		visit->result = VISIT_MOVED;
+		visit->owner = runner->owner;
+		return false;
+	}
+	state->runner = *runner;
+	if (visit->runner_name == NULL)
+		visit->runner_name = MemoryContextStrdup(visit->context, runner->name);
+	if (runner->initial_state != (Datum) 0)
+		state->runner.initial_state = datumCopy(runner->initial_state,
+												false, -1);
+	return true;
+}
+
+/*
+ * Load the mailbox; false if it is not to be run now.
+ */
+static bool
+admit_mailbox(VisitState *state)
+{
+	Visit	   *visit = state->visit;
+	Mailbox    *mailbox = &state->mailbox;
+
+	act_mailbox_init(mailbox, &visit->key, visit->entity, visit->entity_len);
+	act_mailbox_load(&state->work->mailboxes, mailbox);
+	visit->had_row = mailbox->exists;
+	visit->tid = mailbox->tid;
+	visit->result = VISIT_WAITING;
+	if (mailbox->paused || act_mailbox_is_leased(mailbox) ||
+		(mailbox->wake_at != 0 && mailbox->wake_at > GetCurrentTimestamp()))
+		return false;
+	visit->result = VISIT_ALONE;
+	return !visit->grouped ||
+		(mailbox->attempts == 0 && mailbox->crashes == 0);
+}
+
+/*
+ * A visit is no shorter than finding its work took.
+ */
+static void
+stay_as_long(Visit *visit, TimestampTz start)
+{
+	if (start != 0)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+
+		visit->until = Max(visit->until, now + (now - start));
+	}
+}
+
+/*
+ * Collect pending entries under the row's target, or "now".  A pinned target
+ * that has nothing left is finished, and "now" taken instead.  False if there
+ * is nothing, or a segment cannot be read now.
+ */
+static bool
+collect(VisitState *state)
+{
+	Mailbox    *mailbox = &state->mailbox;
+	int			batch = state->visit->max_messages > 0 ?
+	state->visit->max_messages : state->runner.batch_size;
+	int			want = state->visit->until == 0 ? batch :
+	Max(batch, COLLECT_MANY);
+	TimestampTz start = state->visit->until == 0 ? 0 : GetCurrentTimestamp();
+
+	for (;;)
+	{
+		state->fresh = !mailbox->has_target;
+		state->target = state->fresh ? state->work->now : mailbox->target;
+		if (!act_pending_collect(&state->list, &state->work->messages,
+								 mailbox, &state->target, want))
+		{
+			state->visit->result = VISIT_BUSY;
+			return false;
+		}
+		if (state->list.nitems > 0)
+		{
+			stay_as_long(state->visit, start);
+			return true;
+		}
+		Assert(state->list.complete);
+		if (state->fresh)
+		{
+			state->visit->result = VISIT_EMPTY;
+			return false;
+		}
+		finish_target(state);
+		state->dirty = true;
+	}
+}
+
+/*
+ * Is the fetched message one of this mailbox?  The first one that fits the
+ * key names an entity that has no row yet.
+ */
+static bool
+belongs(BatchWork *work, Mailbox *mailbox, const MessageRow *row)
+{
+	text	   *entity;
+	int			len;
+
+	if (row->runner != mailbox->key.runner)
+		return false;
+	entity = DatumGetTextPP(row->entity);
+	len = VARSIZE_ANY_EXHDR(entity);
+	if (mailbox->entity == NULL)
+	{
+		const Runner *runner = act_runner_find(mailbox->key.runner);
+
+		if (runner == NULL ||
+			act_catalog_key(runner->id, runner->name, runner->name_len,
+							VARDATA_ANY(entity), len).check !=
+			mailbox->key.check)
+			return false;
+		mailbox->entity = MemoryContextAlloc(work->visit_context, len + 1);
+		memcpy(mailbox->entity, VARDATA_ANY(entity), len);
+		mailbox->entity[len] = '\0';
+		mailbox->entity_len = len;
+		return true;
+	}
+	return len == mailbox->entity_len &&
+		memcmp(VARDATA_ANY(entity), mailbox->entity, len) == 0;
+}
+
+static void
+entry_of_item(LogEntry *entry, const PendingItem *item)
+{
+	entry->at.tick = item->tick;
+	entry->at.id = item->id;
+	entry->tid = item->tid;
+	entry->segment = item->segment;
+}
+
+/*
+ * Fetch the first pending message under a target, without taking it.  False
+ * if there is none, or a segment cannot be read now.
+ */
+bool
+act_batch_find_head(BatchWork *work, Mailbox *mailbox, const Cursor *target,
+					MessageRow *row)
+{
+	Mailbox		rest = *mailbox;
+
+	for (;;)
+	{
+		PendingList list;
+
+		if (!act_pending_collect(&list, &work->messages, &rest, target, 1))
+			return false;
+		for (int i = 0; i < list.nitems; i++)
+		{
+			LogEntry	entry;
+
+			entry_of_item(&entry, &list.items[i]);
+			if (act_message_fetch(&work->messages, &entry, row) &&
+				belongs(work, mailbox, row))
+				return true;
+			rest.last_id = entry.at.id;
+		}
+		if (list.complete)
+			return false;
+	}
+}
+
+/*
+ * Take the next batch out of the list.  Returns the id up to which the list
+ * has been taken, 0 if the list held nothing any more.
+ */
+static int64
+take_batch(VisitState *state, MessagesArgument *messages)
+{
+	PendingList *list = &state->list;
+	int			limit = state->visit->max_messages > 0 ?
+	state->visit->max_messages : state->runner.batch_size;
+	int64		last_id = 0;
+
+	/* A head that has failed runs alone. */
+	if (state->mailbox.attempts > 0 || state->mailbox.crashes > 0)
+		limit = 1;
+
+	while (list->next < list->nitems && messages->nmessages < limit)
+	{
+		LogEntry	entry;
+		MessageRow	row;
+
+		entry_of_item(&entry, &list->items[list->next]);
+		if (act_message_fetch(&state->work->messages, &entry, &row) &&
+			belongs(state->work, &state->mailbox, &row))
+		{
+			if (messages->nmessages > 0 &&
+				messages->bytes + act_call_message_size(&row) >
+				state->runner.batch_bytes)
+				break;
+			act_call_add_message(messages, &row, state->mailbox.attempts + 1);
+		}
+		last_id = entry.at.id;
+		list->next++;
+	}
+	return last_id;
+}
+
+/*
+ * Set up the frame of a call for this visit.
+ */
+static void
+init_frame(const VisitState *state, CallFrame *frame)
+{
+	MemSet(frame, 0, sizeof(CallFrame));
+	frame->runner = state->runner.name;
+	frame->entity = state->mailbox.entity;
+	frame->owner = state->runner.owner;
+	frame->timeout = state->runner.timeout;
+	frame->fire_deferred = state->visit->fire_deferred;
+}
+
+/*
+ * The arguments that handler and runnable have in common.
+ */
+static void
+init_arguments(const VisitState *state, NullableDatum *args)
+{
+	Datum		value = state->mailbox.state;
+
+	if (value == (Datum) 0)
+		value = state->runner.initial_state;
+	args[0].value = CStringGetTextDatum(state->mailbox.entity);
+	args[0].isnull = false;
+	args[1].value = value;
+	args[1].isnull = (value == (Datum) 0);
+}
+
+/*
+ * Ask the runner's "runnable", once a visit.
+ */
+static bool
+is_runnable(VisitState *state)
+{
+	const Runner *runner = act_runner_find(state->visit->key.runner);
+	HandlerCall *call;
+	CallFrame	frame;
+	NullableDatum args[2];
+	bool		isnull;
+	Datum		result;
+
+	if (state->runnable_known || runner == NULL || runner->runnable == NULL)
+		return true;
+
+	state->visit->phase = PHASE_RESOLVE;
+	call = act_runner_runnable(runner);
+	state->visit->phase = PHASE_CALL;
+	init_frame(state, &frame);
+	init_arguments(state, args);
+	result = act_call_function(&frame, &call->flinfo, args, 2, &isnull);
+	state->visit->phase = PHASE_READ;
+	state->runnable_known = true;
+	return !isnull && DatumGetBool(result);
+}
+
+/*
+ * Call the handler with a batch, and take the new state over.
+ */
+static void
+call_handler(VisitState *state, HandlerCall *call, MessagesArgument *messages)
+{
+	Mailbox    *mailbox = &state->mailbox;
+	CallFrame	frame;
+	NullableDatum args[3];
+	bool		isnull,
+				returns_void = call->returns_void;
+	Datum		result;
+	MemoryContext old;
+
+	init_frame(state, &frame);
+	frame.nmessages = messages->nmessages;
+	frame.first_id = messages->first_id;
+	frame.last_id = messages->last_id;
+	init_arguments(state, args);
+	args[2].value = act_call_end_messages(messages);
+	args[2].isnull = false;
+
+	state->visit->phase = PHASE_CALL;
+	result = act_call_function(&frame, &call->flinfo, args, 3, &isnull);
+	state->visit->phase = PHASE_READ;
+	CHECK_FOR_INTERRUPTS();
+
+	if (returns_void || isnull)
+		mailbox->state = (Datum) 0;
+	else
+	{
+		/* The batch's context goes; the state is needed until it is saved. */
+		old = MemoryContextSwitchTo(state->work->visit_context);
+		mailbox->state = PointerGetDatum(PG_DETOAST_DATUM_COPY(result));
+		MemoryContextSwitchTo(old);
+	}
+}
+
+/*
+ * After an error the failure is recorded for what was tried: keep its target
+ * where the transaction's end does not reach.
+ */
+static void
+note_try(VisitState *state, int nmessages)
+{
+	Visit	   *visit = state->visit;
+	MemoryContext old = MemoryContextSwitchTo(visit->context);
+
+	if (visit->tried == 0)
+		act_cursor_copy(&visit->target, &state->target);
+	visit->tried = Max(nmessages, 1);
+	if (visit->entity == NULL && state->mailbox.entity != NULL)
+	{
+		visit->entity = pstrdup(state->mailbox.entity);
+		visit->entity_len = state->mailbox.entity_len;
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Run one batch out of the collected list.  False if the entity is not
+ * runnable.
+ */
+static bool
+run_batch(VisitState *state)
+{
+	MessagesArgument messages;
+	const Runner *runner;
+	HandlerCall *call;
+	MemoryContext old = MemoryContextSwitchTo(state->work->batch_context);
+	int64		last_id;
+
+	/* Only the first batch of a visit can be one that another try pinned. */
+	state->visit->phase = PHASE_RESOLVE;
+	note_try(state, 1);
+	runner = act_runner_find(state->visit->key.runner);
+	if (runner == NULL)
+		elog(ERROR, "runner went away under a batch");
+	call = act_runner_handler(runner);
+	state->form = call->form;
+	state->visit->phase = PHASE_READ;
+
+	act_call_begin_messages(&messages, state->form);
+	last_id = take_batch(state, &messages);
+	if (messages.nmessages > 0)
+	{
+		note_try(state, messages.nmessages);
+		if (!is_runnable(state))
+		{
+			act_call_end_messages(&messages);
+			MemoryContextSwitchTo(old);
+			return false;
+		}
+		call_handler(state, call, &messages);
+		state->visit->consumed += messages.nmessages;
+		state->visit->batches++;
+	}
+	else
+		act_call_end_messages(&messages);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(state->work->batch_context);
+
+	/* What was consumed, and what is left under this target. */
+	if (!state->mailbox.has_target)
+		act_batch_pin(&state->mailbox, &state->target);
+	act_batch_consume(&state->mailbox, last_id);
+	if (state->list.complete && state->list.next >= state->list.nitems)
+		finish_target(state);
+	state->dirty = true;
+	return true;
+}
+
+/*
+ * Save the row, if the visit changed anything, and say what is left.
+ */
+static void
+save(VisitState *state)
+{
+	Mailbox    *mailbox = &state->mailbox;
+
+	if (!state->dirty || mailbox->entity == NULL)
+		return;
+	if (mailbox->has_target)
+		mailbox->plan = act_pending_pack_plan(&state->list, mailbox->last_id);
+	act_mailbox_save(&state->work->mailboxes, mailbox);
+}
+
+/*
+ * Run batches until nothing is left, time is over, or one batch was asked
+ * for.
+ */
+static void
+run_batches(VisitState *state)
+{
+	Visit	   *visit = state->visit;
+	Mailbox    *mailbox = &state->mailbox;
+
+	for (;;)
+	{
+		if (!collect(state))
+			return;
+		while (state->list.next < state->list.nitems)
+		{
+			if (!run_batch(state))
+			{
+				visit->result = VISIT_WAITING;
+				return;
+			}
+			visit->result = VISIT_MORE;
+			if (visit->until == 0 || GetCurrentTimestamp() >= visit->until)
+			{
+				/* The target was "now", taken after the entry was popped. */
+				if (state->fresh && !mailbox->has_target)
+					visit->result = VISIT_EMPTY;
+				return;
+			}
+		}
+		if (!mailbox->has_target && state->fresh)
+		{
+			visit->result = VISIT_EMPTY;
+			return;
+		}
+	}
+}
+
+/*
+ * Visit an entity whose lock is held.  The caller has marked its run as open
+ * (act_mailbox_begin_run).
+ */
+void
+act_batch_visit(BatchWork *work, Visit *visit)
+{
+	VisitState	state;
+	MemoryContext old = MemoryContextSwitchTo(work->visit_context);
+
+	MemSet(&state, 0, sizeof(state));
+	state.work = work;
+	state.visit = visit;
+	visit->phase = PHASE_READ;
+	visit->tried = 0;
+	visit->consumed = 0;
+	visit->batches = 0;
+
+	if (admit_runner(&state) && admit_mailbox(&state))
+	{
+		PushActiveSnapshot(work->snapshot);
+		run_batches(&state);
+		PopActiveSnapshot();
+		save(&state);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(work->batch_context);
+	MemoryContextResetOnly(work->visit_context);	/* keeps its child */
+}

@@ -1,0 +1,88 @@
+/*
+ * batch.h
+ *	  The verb "take out": one visit of one entity.
+ */
+#ifndef ACT_BATCH_H
+#define ACT_BATCH_H
+
+#include "actornot.h"
+#include "cursor.h"
+#include "mailbox.h"
+#include "message.h"
+
+/* What a visit left behind. */
+typedef enum VisitResult
+{
+	VISIT_EMPTY,				/* nothing pending under a fresh target */
+	VISIT_MORE,					/* there is, or may be, more */
+	VISIT_BUSY,					/* somebody holds a lock: later */
+	VISIT_WAITING,				/* leased, paused, backing off, not runnable:
+								 * whoever ends that queues it */
+	VISIT_ALONE,				/* is not to run in a group */
+	VISIT_MOVED					/* the runner belongs to "owner" */
+} VisitResult;
+
+/* What of a visit can go wrong, and how that counts. */
+typedef enum VisitPhase
+{
+	PHASE_READ,					/* our own work: not the handler's fault */
+	PHASE_RESOLVE,				/* the handler is missing or not allowed */
+	PHASE_CALL					/* the handler's own failure */
+} VisitPhase;
+
+/* One visit: what is asked for, and what came of it. */
+typedef struct Visit
+{
+	/* asked for */
+	EntityKey	key;
+	char	   *entity;			/* NULL: whichever has this key */
+	int			entity_len;
+	Oid			role;			/* the owner that may be run here */
+	int			max_messages;	/* of a batch; 0: as the runner says */
+	TimestampTz until;			/* start no further batch after this; 0: one
+								 * batch only */
+	bool		fire_deferred;
+	bool		grouped;		/* other entities share the transaction */
+	MemoryContext context;		/* for what outlives the transaction */
+
+	/* what came of it */
+	VisitResult result;
+	Oid			owner;
+	int64		consumed;		/* messages */
+	int			batches;
+
+	/* the batch that was tried last, valid after an error, too */
+	VisitPhase	phase;
+	char	   *runner_name;	/* for reports */
+	bool		had_row;
+	ItemPointerData tid;
+	Cursor		target;
+	int			tried;			/* messages */
+} Visit;
+
+/* What a transaction needs to visit entities. */
+typedef struct BatchWork
+{
+	MemoryContext visit_context;	/* reset after each visit */
+	MemoryContext batch_context;	/* its child, reset after each batch */
+	Snapshot	snapshot;
+	Cursor		now;
+	MailboxTable mailboxes;
+	MessageReader messages;
+} BatchWork;
+
+extern void act_batch_init_visit(Visit *visit, const EntityKey *key,
+								 const char *entity, int entity_len,
+								 Oid role, MemoryContext context);
+extern void act_batch_check_isolation(void);
+extern void act_batch_open(BatchWork *work);
+extern void act_batch_close(BatchWork *work);
+extern void act_batch_visit(BatchWork *work, Visit *visit);
+
+/* For those who take the head out by other means than a handler's call. */
+extern void act_batch_consume(Mailbox *mailbox, int64 last_id);
+extern void act_batch_pin(Mailbox *mailbox, const Cursor *target);
+extern bool act_batch_find_head(BatchWork *work, Mailbox *mailbox,
+								const Cursor *target, MessageRow *row);
+
+#endif							/* ACT_BATCH_H */

@@ -1,0 +1,424 @@
+/*
+ * crashmark.c
+ *	  Marks on disk: what each worker was about to run when the server died.
+ *
+ * A handler that takes the whole server down would do so again after each
+ * restart.  The tables cannot tell: what the worker wrote is undone by the
+ * crash.  So before each group a worker writes what it is going to run into
+ * its slot of a small file, and afterwards that nothing is.  What is found
+ * there at the next start is suspect.  Nothing more than that: the other
+ * workers were running something too.  Suspects are run alone, and one at a
+ * time, so that the second crash names the one that did it.
+ *
+ * The file is in the folder of the statistics' temporary files, which survives
+ * a crash and which base backups leave out.  It is written with pwrite() only:
+ * with mmap() a full disk would be a SIGBUS, the very crash that is guarded
+ * against.  It is not flushed, so it says nothing after the machine has
+ * crashed, and a check sum sorts out what is half there.  An orderly shutdown
+ * clears the marks.  Who cannot write a mark runs without one.
+ *
+ * Locks: an LWLock for the table of suspects and the turn.  A slot of the file
+ * belongs to one worker, which has it from the roster, and needs no lock.
+ *
+ * Memory: a hash table of a fixed size, one place for each mark of the file.
+ * XXX Suspects live in shared memory only: what has not had its turn before
+ * the next crash is forgotten, until it is running during a crash again.
+ *
+ * Failure: the exit callback of a worker clears its mark, or, if it ends
+ * because of what it ran, turns it into a suspect at once.
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "port/atomics.h"
+#include "port/pg_crc32c.h"
+#include "storage/fd.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "utils/hsearch.h"
+
+#include "crashmark.h"
+#include "roster.h"
+
+#define MARK_FILE PG_STAT_TMP_DIR "/actornot.mark"
+#define MARK_MAGIC 0xAC7E0001
+
+/* A slot of the file; only as much of it is written as is used. */
+typedef struct Mark
+{
+	uint32		magic;
+	pg_crc32c	crc;			/* of what follows */
+	Oid			database;
+	uint16		nkeys;
+	uint16		alone;
+	EntityKey	keys[ACT_MARK_MAX];
+} Mark;
+
+#define MARK_SIZE(nkeys) (offsetof(Mark, keys) + (nkeys) * sizeof(EntityKey))
+
+/* No padding: hashed and compared as bytes. */
+typedef struct SuspectKey
+{
+	EntityKey	entity;
+	Oid			database;
+	uint32		zero;
+} SuspectKey;
+
+typedef struct Suspect
+{
+	SuspectKey	key;			/* hash key */
+	bool		was_alone;
+} Suspect;
+
+typedef struct CrashmarkShared
+{
+	/* Immutable. */
+	int			tranche;
+
+	LWLock		lock;
+
+	/* Changed under the lock, read without. */
+	pg_atomic_uint32 nsuspects;
+
+	/* Guarded by the lock. */
+	pid_t		turn;			/* who runs a suspect, or 0 */
+} CrashmarkShared;
+
+static CrashmarkShared *shared = NULL;
+static HTAB *suspect_table = NULL;
+
+/* The worker's own. */
+static int	mark_fd = -1;
+static bool mark_failed = false;
+static int	my_slot = -1;
+static Mark my_mark;			/* nkeys > 0: what the file says */
+static bool blame = false;
+
+/* ----------------------------------------------------------------- file */
+
+static pg_crc32c
+compute_crc(const Mark *mark)
+{
+	Size		skip = offsetof(Mark, database);
+	pg_crc32c	crc;
+
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, (const char *) mark + skip,
+				MARK_SIZE(mark->nkeys) - skip);
+	FIN_CRC32C(crc);
+	return crc;
+}
+
+static bool
+is_valid(const Mark *mark, ssize_t size)
+{
+	return size >= (ssize_t) MARK_SIZE(0) &&
+		mark->magic == MARK_MAGIC &&
+		mark->nkeys <= ACT_MARK_MAX &&
+		size >= (ssize_t) MARK_SIZE(mark->nkeys) &&
+		mark->crc == compute_crc(mark);
+}
+
+/* Open for the rest of the process's life. */
+static bool
+open_file(void)
+{
+	if (mark_fd >= 0)
+		return true;
+	if (mark_failed)
+		return false;
+	mark_fd = BasicOpenFile(MARK_FILE, O_RDWR | PG_BINARY);
+	if (mark_fd < 0)
+	{
+		mark_failed = true;
+		ereport(LOG,
+				(errcode_for_file_access(),
+				 errmsg("could not open file \"%s\": %m", MARK_FILE),
+				 errdetail("A handler that crashes the server will not be recognized.")));
+		return false;
+	}
+	ReserveExternalFD();
+	return true;
+}
+
+static void
+write_mark(int slot)
+{
+	size_t		size = MARK_SIZE(my_mark.nkeys);
+
+	my_mark.magic = MARK_MAGIC;
+	my_mark.crc = compute_crc(&my_mark);
+	if (pwrite(mark_fd, &my_mark, size, (off_t) slot * sizeof(Mark)) == size)
+		return;
+	if (!mark_failed)
+		ereport(LOG,
+				(errcode_for_file_access(),
+				 errmsg("could not write file \"%s\": %m", MARK_FILE),
+				 errdetail("A handler that crashes the server may not be recognized.")));
+	mark_failed = true;
+}
+
+/* -------------------------------------------------------------- suspects */
+
+static void
+set_key(SuspectKey *key, Oid database, const EntityKey *entity)
+{
+	key->entity = *entity;
+	key->database = database;
+	key->zero = 0;
+}
+
+/* The caller holds the lock, or is the only process. */
+static void
+add_suspects(const Mark *mark)
+{
+	for (int i = 0; i < mark->nkeys; i++)
+	{
+		SuspectKey	key;
+		Suspect    *suspect;
+		bool		found;
+
+		set_key(&key, mark->database, &mark->keys[i]);
+		suspect = hash_search(suspect_table, &key, HASH_ENTER_NULL, &found);
+		if (suspect == NULL)
+			return;				/* full */
+		if (!found)
+		{
+			suspect->was_alone = false;
+			pg_atomic_fetch_add_u32(&shared->nsuspects, 1);
+		}
+		if (mark->alone)
+			suspect->was_alone = true;
+	}
+}
+
+static int
+max_suspects(void)
+{
+	return act_roster_max_workers * ACT_MARK_MAX;
+}
+
+/* What the workers of the server's last life left behind. */
+static void
+read_suspects(void)
+{
+	int			fd;
+	Mark		mark;
+	ssize_t		size;
+
+	fd = BasicOpenFile(MARK_FILE, O_RDONLY | PG_BINARY);
+	if (fd < 0)
+		return;					/* most likely there is none */
+	for (off_t slot = 0;; slot++)
+	{
+		size = pg_pread(fd, &mark, sizeof(Mark), slot * sizeof(Mark));
+		if (size <= 0)
+			break;
+		if (is_valid(&mark, size))
+			add_suspects(&mark);
+	}
+	close(fd);
+}
+
+/* An empty file; without it nothing is marked, and the workers say so. */
+static void
+create_file(void)
+{
+	int			fd;
+
+	(void) unlink(MARK_FILE);
+	fd = BasicOpenFilePerm(MARK_FILE, O_RDWR | O_CREAT | O_EXCL | PG_BINARY,
+						   S_IRUSR | S_IWUSR);
+	if (fd < 0)
+		ereport(LOG,
+				(errcode_for_file_access(),
+				 errmsg("could not create file \"%s\": %m", MARK_FILE)));
+	else
+		close(fd);
+}
+
+Size
+act_crashmark_shmem_size(void)
+{
+	return add_size(MAXALIGN(sizeof(CrashmarkShared)),
+					hash_estimate_size(max_suspects(), sizeof(Suspect)));
+}
+
+/*
+ * Called by the postmaster at each start, also after a crash, when none of
+ * the workers of old is alive.  The caller holds AddinShmemInitLock.
+ */
+void
+act_crashmark_shmem_init(void)
+{
+	HASHCTL		info;
+	bool		found;
+
+	shared = ShmemInitStruct("actornot crash marks",
+							 sizeof(CrashmarkShared), &found);
+	if (!found)
+	{
+		shared->tranche = LWLockNewTrancheId();
+		LWLockInitialize(&shared->lock, shared->tranche);
+		pg_atomic_init_u32(&shared->nsuspects, 0);
+		shared->turn = 0;
+	}
+	LWLockRegisterTranche(shared->tranche, "actornot_suspects");
+
+	memset(&info, 0, sizeof(info));
+	info.keysize = sizeof(SuspectKey);
+	info.entrysize = sizeof(Suspect);
+	suspect_table = ShmemInitHash("actornot suspects",
+								  max_suspects(), max_suspects(), &info,
+								  HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+	if (found)
+		return;
+	read_suspects();
+	create_file();
+	if (pg_atomic_read_u32(&shared->nsuspects) > 0)
+		ereport(LOG,
+				(errmsg_plural("%u entity was being run by actornot when the server stopped, and will be run alone",
+							   "%u entities were being run by actornot when the server stopped, and will be run alone",
+							   pg_atomic_read_u32(&shared->nsuspects),
+							   pg_atomic_read_u32(&shared->nsuspects))));
+}
+
+/* ----------------------------------------------------------------- marks */
+
+/*
+ * Exit callback.  Registered after the worker has got its slot, so it runs
+ * while the slot is still its own.
+ */
+static void
+settle_mark(int code, Datum arg)
+{
+	if (my_mark.nkeys == 0)
+		return;
+	if (blame)
+	{
+		LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+		add_suspects(&my_mark);
+		LWLockRelease(&shared->lock);
+	}
+	act_crashmark_clear(my_slot);
+}
+
+void
+act_crashmark_set(int slot, Oid database, const EntityKey *keys, int nkeys,
+				  bool alone)
+{
+	static bool registered = false;
+
+	if (shared == NULL || !open_file())
+		return;
+	if (!registered)
+	{
+		on_shmem_exit(settle_mark, 0);
+		registered = true;
+	}
+	my_slot = slot;
+	my_mark.database = database;
+	my_mark.nkeys = Min(nkeys, ACT_MARK_MAX);
+	my_mark.alone = alone;
+	memcpy(my_mark.keys, keys, my_mark.nkeys * sizeof(EntityKey));
+	write_mark(slot);
+}
+
+void
+act_crashmark_clear(int slot)
+{
+	if (my_mark.nkeys == 0)
+		return;
+	my_mark.nkeys = 0;
+	my_mark.alone = false;
+	write_mark(slot);
+}
+
+void
+act_crashmark_blame_at_exit(void)
+{
+	blame = true;
+}
+
+/* ---------------------------------------------------------- the suspected */
+
+bool
+act_crashmark_is_suspect(Oid database, const EntityKey *entity,
+						 bool *was_alone)
+{
+	SuspectKey	key;
+	Suspect    *suspect;
+
+	*was_alone = false;
+	if (shared == NULL || pg_atomic_read_u32(&shared->nsuspects) == 0)
+		return false;
+
+	set_key(&key, database, entity);
+	LWLockAcquire(&shared->lock, LW_SHARED);
+	suspect = hash_search(suspect_table, &key, HASH_FIND, NULL);
+	if (suspect != NULL)
+		*was_alone = suspect->was_alone;
+	LWLockRelease(&shared->lock);
+	return suspect != NULL;
+}
+
+void
+act_crashmark_acquit(Oid database, const EntityKey *entity)
+{
+	SuspectKey	key;
+
+	if (shared == NULL || pg_atomic_read_u32(&shared->nsuspects) == 0)
+		return;
+
+	set_key(&key, database, entity);
+	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+	if (hash_search(suspect_table, &key, HASH_REMOVE, NULL) != NULL)
+		pg_atomic_fetch_sub_u32(&shared->nsuspects, 1);
+	LWLockRelease(&shared->lock);
+}
+
+/* Exit callback, after the abort: nobody may run suspects for ever. */
+static void
+return_turn(int code, Datum arg)
+{
+	act_crashmark_end_suspect_turn();
+}
+
+/* May this process run a suspect now?  Then nobody else does until it ends. */
+bool
+act_crashmark_try_suspect_turn(void)
+{
+	static bool registered = false;
+	bool		mine;
+
+	if (shared == NULL)
+		return true;
+	if (!registered)
+	{
+		on_shmem_exit(return_turn, 0);
+		registered = true;
+	}
+	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+	mine = (shared->turn == 0 || shared->turn == MyProcPid);
+	if (mine)
+		shared->turn = MyProcPid;
+	LWLockRelease(&shared->lock);
+	return mine;
+}
+
+void
+act_crashmark_end_suspect_turn(void)
+{
+	if (shared == NULL)
+		return;
+	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+	if (shared->turn == MyProcPid)
+		shared->turn = 0;
+	LWLockRelease(&shared->lock);
+}

@@ -1,0 +1,39 @@
+/*
+ * crashmark.h
+ *	  Marks on disk: what each worker was about to run when the server died.
+ */
+#ifndef ACT_CRASHMARK_H
+#define ACT_CRASHMARK_H
+
+#include "actornot.h"
+
+/* The most entities of one mark; more than that are not marked. */
+#define ACT_MARK_MAX 64
+
+extern Size act_crashmark_shmem_size(void);
+extern void act_crashmark_shmem_init(void);
+
+/*
+ * For workers, each with its own slot: what is going to be run, all in one
+ * database; and that it is over.  "alone": a suspect in its turn.
+ */
+extern void act_crashmark_set(int slot, Oid database, const EntityKey *keys,
+							  int nkeys, bool alone);
+extern void act_crashmark_clear(int slot);
+
+/* The process is going to end because of what is marked: suspect it. */
+extern void act_crashmark_blame_at_exit(void);
+
+/*
+ * Was the entity being run when the server died?  "was_alone": all by itself.
+ * Costs nothing while there are no suspects.
+ */
+extern bool act_crashmark_is_suspect(Oid database, const EntityKey *key,
+									 bool *was_alone);
+extern void act_crashmark_acquit(Oid database, const EntityKey *key);
+
+/* Suspects are run one at a time in the cluster. */
+extern bool act_crashmark_try_suspect_turn(void);
+extern void act_crashmark_end_suspect_turn(void);
+
+#endif							/* ACT_CRASHMARK_H */

@@ -1,0 +1,320 @@
+/*
+ * drain.c
+ *	  Running entities in one's own session: actornot_run, actornot_drain.
+ *
+ * No background worker is needed for these, so that cron is enough where
+ * there is no shared_preload_libraries.  The handlers run in the caller's
+ * session; therefore current_user must be the runner's owner.  Each step of
+ * failure.c is a subtransaction.
+ *
+ * actornot_run is one batch in the caller's transaction.  Messages that this
+ * transaction posted itself are not yet posted, so they are not run; deferred
+ * triggers fire at the caller's commit, and fail it if they fail.
+ *
+ * actornot_drain is a procedure that commits as it goes.  It walks through
+ * the log up to where it ended at its start, so that it comes to an end
+ * whatever is posted meanwhile, and visits what it finds pending there.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "actornot.h"
+#include "batch.h"
+#include "catalog.h"
+#include "executor/spi.h"
+#include "failure.h"
+#include "funcapi.h"
+#include "mailbox.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "post.h"
+#include "runner.h"
+#include "sweep.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(actornot_run);
+PG_FUNCTION_INFO_V1(actornot_drain);
+PG_FUNCTION_INFO_V1(actornot_drain_runner);
+
+/* How long a transaction of drain collects entities, and how many. */
+#define DRAIN_TIME_MS 20
+#define DRAIN_LOCKS 64
+
+/* How many entities a piece of the walk finds. */
+#define DRAIN_PIECE 1024
+
+/* An entity that the walk found. */
+typedef struct FoundEntity
+{
+	EntityKey	key;
+	char	   *entity;
+	int			entity_len;
+} FoundEntity;
+
+/* A drain that is going on. */
+typedef struct Drain
+{
+	Oid			role;
+	MemoryContext context;		/* survives commits */
+	MemoryContext piece_context;	/* reset after each piece */
+	FoundEntity *found;
+	int			nfound;
+	int64		processed;
+	TimestampTz commit_at;		/* of the present transaction */
+	int			nlocks;
+} Drain;
+
+/*
+ * A ContainFunction: a subtransaction.  Cancels and shutdowns that are not
+ * our timeout's are not the handler's failure; they pass through.
+ */
+static bool
+contain_in_subtransaction(void (*body) (void *arg), void *arg,
+						  Failure *failure, MemoryContext context)
+{
+	MemoryContext old_context = CurrentMemoryContext;
+	ResourceOwner old_owner = CurrentResourceOwner;
+	int			depth = act_mailbox_open_depth();
+	volatile bool ok = true;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(old_context);
+	PG_TRY();
+	{
+		body(arg);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		act_mailbox_end_run(depth);
+		act_failure_capture(failure, context);
+		RollbackAndReleaseCurrentSubTransaction();
+		ok = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old_context);
+	CurrentResourceOwner = old_owner;
+
+	if (!ok && act_failure_is_foreign_cancel(failure))
+		ereport(ERROR,
+				(errcode(failure->sqlstate),
+				 errmsg("%s", failure->message)));
+	return ok;
+}
+
+/*
+ * The runner and its owner's rights.
+ */
+static const Runner *
+get_own_runner(FunctionCallInfo fcinfo)
+{
+	const Runner *runner;
+	text	   *name;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("runner cannot be null")));
+	name = PG_GETARG_TEXT_PP(0);
+	runner = act_runner_get(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+	act_runner_check_is_owner(runner);
+	return runner;
+}
+
+/*
+ * actornot_run(runner, entity)
+ */
+Datum
+actornot_run(PG_FUNCTION_ARGS)
+{
+	const Runner *runner = get_own_runner(fcinfo);
+	text	   *entity;
+	EntityKey	key;
+	Visit		visit;
+
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("entity cannot be null")));
+	PreventCommandIfReadOnly("actornot_run()");
+	PreventCommandIfParallelMode("actornot_run()");
+	PreventCommandDuringRecovery("actornot_run()");
+	act_batch_check_isolation();
+	entity = PG_GETARG_TEXT_PP(1);
+	act_post_check_entity(runner->name, VARDATA_ANY(entity),
+						  VARSIZE_ANY_EXHDR(entity));
+	if (runner->handler == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("runner \"%s\" has no handler", runner->name),
+				 errhint("Only workers outside the database can run it; register it with a handler to run it here.")));
+
+	key = act_catalog_key(runner->id, runner->name, runner->name_len,
+						  VARDATA_ANY(entity), VARSIZE_ANY_EXHDR(entity));
+	act_batch_init_visit(&visit, &key, text_to_cstring(entity),
+						 VARSIZE_ANY_EXHDR(entity), runner->owner,
+						 CurrentMemoryContext);
+	act_failure_run(&visit, contain_in_subtransaction, WARNING);
+
+	if (visit.result == VISIT_BUSY && visit.tried == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_INT32((int32) visit.consumed);
+}
+
+/* ---- drain ---- */
+
+/*
+ * Commit what was done so far and begin anew, at the isolation level that
+ * running needs.
+ */
+static void
+commit_and_begin(Drain *drain)
+{
+	SPI_commit();
+	XactIsoLevel = XACT_READ_COMMITTED;
+	PreventCommandIfReadOnly("actornot_drain()");
+	drain->commit_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												   DRAIN_TIME_MS);
+	drain->nlocks = 0;
+	MemoryContextSwitchTo(drain->piece_context);
+}
+
+static void
+remember_entity(void *arg, Oid owner, const EntityKey *key,
+				const char *entity, int entity_len)
+{
+	Drain	   *drain = arg;
+	FoundEntity *found;
+	MemoryContext old;
+
+	if (owner != drain->role)
+		return;
+	Assert(drain->nfound < DRAIN_PIECE);
+	old = MemoryContextSwitchTo(drain->piece_context);
+	found = &drain->found[drain->nfound++];
+	found->key = *key;
+	found->entity = pnstrdup(entity, entity_len);
+	found->entity_len = entity_len;
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Visit an entity until what was pending at the drain's start is done: that
+ * is when a target taken now has nothing left.
+ */
+static void
+drain_entity(Drain *drain, const FoundEntity *found)
+{
+	Visit		visit;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		act_batch_init_visit(&visit, &found->key, found->entity,
+							 found->entity_len, drain->role,
+							 drain->piece_context);
+		visit.fire_deferred = true;
+		visit.until = drain->commit_at;
+		act_failure_run(&visit, contain_in_subtransaction, WARNING);
+		drain->processed += visit.consumed;
+		if (++drain->nlocks >= DRAIN_LOCKS ||
+			GetCurrentTimestamp() >= drain->commit_at)
+			commit_and_begin(drain);
+	} while (visit.result == VISIT_MORE);
+}
+
+/*
+ * Drain all runners of the current user, or one of them.
+ */
+static int64
+drain_runners(int32 runner)
+{
+	Drain		drain = {GetUserId()};
+	Sweep	   *sweep;
+	bool		complete;
+
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	drain.context = AllocSetContextCreate(CurrentMemoryContext,
+										  "actornot drain",
+										  ALLOCSET_DEFAULT_SIZES);
+	drain.piece_context = AllocSetContextCreate(drain.context,
+												"actornot drain piece",
+												ALLOCSET_DEFAULT_SIZES);
+	commit_and_begin(&drain);
+	sweep = act_sweep_begin(drain.context);
+	act_sweep_set_runner(sweep, runner);
+	act_sweep_set_function(sweep, remember_entity, &drain);
+	act_sweep_end_here(sweep);
+	do
+	{
+		drain.nfound = 0;
+		drain.found = palloc(sizeof(FoundEntity) * DRAIN_PIECE);
+		complete = act_sweep_step(sweep, DRAIN_PIECE);
+		commit_and_begin(&drain);
+		for (int i = 0; i < drain.nfound; i++)
+			drain_entity(&drain, &drain.found[i]);
+		commit_and_begin(&drain);
+		MemoryContextReset(drain.piece_context);
+	} while (!complete);
+	act_sweep_end(sweep);
+	SPI_finish();
+	return drain.processed;
+}
+
+/*
+ * A procedure's INOUT argument comes back as a record.
+ */
+static Datum
+return_processed(FunctionCallInfo fcinfo, int64 processed)
+{
+	TupleDesc	desc;
+	Datum		value = Int64GetDatum(processed);
+	bool		isnull = false;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "actornot_drain is not declared as it should be");
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), &value,
+											 &isnull));
+}
+
+static void
+check_may_commit(FunctionCallInfo fcinfo)
+{
+	PreventCommandDuringRecovery("actornot_drain()");
+	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
+		((CallContext *) fcinfo->context)->atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("actornot_drain cannot run inside a transaction block"),
+				 errdetail("It commits as it goes."),
+				 errhint("Use actornot_run to run an entity within a transaction.")));
+	PreventCommandIfReadOnly("actornot_drain()");
+}
+
+/*
+ * CALL actornot_drain(processed)
+ */
+Datum
+actornot_drain(PG_FUNCTION_ARGS)
+{
+	check_may_commit(fcinfo);
+	return return_processed(fcinfo, drain_runners(0));
+}
+
+/*
+ * CALL actornot_drain(runner, processed)
+ */
+Datum
+actornot_drain_runner(PG_FUNCTION_ARGS)
+{
+	int32		runner;
+
+	check_may_commit(fcinfo);
+	runner = get_own_runner(fcinfo)->id;
+	return return_processed(fcinfo, drain_runners(runner));
+}

@@ -1,0 +1,434 @@
+/*
+ * failure.c
+ *	  What happens when a batch fails: again one by one, then wait or bury.
+ *
+ * Each step is a transaction (worker) or subtransaction (actornot_run and
+ * actornot_drain) of its own, made by the caller's ContainFunction:
+ *	1. A batch.  If it succeeds, that is all.
+ *	2. It failed: the same messages one by one, so that all before the poison
+ *	   are done.
+ *	3. The one that failed stays at the head, pinned by the target that was
+ *	   tried: attempts + 1 and a back-off in wake_at, or, after max_attempts,
+ *	   it goes to the dead letters.
+ *
+ * The failure is recorded only if the row is still the one that was tried;
+ * else somebody else has been there since.  Dying between the steps loses
+ * nothing: at most an attempt is not counted.
+ *
+ * What says nothing about the handler (serialization failures, deadlocks,
+ * lack of resources, an administrator's cancel, a missing function) counts as
+ * no attempt, but backs off.
+ *
+ * Exponential back-off with jitter: https://www.rfc-editor.org/rfc/rfc6298
+ * doubles likewise; the jitter keeps entities that failed together apart.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "access/detoast.h"
+#include "access/xact.h"
+#include "actornot.h"
+#include "atcommit.h"
+#include "batch.h"
+#include "call.h"
+#include "common/pg_prng.h"
+#include "deadletter.h"
+#include "failure.h"
+#include "mailbox.h"
+#include "message.h"
+#include "runner.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/* A failure that counts as no attempt waits at least so long. */
+#define UNCOUNTED_DELAY_MIN (100 * INT64CONST(1000))
+
+/* After how many counted crashes a message is buried. */
+#define MAX_CRASHES 2
+
+/* What the bodies below work on. */
+typedef struct FailureWork
+{
+	Visit	   *visit;
+	const Failure *failure;
+	bool		counted;		/* is it an attempt? */
+	bool		buried;
+	bool		recorded;
+	TimestampTz wake_at;
+	int			attempts;
+} FailureWork;
+
+static char *
+copy_or_null(const char *string)
+{
+	return string == NULL ? NULL : pstrdup(string);
+}
+
+/*
+ * Take the error that was just caught, and clear it.
+ */
+void
+act_failure_capture(Failure *failure, MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	ErrorData  *error = CopyErrorData();
+
+	FlushErrorState();
+	failure->sqlstate = error->sqlerrcode;
+	failure->message = copy_or_null(error->message);
+	failure->detail = copy_or_null(error->detail);
+	failure->context = copy_or_null(error->context);
+	failure->timed_out = error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
+		act_call_timed_out();
+	if (failure->timed_out)
+		failure->message = pstrdup("handler was cancelled because it ran longer than its timeout");
+	FreeErrorData(error);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Is this somebody else's cancel or shutdown, not meant for the handler?
+ */
+bool
+act_failure_is_foreign_cancel(const Failure *failure)
+{
+	return !failure->timed_out &&
+		ERRCODE_TO_CATEGORY(failure->sqlstate) == ERRCODE_OPERATOR_INTERVENTION;
+}
+
+/*
+ * Does this error say nothing about the handler?
+ */
+static bool
+is_transient(const Failure *failure)
+{
+	int			category = ERRCODE_TO_CATEGORY(failure->sqlstate);
+
+	if (failure->timed_out)
+		return false;
+	return failure->sqlstate == ERRCODE_T_R_SERIALIZATION_FAILURE ||
+		failure->sqlstate == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		category == ERRCODE_INSUFFICIENT_RESOURCES ||
+		category == ERRCODE_OPERATOR_INTERVENTION ||
+		category == ERRCODE_SYSTEM_ERROR;
+}
+
+/*
+ * How long to wait: doubled with each attempt, or, where none is counted,
+ * twice as long as the last time.
+ */
+static int64
+back_off(const Runner *runner, const Mailbox *mailbox, bool counted)
+{
+	double		delay = (double) runner->retry_delay;
+
+	if (counted)
+		delay *= pow(2.0, Min(mailbox->attempts - 1, 60));
+	else
+	{
+		delay = Max(delay, (double) UNCOUNTED_DELAY_MIN);
+		if (mailbox->last_error != NULL && mailbox->wake_at > mailbox->updated_at)
+			delay = Max(delay, 2.0 * (mailbox->wake_at - mailbox->updated_at));
+	}
+	delay *= 0.9 + 0.2 * pg_prng_double(&pg_global_prng_state);
+	return (int64) Min(delay, (double) runner->retry_delay_max);
+}
+
+/*
+ * Move the head to the dead letters.
+ */
+static void
+bury_head(BatchWork *work, Mailbox *mailbox, const Runner *runner,
+		  const Failure *failure)
+{
+	MessageRow	row;
+	DeadMessage dead;
+
+	if (!act_batch_find_head(work, mailbox, &mailbox->target, &row))
+		return;
+	dead.id = row.id;
+	dead.runner = runner->id;
+	dead.runner_name = runner->name;
+	dead.entity = mailbox->entity;
+	dead.payload = row.payload == (Datum) 0 ? (Datum) 0 :
+		PointerGetDatum(PG_DETOAST_DATUM_COPY(row.payload));
+	dead.headers = row.headers == (Datum) 0 ? (Datum) 0 :
+		PointerGetDatum(PG_DETOAST_DATUM_COPY(row.headers));
+	dead.posted_at = row.posted_at;
+	dead.attempts = mailbox->attempts;
+	act_deadletter_insert(&dead, failure);
+	act_batch_consume(mailbox, row.id);
+}
+
+/*
+ * Is the row still as it was when the batch was tried?
+ */
+static bool
+is_unchanged(Visit *visit, Mailbox *mailbox)
+{
+	return visit->had_row == mailbox->exists &&
+		(!mailbox->exists ||
+		 ItemPointerEquals(&visit->tid, &mailbox->tid));
+}
+
+/*
+ * Lock the entity of a visit and open the tables; false if it is busy.
+ */
+static bool
+enter(Visit *visit, BatchWork *work)
+{
+	if (act_mailbox_lock(visit->key.hash, false) == MAILBOX_LOCK_BUSY)
+	{
+		visit->result = VISIT_BUSY;
+		return false;
+	}
+	act_batch_open(work);
+	return true;
+}
+
+/*
+ * Load the mailbox of a visit, and find out its entity if it has no row.
+ */
+static bool
+load_mailbox(Visit *visit, BatchWork *work, Mailbox *mailbox,
+			 const Cursor *target)
+{
+	MessageRow	row;
+
+	act_mailbox_init(mailbox, &visit->key, visit->entity, visit->entity_len);
+	act_mailbox_load(&work->mailboxes, mailbox);
+	return mailbox->entity != NULL ||
+		act_batch_find_head(work, mailbox, target, &row);
+}
+
+/*
+ * Body: write the failure into the row.
+ */
+static void
+record_failure(void *arg)
+{
+	FailureWork *failed = arg;
+	Visit	   *visit = failed->visit;
+	BatchWork	work;
+	Mailbox		mailbox;
+	const Runner *runner;
+
+	if (!enter(visit, &work))
+		return;
+	runner = act_runner_find(visit->key.runner);
+	if (runner != NULL &&
+		load_mailbox(visit, &work, &mailbox, &visit->target) &&
+		is_unchanged(visit, &mailbox))
+	{
+		act_batch_pin(&mailbox, &visit->target);
+		if (failed->counted)
+			mailbox.attempts++;
+		if (failed->counted && runner->max_attempts > 0 &&
+			mailbox.attempts >= runner->max_attempts)
+		{
+			failed->attempts = mailbox.attempts;
+			bury_head(&work, &mailbox, runner, failed->failure);
+			failed->buried = true;
+		}
+		else
+		{
+			int64		delay = back_off(runner, &mailbox, failed->counted);
+
+			mailbox.wake_at = delay > 0 ? GetCurrentTimestamp() + delay : 0;
+			mailbox.last_error = failed->failure->message;
+			failed->wake_at = mailbox.wake_at;
+			failed->attempts = mailbox.attempts;
+		}
+		act_mailbox_save(&work.mailboxes, &mailbox);
+		if (mailbox.wake_at != 0)
+			act_atcommit_due(mailbox.wake_at);
+		failed->recorded = true;
+	}
+	act_batch_close(&work);
+}
+
+/*
+ * Body: one batch of one entity, in a transaction of its own.
+ */
+static void
+visit_alone(void *arg)
+{
+	Visit	   *visit = arg;
+	BatchWork	work;
+	int			depth = act_mailbox_open_depth();
+
+	visit->tried = 0;
+	visit->consumed = 0;
+	if (!enter(visit, &work))
+		return;
+	act_mailbox_begin_run(visit->key.hash);
+	act_batch_visit(&work, visit);
+	act_mailbox_end_run(depth);
+	act_batch_close(&work);
+
+	/* What fails at commit is the doing of what the handler wrote. */
+	if (visit->consumed > 0)
+		visit->phase = PHASE_CALL;
+}
+
+/*
+ * Tell the log, or the client, what went wrong.
+ */
+static void
+report_failure(const FailureWork *failed, int elevel)
+{
+	const Visit *visit = failed->visit;
+	const Failure *failure = failed->failure;
+
+	ereport(elevel,
+			(errcode(failure->sqlstate),
+			 errmsg("handler of runner \"%s\" failed for entity \"%s\": %s",
+					visit->runner_name ? visit->runner_name : "?",
+					visit->entity ? visit->entity : "?",
+					failure->message ? failure->message : "unknown error"),
+			 failed->buried ?
+			 errdetail("Its message was given up after %d attempts; see actornot.dead_letters.",
+					   failed->attempts) :
+			 failed->wake_at == 0 ? 0 :
+			 errdetail("It will be tried again at %s (%d attempts so far).",
+					   timestamptz_to_str(failed->wake_at), failed->attempts),
+			 failure->context ? errcontext("%s", failure->context) : 0));
+}
+
+/*
+ * Record the failure of the batch that was tried last.
+ */
+static void
+handle_failure(Visit *visit, const Failure *failure, ContainFunction contain,
+			   int elevel)
+{
+	FailureWork failed = {visit, failure};
+	Failure		second;
+
+	failed.counted = visit->phase == PHASE_CALL && !is_transient(failure);
+	visit->result = VISIT_BUSY;
+	if (visit->tried == 0)
+	{
+		/* Not even a batch was found: nothing to be recorded. */
+		report_failure(&failed, elevel);
+		return;
+	}
+	if (!contain(record_failure, &failed, &second, visit->context))
+		ereport(elevel,
+				(errcode(second.sqlstate),
+				 errmsg("could not record the failure of a handler: %s",
+						second.message)));
+	else if (failed.recorded)
+		visit->result = failed.wake_at != 0 ? VISIT_WAITING : VISIT_MORE;
+	report_failure(&failed, elevel);
+}
+
+/*
+ * Run one batch of one entity, and see to what fails.  The result and the
+ * number of messages consumed are left in the visit; failures are reported
+ * at elevel (LOG or WARNING).
+ */
+void
+act_failure_run(Visit *visit, ContainFunction contain, int elevel)
+{
+	Failure		failure;
+	int			limit = visit->max_messages;
+	int64		total = 0;
+	int			tried;
+
+	if (contain(visit_alone, visit, &failure, visit->context))
+		return;
+
+	/* Batches before the one that failed were undone with it. */
+	if (visit->until != 0 && visit->batches > 0)
+	{
+		visit->until = 0;
+		if (contain(visit_alone, visit, &failure, visit->context))
+			return;
+	}
+	visit->until = 0;
+
+	tried = visit->tried;
+	if (visit->phase == PHASE_CALL && tried > 1)
+	{
+		bool		failed = false;
+
+		visit->max_messages = 1;
+		for (int i = 0; i < tried && !failed; i++)
+		{
+			failed = !contain(visit_alone, visit, &failure, visit->context);
+			if (!failed)
+			{
+				total += visit->consumed;
+				if (visit->result != VISIT_MORE)
+					break;
+			}
+		}
+		visit->max_messages = limit;
+		if (!failed)
+		{
+			visit->consumed = total;
+			return;
+		}
+	}
+	handle_failure(visit, &failure, contain, elevel);
+	visit->consumed = total;
+}
+
+/*
+ * Body: note in the row that its head is run alone after a crash, or bury it.
+ */
+static void
+count_crash(void *arg)
+{
+	FailureWork *failed = arg;
+	Visit	   *visit = failed->visit;
+	BatchWork	work;
+	Mailbox		mailbox;
+	const Runner *runner;
+
+	if (!enter(visit, &work))
+		return;
+	runner = act_runner_find(visit->key.runner);
+	if (runner != NULL && load_mailbox(visit, &work, &mailbox, &work.now))
+	{
+		act_batch_pin(&mailbox, &work.now);
+		if (mailbox.crashes >= MAX_CRASHES)
+		{
+			bury_head(&work, &mailbox, runner, failed->failure);
+			failed->buried = true;
+		}
+		else
+			mailbox.crashes++;
+		act_mailbox_save(&work.mailboxes, &mailbox);
+		/* It must outlive the crash that it is for. */
+		ForceSyncCommit();
+		failed->recorded = true;
+	}
+	act_batch_close(&work);
+}
+
+/*
+ * Before a suspect is run alone: count the crash that it may cause.  True if
+ * its head may be called; false if it was buried instead, or is busy.
+ */
+bool
+act_failure_count_crash(Visit *visit, ContainFunction contain)
+{
+	Failure		crash = {ERRCODE_CRASH_SHUTDOWN,
+		pstrdup("server process ended while the handler ran this message"),
+	NULL, NULL, false};
+	FailureWork failed = {visit, &crash};
+	Failure		second;
+
+	visit->result = VISIT_MORE;
+	if (!contain(count_crash, &failed, &second, visit->context))
+	{
+		visit->result = VISIT_BUSY;
+		return false;
+	}
+	if (failed.buried)
+		report_failure(&failed, LOG);
+	return failed.recorded && !failed.buried;
+}

@@ -1,0 +1,23 @@
+/*
+ * failure.h
+ *	  What happens when a batch fails: again one by one, then wait or bury.
+ */
+#ifndef ACT_FAILURE_H
+#define ACT_FAILURE_H
+
+#include "batch.h"
+#include "deadletter.h"
+
+/*
+ * Runs body(arg) in a transaction or subtransaction of its own.  False, with
+ * *failure filled in (memory of "context"), if it failed and was undone.
+ */
+typedef bool (*ContainFunction) (void (*body) (void *arg), void *arg,
+								 Failure *failure, MemoryContext context);
+
+extern void act_failure_capture(Failure *failure, MemoryContext context);
+extern bool act_failure_is_foreign_cancel(const Failure *failure);
+extern void act_failure_run(Visit *visit, ContainFunction contain, int elevel);
+extern bool act_failure_count_crash(Visit *visit, ContainFunction contain);
+
+#endif							/* ACT_FAILURE_H */

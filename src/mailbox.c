@@ -1,0 +1,603 @@
+/*
+ * mailbox.c
+ *	  Mailboxes: the one row of an entity, and the lock that guards it.
+ *
+ * The lock of an entity is a transaction-level advisory lock on (database,
+ * hash), in a lock-tag class of its own, so that the server itself releases
+ * it whatever happens to the holder.  Each change of a row is made under it.
+ * It is re-entrant for the server, and that must not let anybody in: while a
+ * batch of a hash is open in this backend, each further call that takes the
+ * same lock fails (55006).  The stack of open runs is cut back by whoever
+ * catches an error (act_mailbox_end_run).
+ *
+ * The row is saved flat under a held snapshot, when its dead versions stay:
+ *	- it is found by a hint of its last known place in shared memory, which
+ *	  is verified, instead of by an index that leads to all versions;
+ *	- its key never changes and the entity's lock is held, so an update that
+ *	  is not heap-only enters the key's index with UNIQUE_CHECK_NO, for
+ *	  checking would walk every dead version.  Only the first insert checks.
+ *
+ * Not the Catalog* helpers: they assert on partial indexes.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "actornot.h"
+#include "catalog.h"
+#include "executor/tuptable.h"
+#include "mailbox.h"
+#include "miscadmin.h"
+#include "readyq.h"
+#include "runner.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/* The columns of mailbox. */
+enum
+{
+	MB_HASH = 1,
+	MB_LAST_ID,
+	MB_WAKE_AT,
+	MB_LEASE_TOKEN,
+	MB_LEASE_UNTIL,
+	MB_LEASE_LAST_ID,
+	MB_CREATED_AT,
+	MB_UPDATED_AT,
+	MB_RUNNER,
+	MB_ATTEMPTS,
+	MB_CRASHES,
+	MB_PAUSED,
+	MB_ENTITY,
+	MB_DONE,
+	MB_TARGET,
+	MB_PLAN,
+	MB_STATE,
+	MB_LAST_ERROR,
+	MB_LEASE_OWNER,
+	MB_NATTS = MB_LEASE_OWNER
+};
+
+/*
+ * Hashes of the batches that are open in this backend, innermost last: those
+ * that it runs and those that it has locked to run them next.
+ */
+static int64 *open_runs = NULL;
+static int	open_runs_size = 0;
+static int	open_runs_depth = 0;
+
+/* Did a call fail because its entity was locked only to be run next? */
+static bool collided = false;
+
+static void
+set_entity_tag(LOCKTAG *tag, int64 hash)
+{
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, (uint32) (hash >> 32),
+						 (uint32) hash, ACT_LOCK_CLASS);
+}
+
+/*
+ * Take the lock of an entity until the end of the (sub)transaction.  Error
+ * 55006 if a batch of this hash is open in this backend.
+ */
+MailboxLock
+act_mailbox_lock(int64 hash, bool wait)
+{
+	LOCKTAG		tag;
+
+	for (int i = 0; i < open_runs_depth; i++)
+	{
+		if (open_runs[i] != hash)
+			continue;
+		collided = true;
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("entity is being run by this very session"),
+				 errdetail("A handler cannot run, lock or change an entity whose batch is open in its own session."),
+				 errhint("Post a message to it instead.")));
+	}
+
+	set_entity_tag(&tag, hash);
+	if (LockAcquire(&tag, ExclusiveLock, false, !wait) == LOCKACQUIRE_NOT_AVAIL)
+		return MAILBOX_LOCK_BUSY;
+	return MAILBOX_LOCKED;
+}
+
+/*
+ * How many runs are open; to be given back to act_mailbox_end_run.
+ */
+int
+act_mailbox_open_depth(void)
+{
+	return open_runs_depth;
+}
+
+/*
+ * From now on this backend runs the entity, whose lock it holds.
+ */
+void
+act_mailbox_begin_run(int64 hash)
+{
+	if (open_runs_depth == open_runs_size)
+	{
+		int			size = Max(64, open_runs_size * 2);
+
+		if (open_runs == NULL)
+			open_runs = MemoryContextAlloc(TopMemoryContext,
+										   sizeof(int64) * size);
+		else
+			open_runs = repalloc(open_runs, sizeof(int64) * size);
+		open_runs_size = size;
+	}
+	open_runs[open_runs_depth++] = hash;
+}
+
+/*
+ * Forget the runs above a depth; whoever catches an error calls it, too.
+ */
+void
+act_mailbox_end_run(int depth)
+{
+	Assert(depth <= open_runs_depth);
+	open_runs_depth = depth;
+	if (depth == 0)
+		collided = false;
+}
+
+/*
+ * Has a call met an open run (and perhaps swallowed the error) since the
+ * outermost run began?
+ */
+bool
+act_mailbox_collided(void)
+{
+	return collided;
+}
+
+/*
+ * Open the table, for changes too.  The caller then sets the registered
+ * snapshot that it reads with.
+ */
+void
+act_mailbox_open(MailboxTable *table)
+{
+	const Catalog *catalog = act_catalog_get();
+
+	table->context = CurrentMemoryContext;
+	table->heap = table_open(catalog->mailbox, RowExclusiveLock);
+	table->key_index = index_open(catalog->mailbox_key, RowExclusiveLock);
+	table->wake_index = index_open(catalog->mailbox_wake, RowExclusiveLock);
+	table->fetched = table_slot_create(table->heap, NULL);
+	table->written = MakeSingleTupleTableSlot(RelationGetDescr(table->heap),
+											  &TTSOpsVirtual);
+	table->snapshot = InvalidSnapshot;
+	table->nblocks = 0;
+	table->scan = NULL;
+}
+
+/*
+ * Close it; the locks stay until the transaction ends.
+ */
+void
+act_mailbox_close(MailboxTable *table)
+{
+	if (table->scan != NULL)
+		index_endscan(table->scan);
+	ExecDropSingleTupleTableSlot(table->fetched);
+	ExecDropSingleTupleTableSlot(table->written);
+	index_close(table->wake_index, NoLock);
+	index_close(table->key_index, NoLock);
+	table_close(table->heap, NoLock);
+}
+
+/*
+ * Make the mailbox of an entity that has no row yet.  "entity" may be NULL
+ * when only the key is known.
+ */
+void
+act_mailbox_init(Mailbox *mailbox, const EntityKey *key,
+				 const char *entity, int entity_len)
+{
+	MemSet(mailbox, 0, sizeof(Mailbox));
+	mailbox->key = *key;
+	if (entity != NULL)
+	{
+		mailbox->entity = pnstrdup(entity, entity_len);
+		mailbox->entity_len = entity_len;
+	}
+	act_cursor_set_nothing(&mailbox->done);
+}
+
+/*
+ * Is the fetched row the one of this mailbox?
+ */
+static bool
+slot_is_mailbox(TupleTableSlot *slot, const Mailbox *mailbox)
+{
+	text	   *entity;
+	const char *name;
+	int			len;
+
+	slot_getsomeattrs(slot, MB_ENTITY);
+	if (DatumGetInt64(slot->tts_values[MB_HASH - 1]) != mailbox->key.hash ||
+		DatumGetInt32(slot->tts_values[MB_RUNNER - 1]) != mailbox->key.runner)
+		return false;
+
+	entity = DatumGetTextPP(slot->tts_values[MB_ENTITY - 1]);
+	name = VARDATA_ANY(entity);
+	len = VARSIZE_ANY_EXHDR(entity);
+	if (mailbox->entity != NULL)
+		return len == mailbox->entity_len &&
+			memcmp(name, mailbox->entity, len) == 0;
+	else
+	{
+		const Runner *runner = act_runner_find(mailbox->key.runner);
+
+		return runner != NULL &&
+			act_catalog_key(runner->id, runner->name, runner->name_len,
+							name, len).check == mailbox->key.check;
+	}
+}
+
+static Datum
+copy_varlena(Datum value)
+{
+	return PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
+}
+
+/*
+ * Take the columns out of the slot, into the current memory context.
+ */
+static void
+deform_mailbox(TupleTableSlot *slot, Mailbox *mailbox)
+{
+	Datum	   *values = slot->tts_values;
+	bool	   *nulls = slot->tts_isnull;
+	text	   *entity;
+
+	slot_getallattrs(slot);
+	mailbox->exists = true;
+	mailbox->tid = slot->tts_tid;
+
+	if (mailbox->entity == NULL)
+	{
+		entity = DatumGetTextPP(values[MB_ENTITY - 1]);
+		mailbox->entity_len = VARSIZE_ANY_EXHDR(entity);
+		mailbox->entity = pnstrdup(VARDATA_ANY(entity), mailbox->entity_len);
+	}
+
+	act_cursor_unpack(&mailbox->done,
+					  (bytea *) PG_DETOAST_DATUM_PACKED(values[MB_DONE - 1]));
+	mailbox->has_target = !nulls[MB_TARGET - 1];
+	if (mailbox->has_target)
+		act_cursor_unpack(&mailbox->target,
+						  (bytea *) PG_DETOAST_DATUM_PACKED(values[MB_TARGET - 1]));
+	mailbox->plan = nulls[MB_PLAN - 1] ? NULL :
+		(bytea *) DatumGetPointer(copy_varlena(values[MB_PLAN - 1]));
+	mailbox->last_id = DatumGetInt64(values[MB_LAST_ID - 1]);
+
+	mailbox->state = nulls[MB_STATE - 1] ? (Datum) 0 :
+		copy_varlena(values[MB_STATE - 1]);
+	mailbox->attempts = DatumGetInt32(values[MB_ATTEMPTS - 1]);
+	mailbox->crashes = DatumGetInt32(values[MB_CRASHES - 1]);
+	mailbox->last_error = nulls[MB_LAST_ERROR - 1] ? NULL :
+		TextDatumGetCString(values[MB_LAST_ERROR - 1]);
+	mailbox->wake_at = nulls[MB_WAKE_AT - 1] ? 0 :
+		DatumGetTimestampTz(values[MB_WAKE_AT - 1]);
+	mailbox->lease_token = nulls[MB_LEASE_TOKEN - 1] ? 0 :
+		DatumGetInt64(values[MB_LEASE_TOKEN - 1]);
+	mailbox->lease_until = nulls[MB_LEASE_UNTIL - 1] ? 0 :
+		DatumGetTimestampTz(values[MB_LEASE_UNTIL - 1]);
+	mailbox->lease_last_id = nulls[MB_LEASE_LAST_ID - 1] ? 0 :
+		DatumGetInt64(values[MB_LEASE_LAST_ID - 1]);
+	mailbox->lease_owner = nulls[MB_LEASE_OWNER - 1] ? NULL :
+		TextDatumGetCString(values[MB_LEASE_OWNER - 1]);
+	mailbox->paused = DatumGetBool(values[MB_PAUSED - 1]);
+	mailbox->created_at = DatumGetTimestampTz(values[MB_CREATED_AT - 1]);
+	mailbox->updated_at = DatumGetTimestampTz(values[MB_UPDATED_AT - 1]);
+}
+
+/*
+ * Find the row at the place that the hint names.
+ */
+static bool
+fetch_by_hint(MailboxTable *table, const Mailbox *mailbox)
+{
+	ItemPointerData tid;
+
+	if (!act_readyq_get_tid(MyDatabaseId, &mailbox->key, &tid))
+		return false;
+	/* A hint may be older than a TRUNCATE or VACUUM FULL. */
+	if (ItemPointerGetBlockNumberNoCheck(&tid) >= table->nblocks)
+	{
+		table->nblocks = RelationGetNumberOfBlocks(table->heap);
+		if (ItemPointerGetBlockNumberNoCheck(&tid) >= table->nblocks)
+			return false;
+	}
+	if (!table_tuple_fetch_row_version(table->heap, &tid, table->snapshot,
+									   table->fetched))
+		return false;
+	return slot_is_mailbox(table->fetched, mailbox);
+}
+
+/*
+ * Find the row by its key.
+ */
+static bool
+fetch_by_key(MailboxTable *table, const Mailbox *mailbox)
+{
+	ScanKeyData keys[2];
+	bool		found = false;
+	MemoryContext old = MemoryContextSwitchTo(table->context);
+
+	if (table->scan == NULL)
+		table->scan = index_beginscan(table->heap, table->key_index,
+									  table->snapshot, 2, 0);
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(mailbox->key.hash));
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(mailbox->key.runner));
+	index_rescan(table->scan, keys, 2, NULL, 0);
+	while (!found && index_getnext_slot(table->scan, ForwardScanDirection,
+										table->fetched))
+		found = slot_is_mailbox(table->fetched, mailbox);
+	MemoryContextSwitchTo(old);
+	return found;
+}
+
+/*
+ * Load the row of a mailbox made by act_mailbox_init.  False if there is
+ * none; the mailbox is then that of an entity that has consumed nothing.
+ * To change the row afterwards the entity's lock must have been taken before
+ * the table's snapshot.
+ */
+bool
+act_mailbox_load(MailboxTable *table, Mailbox *mailbox)
+{
+	if (!fetch_by_hint(table, mailbox))
+	{
+		if (!fetch_by_key(table, mailbox))
+		{
+			ExecClearTuple(table->fetched);
+			return false;
+		}
+		act_readyq_set_tid(MyDatabaseId, &mailbox->key,
+						   &table->fetched->tts_tid);
+	}
+	deform_mailbox(table->fetched, mailbox);
+	ExecClearTuple(table->fetched);
+	return true;
+}
+
+static void
+set_nullable(TupleTableSlot *slot, int attno, Datum value, bool isnull)
+{
+	slot->tts_values[attno - 1] = value;
+	slot->tts_isnull[attno - 1] = isnull;
+}
+
+static Datum
+text_or_null(const char *string)
+{
+	return string == NULL ? (Datum) 0 : CStringGetTextDatum(string);
+}
+
+/*
+ * Put a mailbox into the slot for writing.
+ */
+static void
+form_mailbox(TupleTableSlot *slot, Mailbox *mailbox)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Datum	   *values = slot->tts_values;
+	Datum		error = text_or_null(mailbox->last_error);
+	Datum		owner = text_or_null(mailbox->lease_owner);
+
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, false, MB_NATTS * sizeof(bool));
+	if (!mailbox->exists)
+		mailbox->created_at = now;
+
+	values[MB_HASH - 1] = Int64GetDatum(mailbox->key.hash);
+	values[MB_RUNNER - 1] = Int32GetDatum(mailbox->key.runner);
+	values[MB_ENTITY - 1] =
+		PointerGetDatum(cstring_to_text_with_len(mailbox->entity,
+												 mailbox->entity_len));
+	values[MB_DONE - 1] = PointerGetDatum(act_cursor_pack(&mailbox->done));
+	set_nullable(slot, MB_TARGET, mailbox->has_target ?
+				 PointerGetDatum(act_cursor_pack(&mailbox->target)) : (Datum) 0,
+				 !mailbox->has_target);
+	set_nullable(slot, MB_PLAN, PointerGetDatum(mailbox->plan),
+				 mailbox->plan == NULL);
+	values[MB_LAST_ID - 1] = Int64GetDatum(mailbox->last_id);
+	set_nullable(slot, MB_STATE, mailbox->state, mailbox->state == (Datum) 0);
+	values[MB_ATTEMPTS - 1] = Int32GetDatum(mailbox->attempts);
+	values[MB_CRASHES - 1] = Int32GetDatum(mailbox->crashes);
+	set_nullable(slot, MB_LAST_ERROR, error, error == (Datum) 0);
+	set_nullable(slot, MB_WAKE_AT, TimestampTzGetDatum(mailbox->wake_at),
+				 mailbox->wake_at == 0);
+	set_nullable(slot, MB_LEASE_TOKEN, Int64GetDatum(mailbox->lease_token),
+				 mailbox->lease_token == 0);
+	set_nullable(slot, MB_LEASE_UNTIL,
+				 TimestampTzGetDatum(mailbox->lease_until),
+				 mailbox->lease_until == 0);
+	set_nullable(slot, MB_LEASE_LAST_ID, Int64GetDatum(mailbox->lease_last_id),
+				 mailbox->lease_last_id == 0);
+	set_nullable(slot, MB_LEASE_OWNER, owner, owner == (Datum) 0);
+	values[MB_PAUSED - 1] = BoolGetDatum(mailbox->paused);
+	values[MB_CREATED_AT - 1] = TimestampTzGetDatum(mailbox->created_at);
+	values[MB_UPDATED_AT - 1] = TimestampTzGetDatum(now);
+	ExecStoreVirtualTuple(slot);
+}
+
+/*
+ * Enter a row version into the indexes.
+ */
+static void
+enter_indexes(MailboxTable *table, Mailbox *mailbox, bool is_update)
+{
+	TupleTableSlot *slot = table->written;
+	bool		no_nulls[3] = {false, false, false};
+	Datum		values[3];
+
+	values[0] = slot->tts_values[MB_HASH - 1];
+	values[1] = slot->tts_values[MB_RUNNER - 1];
+	values[2] = slot->tts_values[MB_ENTITY - 1];
+	index_insert(table->key_index, values, no_nulls, &slot->tts_tid,
+				 table->heap, is_update ? UNIQUE_CHECK_NO : UNIQUE_CHECK_YES,
+				 is_update, NULL);
+	if (mailbox->wake_at != 0)
+		index_insert(table->wake_index, &slot->tts_values[MB_WAKE_AT - 1],
+					 no_nulls, &slot->tts_tid, table->heap, UNIQUE_CHECK_NO,
+					 false, NULL);
+}
+
+/*
+ * Write an existing row.  Whoever changes a row holds the entity's lock, so
+ * only direct DML of a superuser can be in the way.
+ */
+static void
+update_row(MailboxTable *table, Mailbox *mailbox)
+{
+	TM_FailureData failure;
+	LockTupleMode mode;
+	TM_Result	result;
+	bool		update_indexes;
+
+	result = table_tuple_update(table->heap, &mailbox->tid, table->written,
+								GetCurrentCommandId(true), table->snapshot,
+								InvalidSnapshot, true, &failure, &mode,
+								&update_indexes);
+	if (result != TM_Ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not save entity \"%s\" due to concurrent change of its row",
+						mailbox->entity)));
+	if (update_indexes)
+		enter_indexes(table, mailbox, true);
+}
+
+/*
+ * Save a mailbox: its row is inserted or updated, and seen by the commands
+ * that follow in this transaction.  The entity's lock is held.
+ */
+void
+act_mailbox_save(MailboxTable *table, Mailbox *mailbox)
+{
+	form_mailbox(table->written, mailbox);
+	if (mailbox->exists)
+		update_row(table, mailbox);
+	else
+	{
+		table_tuple_insert(table->heap, table->written,
+						   GetCurrentCommandId(true), 0, NULL);
+		enter_indexes(table, mailbox, false);
+		mailbox->exists = true;
+	}
+	mailbox->tid = table->written->tts_tid;
+	act_readyq_set_tid(MyDatabaseId, &mailbox->key, &mailbox->tid);
+	ExecClearTuple(table->written);
+	CommandCounterIncrement();
+}
+
+/*
+ * Remove a row.  The entity's lock is held.
+ */
+void
+act_mailbox_delete(MailboxTable *table, Mailbox *mailbox)
+{
+	TM_FailureData failure;
+
+	Assert(mailbox->exists);
+	if (table_tuple_delete(table->heap, &mailbox->tid,
+						   GetCurrentCommandId(true), table->snapshot,
+						   InvalidSnapshot, true, &failure, false) != TM_Ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not remove entity \"%s\" due to concurrent change of its row",
+						mailbox->entity)));
+	mailbox->exists = false;
+	CommandCounterIncrement();
+}
+
+/*
+ * Is the entity lent to a program outside, by the server's clock?
+ */
+bool
+act_mailbox_is_leased(const Mailbox *mailbox)
+{
+	return mailbox->lease_until != 0 &&
+		mailbox->lease_until > GetCurrentTimestamp();
+}
+
+/*
+ * Queue the entity of a row whose back-off is over.
+ */
+static void
+push_row(TupleTableSlot *slot)
+{
+	const Runner *runner;
+	text	   *entity;
+	EntityKey	key;
+
+	slot_getsomeattrs(slot, MB_ENTITY);
+	runner = act_runner_find(DatumGetInt32(slot->tts_values[MB_RUNNER - 1]));
+	if (runner == NULL)
+		return;
+	entity = DatumGetTextPP(slot->tts_values[MB_ENTITY - 1]);
+	key = act_catalog_key(runner->id, runner->name, runner->name_len,
+						  VARDATA_ANY(entity), VARSIZE_ANY_EXHDR(entity));
+	key.hash = DatumGetInt64(slot->tts_values[MB_HASH - 1]);
+	act_readyq_push(MyDatabaseId, runner->owner, &key, 1);
+}
+
+/*
+ * Queue the entities whose back-off is over, at most "max" of them.  Returns
+ * when the next one is: DT_NOEND if none waits, and a time that has passed
+ * if there were more than "max".
+ */
+TimestampTz
+act_mailbox_push_due(int max)
+{
+	const Catalog *catalog = act_catalog_get();
+	Relation	heap = table_open(catalog->mailbox, AccessShareLock);
+	Relation	index = index_open(catalog->mailbox_wake, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	IndexScanDesc scan = index_beginscan(heap, index, snapshot, 0, 0);
+	TupleTableSlot *slot = table_slot_create(heap, NULL);
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz next = DT_NOEND;
+	int			pushed = 0;
+
+	index_rescan(scan, NULL, 0, NULL, 0);
+	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		TimestampTz wake_at;
+
+		slot_getsomeattrs(slot, MB_WAKE_AT);
+		wake_at = DatumGetTimestampTz(slot->tts_values[MB_WAKE_AT - 1]);
+		if (wake_at > now || pushed >= max)
+		{
+			next = wake_at;
+			break;
+		}
+		push_row(slot);
+		pushed++;
+	}
+
+	ExecDropSingleTupleTableSlot(slot);
+	index_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	index_close(index, AccessShareLock);
+	table_close(heap, AccessShareLock);
+	return next;
+}

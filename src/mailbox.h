@@ -1,0 +1,82 @@
+/*
+ * mailbox.h
+ *	  Mailboxes: the one row of an entity, and the lock that guards it.
+ */
+#ifndef ACT_MAILBOX_H
+#define ACT_MAILBOX_H
+
+#include "access/genam.h"
+#include "actornot.h"
+#include "cursor.h"
+#include "executor/tuptable.h"
+#include "utils/rel.h"
+
+/* A row of actornot.mailbox, in the memory context of whoever loaded it. */
+typedef struct Mailbox
+{
+	EntityKey	key;
+	char	   *entity;			/* terminated; NULL: not known yet */
+	int			entity_len;
+
+	bool		exists;			/* there is a row, at tid */
+	ItemPointerData tid;
+
+	Cursor		done;
+	bool		has_target;
+	Cursor		target;
+	bytea	   *plan;			/* of a backlog under this target, or NULL */
+	int64		last_id;
+
+	Datum		state;			/* jsonb, not toasted, or 0 for NULL */
+	int			attempts;
+	int			crashes;
+	char	   *last_error;		/* or NULL */
+	TimestampTz wake_at;		/* 0: no back-off */
+	int64		lease_token;	/* 0: never leased */
+	TimestampTz lease_until;	/* 0: not leased */
+	int64		lease_last_id;
+	char	   *lease_owner;
+	bool		paused;
+	TimestampTz created_at;
+	TimestampTz updated_at;
+} Mailbox;
+
+/* The table, opened for reading and changing rows in one transaction. */
+typedef struct MailboxTable
+{
+	MemoryContext context;		/* of the scan */
+	Relation	heap;
+	Relation	key_index;
+	Relation	wake_index;
+	TupleTableSlot *fetched;
+	TupleTableSlot *written;
+	Snapshot	snapshot;
+	BlockNumber nblocks;		/* the heap has at least so many */
+	IndexScanDesc scan;			/* by (hash, runner) */
+} MailboxTable;
+
+/* What act_mailbox_lock found. */
+typedef enum MailboxLock
+{
+	MAILBOX_LOCKED,
+	MAILBOX_LOCK_BUSY			/* only if it was not to wait */
+} MailboxLock;
+
+extern MailboxLock act_mailbox_lock(int64 hash, bool wait);
+extern int	act_mailbox_open_depth(void);
+extern void act_mailbox_begin_run(int64 hash);
+extern void act_mailbox_end_run(int depth);
+extern bool act_mailbox_collided(void);
+
+extern void act_mailbox_open(MailboxTable *table);
+extern void act_mailbox_close(MailboxTable *table);
+extern void act_mailbox_init(Mailbox *mailbox, const EntityKey *key,
+							 const char *entity, int entity_len);
+extern bool act_mailbox_load(MailboxTable *table, Mailbox *mailbox);
+extern void act_mailbox_save(MailboxTable *table, Mailbox *mailbox);
+extern void act_mailbox_delete(MailboxTable *table, Mailbox *mailbox);
+
+extern bool act_mailbox_is_leased(const Mailbox *mailbox);
+extern TimestampTz act_mailbox_push_due(int max);
+
+#endif							/* ACT_MAILBOX_H */

@@ -1,0 +1,393 @@
+/*
+ * manager.c
+ *	  The manager of a database: starts its workers, does nobody's chores.
+ *
+ * Where something is going on in a database with the extension, it has one
+ * manager.  It starts workers for the pools that want some, has the log swept
+ * for messages that nobody was told of, and puts those back into the ready
+ * queue whose back-off is over.  When nothing is going on and nothing is due
+ * for a while it leaves; the launcher starts the next one in time.
+ *
+ * It is the only process with a superuser's rights, so it never runs a
+ * user's code, and it does not take the settings of the database for what
+ * it relies on.
+ *
+ * Locks: those of its short transactions, so that it stands in nobody's way
+ * for long.  Between them it holds none and has no snapshot.
+ *
+ * Memory: the sweep's context lives as long as the sweep; what a transaction
+ * allocates goes with it.
+ *
+ * Failure: an error ends the process, and the launcher starts another one,
+ * each time a little later.  What it had begun is due again (see tenant.c).
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "utils/acl.h"
+#include "utils/backend_status.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "catalog.h"
+#include "clock.h"
+#include "fleet.h"
+#include "mailbox.h"
+#include "manager.h"
+#include "readyq.h"
+#include "sweep.h"
+#include "tenant.h"
+
+/* It stays so long after the last thing was done, lest it come and go. */
+#define LINGER (5 * USECS_PER_SEC)
+
+/* While the queue is too full for the sweep: look again so often. */
+#define ROOM_DELAY (20 * INT64CONST(1000))
+
+#define MAX_STARTS 64
+
+static MemoryContext sweep_context = NULL;
+static Sweep *sweep = NULL;
+
+PGDLLEXPORT void actornot_manager_main(Datum main_arg);
+
+/* ---------------------------------------------------------- transactions */
+
+/*
+ * Begin a chore's transaction.  If the extension is gone meanwhile, or its
+ * data waits for adoption, the process ends here.
+ */
+static void
+begin_chore(const char *activity)
+{
+	TenantPresence presence;
+
+	pgstat_report_activity(STATE_RUNNING, activity);
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	if (act_catalog_find() == NULL)
+		presence = TENANT_UNKNOWN;
+	else if (!act_clock_is_adopted())
+		presence = TENANT_WAITING;
+	else
+		return;
+
+	act_readyq_forget(MyDatabaseId);
+	if (act_tenant_set_presence(presence))
+		ereport(LOG,
+				(errmsg("actornot does nothing in database \"%s\" until it is used there",
+						get_database_name(MyDatabaseId)),
+				 errdetail("Its data has not lived in this cluster before: perhaps it is being restored."),
+				 errhint("Posting, registering a runner or actornot_start() sets it going.")));
+	CommitTransactionCommand();
+	proc_exit(0);
+}
+
+static void
+end_chore(void)
+{
+	CommitTransactionCommand();
+	pgstat_report_activity(STATE_IDLE, NULL);
+	pgstat_report_stat(true);
+}
+
+/* -------------------------------------------------------------- workers */
+
+static PoolBlock
+check_owner(Oid owner)
+{
+	HeapTuple	tuple;
+	bool		can_login;
+
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(owner));
+	if (!HeapTupleIsValid(tuple))
+		return POOL_NO_ROLE;
+	can_login = ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
+	ReleaseSysCache(tuple);
+	if (!can_login)
+		return POOL_NO_LOGIN;
+	if (pg_database_aclcheck(MyDatabaseId, owner, ACL_CONNECT) != ACLCHECK_OK)
+		return POOL_NO_CONNECT;
+	return POOL_OPEN;
+}
+
+static void
+warn_of_block(PoolBlock block, Oid owner, const char *role,
+			  const char *database)
+{
+	switch (block)
+	{
+		case POOL_OPEN:
+			break;
+		case POOL_NO_ROLE:
+			ereport(WARNING,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("runners in database \"%s\" cannot be run: their owner, role with OID %u, does not exist",
+							database, owner),
+					 errhint("Give them another owner with actornot_set_owner().")));
+			break;
+		case POOL_NO_LOGIN:
+			ereport(WARNING,
+					(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+					 errmsg("runners of role \"%s\" in database \"%s\" cannot be run: the role is not permitted to log in",
+							role, database),
+					 errhint("Workers connect as the owner of the runner: grant it LOGIN.")));
+			break;
+		case POOL_NO_CONNECT:
+			ereport(WARNING,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("runners of role \"%s\" in database \"%s\" cannot be run: the role has no CONNECT privilege",
+							role, database),
+					 errhint("Workers connect as the owner of the runner: grant it CONNECT on the database.")));
+			break;
+	}
+}
+
+static bool
+register_worker(const char *role, const char *database, Datum main_arg)
+{
+	BackgroundWorker worker;
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker.bgw_library_name, "actornot", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "actornot_worker_main", BGW_MAXLEN);
+	snprintf(worker.bgw_name, BGW_MAXLEN,
+			 "actornot worker for owner %s in database %s", role, database);
+	strlcpy(worker.bgw_type, "actornot worker", BGW_MAXLEN);
+	worker.bgw_main_arg = main_arg;
+	return RegisterDynamicBackgroundWorker(&worker, NULL);
+}
+
+/* In a transaction, for the look-ups and the memory. */
+static void
+start_worker(Oid owner, TimestampTz *next)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	PoolBlock	block = check_owner(owner);
+	char	   *database = get_database_name(MyDatabaseId);
+	char	   *role = GetUserNameFromId(owner, true);
+	Datum		main_arg;
+
+	if (block != POOL_OPEN)
+	{
+		if (act_fleet_block(MyDatabaseId, owner, block, now))
+			warn_of_block(block, owner, role, database);
+		return;
+	}
+	if (!act_fleet_claim(MyDatabaseId, owner, now, &main_arg, next))
+		return;
+	if (register_worker(role, database, main_arg))
+	{
+		act_tenant_note_success();
+		return;
+	}
+	act_fleet_start_failed(main_arg, now);
+	if (act_tenant_note_shortage())
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("could not start an actornot worker for role \"%s\" in database \"%s\": no worker slot is free",
+						role, database),
+				 errdetail("Messages wait until there is one."),
+				 errhint("Consider increasing the configuration parameter \"max_worker_processes\".")));
+}
+
+static void
+serve_pools(TimestampTz now, TimestampTz *next)
+{
+	Oid			owners[MAX_STARTS];
+	int			n;
+
+	n = act_fleet_find_wanting(MyDatabaseId, now, owners, MAX_STARTS, next);
+	if (n == 0)
+		return;
+	begin_chore("actornot: starting workers");
+	for (int i = 0; i < n; i++)
+		start_worker(owners[i], next);
+	end_chore();
+
+	/* Delays may have been set. */
+	(void) act_fleet_find_wanting(MyDatabaseId, GetCurrentTimestamp(),
+								  owners, MAX_STARTS, next);
+}
+
+/* ---------------------------------------------------------------- chores */
+
+/* Is there so much room in the queue that a piece of work is worth while? */
+static bool
+has_room(int *room, TimestampTz now, TimestampTz *next)
+{
+	*room = act_readyq_room(MyDatabaseId);
+	if (*room >= act_readyq_enough_room())
+		return true;
+	*next = Min(*next, now + ROOM_DELAY);
+	return false;
+}
+
+/* Back-offs that are over go back into the queue. */
+static void
+push_due(TimestampTz now, TimestampTz *next)
+{
+	int			room;
+	TimestampTz due;
+
+	if (!has_room(&room, now, next) || !act_tenant_take_due(now, next))
+		return;
+	begin_chore("actornot: looking for entities whose back-off is over");
+	due = act_mailbox_push_due(room);
+	end_chore();
+	act_fleet_due_at(MyDatabaseId, due);
+	*next = Min(*next, due);
+}
+
+/*
+ * One piece of a sweep.  It was taken before its first transaction begins, so
+ * that what is asked for after its snapshot makes another one due.
+ */
+static void
+push_swept(TimestampTz now, TimestampTz *next)
+{
+	int			room;
+	bool		complete;
+
+	if (sweep == NULL)
+	{
+		if (!act_tenant_take_sweep(now, next))
+			return;
+		sweep = act_sweep_begin(sweep_context);
+	}
+	if (!has_room(&room, now, next))
+		return;
+
+	begin_chore("actornot: sweeping the log");
+	complete = act_sweep_step(sweep, room);
+	end_chore();
+	if (!complete)
+	{
+		*next = now;
+		return;
+	}
+	act_sweep_end(sweep);
+	sweep = NULL;
+	MemoryContextReset(sweep_context);
+	act_tenant_end_sweep();
+}
+
+/* --------------------------------------------------------------- process */
+
+/* As autovacuum does, and for the same reasons. */
+static void
+override_settings(void)
+{
+	SetConfigOption("role", "none", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("search_path", "", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("zero_damaged_pages", "false", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("idle_in_transaction_session_timeout", "0",
+					PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_isolation", "read committed",
+					PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_read_only", "off",
+					PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("synchronous_commit", "local",
+					PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+static void
+start_process(Datum main_arg)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	act_tenant_attach_manager(main_arg);
+	override_settings();
+	sweep_context = AllocSetContextCreate(TopMemoryContext,
+										  "actornot sweep",
+										  ALLOCSET_DEFAULT_SIZES);
+
+	begin_chore("actornot: looking for the extension");
+	end_chore();
+	(void) act_tenant_set_presence(TENANT_PRESENT);
+}
+
+/*
+ * The process ends here if it has been asked to, or if nothing has been going
+ * on for a while and nothing is due soon.
+ */
+static void
+leave_if_quiet(TimestampTz *quiet_since, TimestampTz *next)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (act_tenant_should_leave())
+		proc_exit(0);
+	if (!act_tenant_is_quiet(now + LINGER))
+	{
+		*quiet_since = 0;
+		return;
+	}
+	if (*quiet_since == 0)
+		*quiet_since = now;
+	if (*quiet_since + LINGER <= now && act_tenant_try_leave(now + LINGER))
+		proc_exit(0);
+	*next = Min(*next, *quiet_since + LINGER);
+}
+
+static void
+sleep_until(TimestampTz then)
+{
+	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
+	long		timeout = -1;
+
+	if (then != DT_NOEND)
+	{
+		events |= WL_TIMEOUT;
+		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), then);
+		timeout = Min(timeout, PG_INT32_MAX - 1);
+	}
+	(void) WaitLatch(MyLatch, events, timeout, PG_WAIT_EXTENSION);
+}
+
+void
+actornot_manager_main(Datum main_arg)
+{
+	TimestampTz quiet_since = 0;
+
+	start_process(main_arg);
+	for (;;)
+	{
+		TimestampTz next = DT_NOEND;
+		TimestampTz now;
+
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		act_tenant_begin_look();
+		now = GetCurrentTimestamp();
+		serve_pools(now, &next);
+		push_due(now, &next);
+		push_swept(now, &next);
+		leave_if_quiet(&quiet_since, &next);
+		sleep_until(next);
+	}
+}

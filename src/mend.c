@@ -1,0 +1,501 @@
+/*
+ * mend.c
+ *	  Reading and mending entities by hand.
+ *
+ * What changes an entity does so under its lock, which it waits for, and
+ * refuses one that is lent to a program outside unless forced.  Whatever can
+ * have given the entity something to do pushes it to the ready queue at
+ * commit.  All is part of the caller's transaction.
+ *
+ * Memory: the function's context.
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/xact.h"
+#include "actornot.h"
+#include "atcommit.h"
+#include "batch.h"
+#include "catalog.h"
+#include "catalog/pg_type_d.h"
+#include "clock.h"
+#include "deadletter.h"
+#include "executor/spi.h"
+#include "mailbox.h"
+#include "mend.h"
+#include "message.h"
+#include "miscadmin.h"
+#include "pending.h"
+#include "post.h"
+#include "runner.h"
+#include "sweep.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+
+PG_FUNCTION_INFO_V1(actornot_state);
+PG_FUNCTION_INFO_V1(actornot_pending);
+PG_FUNCTION_INFO_V1(actornot_pending_entity);
+PG_FUNCTION_INFO_V1(actornot_set_state);
+PG_FUNCTION_INFO_V1(actornot_pause_entity);
+PG_FUNCTION_INFO_V1(actornot_resume_entity);
+PG_FUNCTION_INFO_V1(actornot_wake);
+PG_FUNCTION_INFO_V1(actornot_skip);
+PG_FUNCTION_INFO_V1(actornot_purge);
+PG_FUNCTION_INFO_V1(actornot_redrive);
+PG_FUNCTION_INFO_V1(actornot_redrive_all);
+
+/* An entity under its lock. */
+typedef struct Mending
+{
+	Runner		runner;			/* a copy */
+	EntityKey	key;
+	char	   *entity;
+	int			entity_len;
+	BatchWork	work;
+	Mailbox		mailbox;
+} Mending;
+
+static void
+reject_null(FunctionCallInfo fcinfo, int argno, const char *name)
+{
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s cannot be null", name)));
+}
+
+/*
+ * The runner of the first argument, whose owner's rights the caller has.
+ */
+static const Runner *
+get_runner(FunctionCallInfo fcinfo)
+{
+	const Runner *runner;
+	text	   *name;
+
+	reject_null(fcinfo, 0, "runner");
+	name = PG_GETARG_TEXT_PP(0);
+	runner = act_runner_get(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+	act_runner_check_rights(runner);
+	return runner;
+}
+
+/*
+ * Runner and entity of the first two arguments.
+ */
+static void
+get_entity(FunctionCallInfo fcinfo, Mending *mending)
+{
+	text	   *entity;
+
+	mending->runner = *get_runner(fcinfo);
+	reject_null(fcinfo, 1, "entity");
+	entity = PG_GETARG_TEXT_PP(1);
+	mending->entity = text_to_cstring(entity);
+	mending->entity_len = VARSIZE_ANY_EXHDR(entity);
+	act_post_check_entity(mending->runner.name, mending->entity,
+						  mending->entity_len);
+	mending->key = act_catalog_key(mending->runner.id, mending->runner.name,
+								   mending->runner.name_len,
+								   mending->entity, mending->entity_len);
+}
+
+/*
+ * Lock the entity of the first two arguments and load its mailbox.
+ */
+static void
+begin_mending(FunctionCallInfo fcinfo, Mending *mending, const char *command)
+{
+	get_entity(fcinfo, mending);
+	PreventCommandIfReadOnly(command);
+	PreventCommandIfParallelMode(command);
+	PreventCommandDuringRecovery(command);
+	act_batch_check_isolation();
+
+	act_mailbox_lock(mending->key.hash, true);
+	act_batch_open(&mending->work);
+	act_mailbox_init(&mending->mailbox, &mending->key, mending->entity,
+					 mending->entity_len);
+	act_mailbox_load(&mending->work.mailboxes, &mending->mailbox);
+}
+
+/*
+ * An entity that is lent to a program outside is left alone, unless forced:
+ * then the lease ends here.
+ */
+static void
+check_lease(Mending *mending, bool force)
+{
+	Mailbox    *mailbox = &mending->mailbox;
+
+	if (!act_mailbox_is_leased(mailbox))
+		return;
+	if (!force)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("entity \"%s\" of runner \"%s\" is leased",
+						mending->entity, mending->runner.name),
+				 errhint("Wait until the lease ends, or use force => true to end it.")));
+	mailbox->lease_until = 0;
+	mailbox->lease_last_id = 0;
+	mailbox->lease_owner = NULL;
+}
+
+/*
+ * Save, if something changed, and queue the entity at commit.
+ */
+static void
+end_mending(Mending *mending, bool changed)
+{
+	if (changed)
+		act_mailbox_save(&mending->work.mailboxes, &mending->mailbox);
+	act_batch_close(&mending->work);
+	act_atcommit_push(mending->runner.owner, &mending->key);
+}
+
+/* ---- reading ---- */
+
+/*
+ * actornot_state(runner, entity)
+ */
+Datum
+actornot_state(PG_FUNCTION_ARGS)
+{
+	Mending		mending;
+	MailboxTable table;
+
+	get_entity(fcinfo, &mending);
+	act_mailbox_open(&table);
+	table.snapshot = GetActiveSnapshot();
+	act_mailbox_init(&mending.mailbox, &mending.key, mending.entity,
+					 mending.entity_len);
+	act_mailbox_load(&table, &mending.mailbox);
+	act_mailbox_close(&table);
+
+	if (mending.mailbox.state == (Datum) 0)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(mending.mailbox.state);
+}
+
+/*
+ * What waits of one entity, as the latest snapshot sees it.
+ */
+static int64
+count_entity(const Runner *runner, const char *entity, int len)
+{
+	EntityKey	key = act_catalog_key(runner->id, runner->name,
+									  runner->name_len, entity, len);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	MailboxTable table;
+	MessageReader reader;
+	Mailbox		mailbox;
+	Cursor		now;
+	int64		count;
+
+	/* Whatever is visible is counted, even if our own transaction wrote it. */
+	now.xmax = PG_UINT64_MAX;
+	now.nxip = 0;
+	now.xip = NULL;
+	PushActiveSnapshot(snapshot);
+	act_mailbox_open(&table);
+	table.snapshot = snapshot;
+	act_mailbox_init(&mailbox, &key, entity, len);
+	act_mailbox_load(&table, &mailbox);
+	act_message_open_reader(&reader, snapshot);
+	count = act_pending_count(&reader, &mailbox, &now);
+	if (reader.blocked)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("could not obtain lock on a segment of the log")));
+	act_message_close_reader(&reader);
+	act_mailbox_close(&table);
+	PopActiveSnapshot();
+	UnregisterSnapshot(snapshot);
+	return count;
+}
+
+/*
+ * Messages that wait: of an entity, or of all of them if it is NULL.
+ */
+int64
+act_mend_pending(const Runner *runner, const char *entity)
+{
+	Runner		copy = *runner;
+
+	if (entity == NULL)
+		return act_sweep_count(copy.id);
+	return count_entity(&copy, entity, strlen(entity));
+}
+
+/*
+ * actornot_pending(runner)
+ */
+Datum
+actornot_pending(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(act_mend_pending(get_runner(fcinfo), NULL));
+}
+
+/*
+ * actornot_pending(runner, entity)
+ */
+Datum
+actornot_pending_entity(PG_FUNCTION_ARGS)
+{
+	Mending		mending;
+
+	get_entity(fcinfo, &mending);
+	PG_RETURN_INT64(act_mend_pending(&mending.runner, mending.entity));
+}
+
+/* ---- mending ---- */
+
+/*
+ * actornot_set_state(runner, entity, state, force)
+ */
+Datum
+actornot_set_state(PG_FUNCTION_ARGS)
+{
+	Mending		mending;
+
+	begin_mending(fcinfo, &mending, "actornot_set_state()");
+	check_lease(&mending, !PG_ARGISNULL(3) && PG_GETARG_BOOL(3));
+	mending.mailbox.state = PG_ARGISNULL(2) ? (Datum) 0 :
+		PointerGetDatum(PG_DETOAST_DATUM(PG_GETARG_DATUM(2)));
+	end_mending(&mending, true);
+	PG_RETURN_VOID();
+}
+
+/*
+ * actornot_pause(runner, entity, force)
+ */
+Datum
+actornot_pause_entity(PG_FUNCTION_ARGS)
+{
+	Mending		mending;
+
+	begin_mending(fcinfo, &mending, "actornot_pause()");
+	check_lease(&mending, !PG_ARGISNULL(2) && PG_GETARG_BOOL(2));
+	mending.mailbox.paused = true;
+	end_mending(&mending, true);
+	PG_RETURN_VOID();
+}
+
+/*
+ * actornot_resume(runner, entity)
+ */
+Datum
+actornot_resume_entity(PG_FUNCTION_ARGS)
+{
+	Mending		mending;
+
+	begin_mending(fcinfo, &mending, "actornot_resume()");
+	if (mending.mailbox.paused)
+	{
+		mending.mailbox.paused = false;
+		end_mending(&mending, true);
+	}
+	else
+		end_mending(&mending, false);
+	PG_RETURN_VOID();
+}
+
+/*
+ * actornot_wake(runner, entity): ask "runnable" again, and end a back-off.
+ */
+Datum
+actornot_wake(PG_FUNCTION_ARGS)
+{
+	Mending		mending;
+
+	begin_mending(fcinfo, &mending, "actornot_wake()");
+	if (mending.mailbox.wake_at != 0)
+	{
+		mending.mailbox.wake_at = 0;
+		end_mending(&mending, true);
+	}
+	else
+		end_mending(&mending, false);
+	PG_RETURN_VOID();
+}
+
+static Datum
+copy_or_null(Datum value)
+{
+	return value == (Datum) 0 ? (Datum) 0 :
+		PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
+}
+
+/*
+ * actornot_skip(runner, entity): the head message to the dead letters.
+ */
+Datum
+actornot_skip(PG_FUNCTION_ARGS)
+{
+	Mending		mending;
+	Mailbox    *mailbox = &mending.mailbox;
+	MessageRow	row;
+	DeadMessage dead;
+	Failure		failure = {0, NULL, NULL, NULL, false};
+	const Cursor *target;
+	int64		id;
+
+	begin_mending(fcinfo, &mending, "actornot_skip()");
+	check_lease(&mending, false);
+	target = mailbox->has_target ? &mailbox->target : &mending.work.now;
+	if (mailbox->has_target &&
+		!act_batch_find_head(&mending.work, mailbox, target, &row))
+	{
+		/* All under the old target is consumed; go on with the present. */
+		mailbox->done = mailbox->target;
+		mailbox->has_target = false;
+		mailbox->plan = NULL;
+		mailbox->last_id = 0;
+		target = &mending.work.now;
+	}
+	if (!act_batch_find_head(&mending.work, mailbox, target, &row))
+	{
+		end_mending(&mending, false);
+		PG_RETURN_NULL();
+	}
+
+	id = row.id;
+	dead.id = row.id;
+	dead.runner = mending.runner.id;
+	dead.runner_name = mending.runner.name;
+	dead.entity = mending.entity;
+	dead.payload = copy_or_null(row.payload);
+	dead.headers = copy_or_null(row.headers);
+	dead.posted_at = row.posted_at;
+	dead.attempts = mailbox->attempts;
+	failure.message = mailbox->last_error != NULL ? mailbox->last_error :
+		pstrdup("skipped by hand");
+	act_deadletter_insert(&dead, &failure);
+
+	act_batch_pin(mailbox, target);
+	act_batch_consume(mailbox, id);
+	end_mending(&mending, true);
+	PG_RETURN_INT64(id);
+}
+
+/*
+ * actornot_purge(runner, entity, force): all pending messages and the state.
+ */
+Datum
+actornot_purge(PG_FUNCTION_ARGS)
+{
+	Mending		mending;
+	Mailbox    *mailbox = &mending.mailbox;
+	int64		count;
+
+	begin_mending(fcinfo, &mending, "actornot_purge()");
+	check_lease(&mending, !PG_ARGISNULL(2) && PG_GETARG_BOOL(2));
+
+	/* What was posted by transactions that are open now is not purged. */
+	count = act_pending_count(&mending.work.messages, mailbox,
+							  &mending.work.now);
+	mailbox->done = mending.work.now;
+	mailbox->has_target = false;
+	mailbox->plan = NULL;
+	act_batch_consume(mailbox, 0);
+	mailbox->state = (Datum) 0;
+	end_mending(&mending, true);
+	PG_RETURN_INT64(count);
+}
+
+/* ---- dead letters ---- */
+
+/*
+ * Take dead letters out of their table and post them again, as new messages
+ * that tell their origin in the headers.  Returns how many; the last one's
+ * new id in *new_id.
+ */
+static int64
+redrive(const Runner *cached, bool one, int64 id, int64 *new_id)
+{
+	static const char *query =
+		"WITH taken AS (DELETE FROM actornot.dead_letter"
+		" WHERE runner = $1 AND ($2 IS NULL OR id = $2) RETURNING *)"
+		" SELECT id, entity, payload,"
+		" CASE WHEN pg_catalog.jsonb_typeof(headers) = 'object' THEN headers ELSE '{}'::pg_catalog.jsonb END"
+		" || pg_catalog.jsonb_build_object('actornot_origin', pg_catalog.jsonb_build_object("
+		"'id', id, 'posted_at', posted_at, 'attempts', attempts, 'died_at', died_at, 'message', message)"
+		" || CASE WHEN headers IS NULL OR pg_catalog.jsonb_typeof(headers) = 'object' THEN '{}'::pg_catalog.jsonb"
+		" ELSE pg_catalog.jsonb_build_object('headers', headers) END)"
+		" FROM taken ORDER BY id";
+	Runner		runner = *cached;
+	Oid			types[2] = {INT4OID, INT8OID};
+	Datum		args[2];
+	char		nulls[3] = {' ', one ? ' ' : 'n', '\0'};
+	OwnerContext context;
+	int64		n;
+
+	args[0] = Int32GetDatum(runner.id);
+	args[1] = Int64GetDatum(id);
+	SPI_connect();
+	act_catalog_become_owner(&context);
+	if (SPI_execute_with_args(query, 2, types, args, nulls, false, 0) !=
+		SPI_OK_SELECT)
+		elog(ERROR, "could not take dead letters");
+	act_catalog_restore_user(&context);
+
+	n = SPI_processed;
+	for (int64 i = 0; i < n; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		bool		isnull,
+					no_payload;
+		Datum		entity = SPI_getbinval(tuple, desc, 2, &isnull);
+		Datum		payload = SPI_getbinval(tuple, desc, 3, &no_payload);
+		Datum		headers = SPI_getbinval(tuple, desc, 4, &isnull);
+
+		CHECK_FOR_INTERRUPTS();
+		*new_id = act_post_message(&runner, entity,
+								   no_payload ? (Datum) 0 : payload, headers);
+	}
+	SPI_finish();
+	return n;
+}
+
+static void
+check_may_redrive(const char *command)
+{
+	PreventCommandIfReadOnly(command);
+	PreventCommandIfParallelMode(command);
+	PreventCommandDuringRecovery(command);
+}
+
+/*
+ * actornot_redrive(runner, id)
+ */
+Datum
+actornot_redrive(PG_FUNCTION_ARGS)
+{
+	const Runner *runner = get_runner(fcinfo);
+	int64		new_id = 0;
+
+	reject_null(fcinfo, 1, "id");
+	check_may_redrive("actornot_redrive()");
+	if (redrive(runner, true, PG_GETARG_INT64(1), &new_id) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("dead letter " INT64_FORMAT " of runner \"%s\" does not exist",
+						PG_GETARG_INT64(1),
+						text_to_cstring(PG_GETARG_TEXT_PP(0)))));
+	PG_RETURN_INT64(new_id);
+}
+
+/*
+ * actornot_redrive_all(runner)
+ */
+Datum
+actornot_redrive_all(PG_FUNCTION_ARGS)
+{
+	const Runner *runner = get_runner(fcinfo);
+	int64		new_id = 0;
+
+	check_may_redrive("actornot_redrive_all()");
+	PG_RETURN_INT64(redrive(runner, false, 0, &new_id));
+}

@@ -1,0 +1,106 @@
+/*
+ * message.h
+ *	  The log: writing to its current segment, and reading all of them.
+ */
+#ifndef ACT_MESSAGE_H
+#define ACT_MESSAGE_H
+
+#include "access/genam.h"
+#include "access/tableam.h"
+#include "actornot.h"
+#include "utils/rel.h"
+
+/* What is put in; payload and headers are jsonb datums, 0 for NULL. */
+typedef struct NewMessage
+{
+	int64		hash;
+	int32		runner;
+	Datum		entity;			/* text, not toasted */
+	Datum		payload;
+	Datum		headers;
+} NewMessage;
+
+/* The current segment, locked until the end of the transaction. */
+typedef struct MessageWriter
+{
+	Relation	heap;
+	Relation	index;
+	Datum		tick;
+	Datum		posted_at;
+	CommandId	command;
+} MessageWriter;
+
+extern void act_message_open_writer(MessageWriter *writer);
+extern int64 act_message_append(MessageWriter *writer,
+								const NewMessage *message);
+extern void act_message_close_writer(MessageWriter *writer);
+
+/* A place in the order of the index of a segment: first by tick, then id. */
+typedef struct LogPosition
+{
+	uint64		tick;
+	int64		id;
+} LogPosition;
+
+/* An index entry. */
+typedef struct LogEntry
+{
+	LogPosition at;
+	ItemPointerData tid;
+	int16		segment;
+} LogEntry;
+
+/* What a message holds; entity, payload and headers point into the slot. */
+typedef struct MessageRow
+{
+	int64		hash;
+	uint64		tick;
+	int64		id;
+	TimestampTz posted_at;
+	int32		runner;
+	Datum		entity;
+	Datum		payload;		/* 0 for NULL */
+	Datum		headers;		/* 0 for NULL */
+} MessageRow;
+
+/* One segment, as it is read. */
+typedef struct SegmentReader
+{
+	bool		sealed;
+	uint64		upper;			/* all of its ticks are below, if sealed */
+	Relation	heap;			/* NULL: not opened */
+	Relation	index;
+	IndexScanDesc scan;
+	IndexFetchTableData *fetch;
+	TupleTableSlot *slot;
+	bool		active;			/* takes part in the present seek */
+	LogEntry	head;			/* its next entry */
+	ScanKeyData keys[3];
+	ScanKeyData row[2];			/* members of a row comparison */
+} SegmentReader;
+
+/*
+ * All segments, read with one snapshot.  The segment rows are read with that
+ * very snapshot (never from an older cache), segments opened when first
+ * needed and kept until the reader is closed.
+ */
+typedef struct MessageReader
+{
+	MemoryContext context;		/* of the scans */
+	Snapshot	snapshot;
+	bool		blocked;		/* a segment could not be locked at once */
+	SegmentReader segment[ACT_SEGMENTS];
+} MessageReader;
+
+extern void act_message_open_reader(MessageReader *reader, Snapshot snapshot);
+extern void act_message_close_reader(MessageReader *reader);
+extern bool act_message_seek(MessageReader *reader, int64 hash,
+							 LogPosition from, uint64 below_tick);
+extern bool act_message_next(MessageReader *reader, LogEntry *entry);
+extern bool act_message_fetch(MessageReader *reader, const LogEntry *entry,
+							  MessageRow *row);
+extern void act_message_deform(TupleTableSlot *slot, MessageRow *row);
+
+extern int64 act_message_next_id(void);
+
+#endif							/* ACT_MESSAGE_H */

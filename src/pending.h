@@ -1,0 +1,47 @@
+/*
+ * pending.h
+ *	  What a mailbox has waiting: found once, and planned when it is much.
+ */
+#ifndef ACT_PENDING_H
+#define ACT_PENDING_H
+
+#include "mailbox.h"
+#include "message.h"
+
+/* A pending index entry; whether its message is visible is not known. */
+typedef struct PendingItem
+{
+	int64		id;
+	uint64		tick;
+	ItemPointerData tid;
+	int16		segment;
+} PendingItem;
+
+/* A stretch of the log in index order; see pending.c. */
+typedef struct PlanChunk
+{
+	LogPosition start;
+	int64		min_id;
+	int64		max_id;
+	int64		count;
+} PlanChunk;
+
+/* The pending entries with the smallest ids, in the order of their ids. */
+typedef struct PendingList
+{
+	PendingItem *items;
+	int			nitems;
+	int			next;			/* first one that was not taken */
+	bool		complete;		/* nothing is pending beyond these */
+	int			nchunks;
+	PlanChunk  *chunks;			/* of the whole backlog, NULL if small */
+} PendingList;
+
+extern bool act_pending_collect(PendingList *list, MessageReader *reader,
+								const Mailbox *mailbox,
+								const Cursor *target, int want);
+extern bytea *act_pending_pack_plan(const PendingList *list, int64 last_id);
+extern int64 act_pending_count(MessageReader *reader, const Mailbox *mailbox,
+							   const Cursor *target);
+
+#endif							/* ACT_PENDING_H */

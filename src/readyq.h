@@ -1,0 +1,58 @@
+/*
+ * readyq.h
+ *	  The ready queue: hints in shared memory that say who has work.
+ */
+#ifndef ACT_READYQ_H
+#define ACT_READYQ_H
+
+#include "actornot.h"
+#include "storage/itemptr.h"
+
+/* What became of an entry that was popped. */
+typedef enum ReadyOutcome
+{
+	READY_DROP,					/* nothing is left: drop, unless pushed again */
+	READY_AGAIN,				/* more to do: behind the others */
+	READY_BUSY					/* somebody holds the lock: later, the delay
+								 * doubles from 1 ms to 1 s */
+} ReadyOutcome;
+
+extern Size act_readyq_shmem_size(void);
+extern void act_readyq_shmem_init(void);
+extern void act_readyq_define_settings(void);
+
+/* False without shared_preload_libraries: all calls below then do nothing. */
+extern bool act_readyq_attached(void);
+
+/*
+ * Safe in a commit callback: no error, no memory, no catalogue.  "owner" says
+ * which pool; a wrong one only costs a delay (see act_readyq_move).
+ */
+extern void act_readyq_push(Oid database, Oid owner,
+							const EntityKey *keys, int nkeys);
+extern void act_readyq_request_sweep(Oid database);
+
+/* For the workers of a pool.  Popped entries are "running" until finished. */
+extern int	act_readyq_pop(EntityKey *keys, int max);
+extern void act_readyq_finish(const EntityKey *keys,
+							  const ReadyOutcome *outcomes, int nkeys);
+/* Hand a popped entry to another owner's pool. */
+extern void act_readyq_move(const EntityKey *key, Oid owner);
+
+/* For the sweep: how many more entries the queue takes for this database. */
+extern int	act_readyq_room(Oid database);
+extern int	act_readyq_enough_room(void);
+
+/* For the manager and the launcher: the extension is gone from there. */
+extern void act_readyq_forget(Oid database);
+
+/*
+ * The last known place of a mailbox row: a lossy hint, verified on use.
+ * False if nothing is known.
+ */
+extern bool act_readyq_get_tid(Oid database, const EntityKey *key,
+							   ItemPointer tid);
+extern void act_readyq_set_tid(Oid database, const EntityKey *key,
+							   ItemPointer tid);
+
+#endif							/* ACT_READYQ_H */

@@ -1,0 +1,103 @@
+/*
+ * runner.h
+ *	  Runners: a registered name, its handler, owner and settings.
+ */
+#ifndef ACT_RUNNER_H
+#define ACT_RUNNER_H
+
+#include "fmgr.h"
+#include "actornot.h"
+
+/* How a handler takes its messages. */
+typedef enum HandlerForm
+{
+	HANDLER_NONE,				/* no handler: only outside workers run it */
+	HANDLER_ARRAY,				/* f(text, jsonb, actornot_message[]) */
+	HANDLER_JSONB				/* f(text, jsonb, jsonb) */
+} HandlerForm;
+
+/* Which of a runner's two functions is meant. */
+typedef enum RunnerFunction
+{
+	RUNNER_HANDLER,
+	RUNNER_RUNNABLE
+} RunnerFunction;
+
+/*
+ * A row of actornot.runner, as cached by this backend.
+ *
+ * The struct itself stays where it is as long as the backend lives, so a
+ * pointer to it never dangles.  What is in it changes whenever
+ * act_runner_get(), act_runner_lookup() or act_runner_find() is called after
+ * an invalidation, and then what handler, runnable, grants and initial_state
+ * pointed to is freed: copy those that must outlive such a call (a handler's
+ * call, for instance, since the handler may post).
+ */
+typedef struct Runner
+{
+	int32		id;				/* hash key of the cache by id */
+	char		name[ACT_MAX_RUNNER_BYTES + 1];
+	int			name_len;
+	Oid			owner;
+	bool		public_may_post;
+	int			ngrants;
+	Oid		   *grants;			/* roles that may post */
+	char	   *handler;		/* qualified name, or NULL */
+	Oid			handler_owner;
+	char	   *runnable;		/* qualified name, or NULL */
+	Oid			runnable_owner;
+	int			batch_size;
+	int			batch_bytes;
+	int			max_attempts;	/* 0: for ever */
+	int64		retry_delay;	/* microseconds */
+	int64		retry_delay_max;	/* microseconds */
+	int			timeout;		/* milliseconds, 0: none */
+	int64		lease;			/* microseconds */
+	Datum		initial_state;	/* jsonb, detoasted, or 0 when NULL */
+	bool		paused;
+	uint64		version;		/* of the rows, when this one was read */
+} Runner;
+
+/*
+ * The function behind a name, resolved and checked for the runner's owner.
+ * Valid to the end of the transaction, whatever the function does to itself;
+ * look it up again for each call.  Call it with DEFAULT_COLLATION_OID.
+ */
+typedef struct HandlerCall
+{
+	HandlerForm form;
+	Oid			function;
+	bool		returns_void;
+	FmgrInfo	flinfo;
+} HandlerCall;
+
+/* By name: NULL runner name is the caller's business.  Error 42704. */
+extern const Runner *act_runner_get(const char *name, int len);
+
+/* The same, but NULL if there is none. */
+extern const Runner *act_runner_lookup(const char *name, int len);
+
+/* By number: NULL if it is unknown or was unregistered. */
+extern const Runner *act_runner_find(int32 id);
+
+/* Error 42501 unless the current user may post / is (has the rights of) the owner. */
+extern void act_runner_check_post(const Runner *runner);
+extern void act_runner_check_rights(const Runner *runner);
+extern void act_runner_check_is_owner(const Runner *runner);
+
+/*
+ * The handler (runnable) function, looked up and checked; cached until a
+ * pg_proc change.  NULL if the runner has none.  Error 42883 / 42501 when it
+ * is missing, belongs to another role than at registration, or the owner may
+ * not execute it.
+ */
+extern HandlerCall *act_runner_handler(const Runner *runner);
+extern HandlerCall *act_runner_runnable(const Runner *runner);
+
+/* For registration. */
+extern char *act_runner_resolve(const char *runner_name, const char *name,
+								RunnerFunction which, Oid *function,
+								Oid *function_owner);
+extern bool act_runner_interval_us(const Interval *interval, int64 *us);
+
+#endif							/* ACT_RUNNER_H */

@@ -1,0 +1,25 @@
+/*
+ * sweep.h
+ *	  Finding the entities with pending messages from the tables.
+ */
+#ifndef ACT_SWEEP_H
+#define ACT_SWEEP_H
+
+#include "actornot.h"
+
+typedef struct Sweep Sweep;
+
+/* What to do with an entity that has pending messages. */
+typedef void (*SweepFunction) (void *arg, Oid owner, const EntityKey *key,
+							   const char *entity, int entity_len);
+
+extern Sweep *act_sweep_begin(MemoryContext context);
+extern void act_sweep_set_function(Sweep *sweep, SweepFunction function,
+								   void *arg);
+extern void act_sweep_set_runner(Sweep *sweep, int32 runner);
+extern void act_sweep_end_here(Sweep *sweep);
+extern bool act_sweep_step(Sweep *sweep, int max);
+extern void act_sweep_end(Sweep *sweep);
+extern int64 act_sweep_count(int32 runner);
+
+#endif							/* ACT_SWEEP_H */

@@ -1,0 +1,46 @@
+/*
+ * tenant.h
+ *	  Databases: which have a manager, need one, or must be left alone.
+ */
+#ifndef ACT_TENANT_H
+#define ACT_TENANT_H
+
+#include "actornot.h"
+#include "roster.h"
+
+extern void act_tenant_define_settings(void);
+
+/* For the launcher. */
+extern void act_tenant_attach_launcher(void);
+extern bool act_tenant_is_probed(void);
+extern void act_tenant_set_probed(void);
+extern bool act_tenant_is_settled(Oid database);
+extern Oid	act_tenant_find_wanting(TimestampTz now, TimestampTz *next);
+extern bool act_tenant_claim(Oid database, int max_managers,
+							 TimestampTz now, Datum *main_arg);
+extern void act_tenant_start_failed(Datum main_arg, TimestampTz now);
+extern void act_tenant_forget(Oid database);
+
+/* True once after each success: the lack of worker slots is news. */
+extern bool act_tenant_note_shortage(void);
+extern void act_tenant_note_success(void);
+
+/* For the manager.  The first one is to be called once the handlers stand. */
+extern void act_tenant_attach_manager(Datum main_arg);
+extern bool act_tenant_should_leave(void);
+extern bool act_tenant_set_presence(TenantPresence presence);
+extern void act_tenant_begin_look(void);
+extern bool act_tenant_take_due(TimestampTz now, TimestampTz *next);
+extern bool act_tenant_take_sweep(TimestampTz now, TimestampTz *next);
+extern void act_tenant_end_sweep(void);
+extern bool act_tenant_is_quiet(TimestampTz horizon);
+extern bool act_tenant_try_leave(TimestampTz horizon);
+
+/* For everybody. */
+extern bool act_tenant_is_known(Oid database);
+extern void act_tenant_want(Oid database);	/* safe in a commit callback */
+extern bool act_tenant_hold(Oid database);
+extern bool act_tenant_wait_until_empty(Oid database, int timeout_ms);
+extern void act_tenant_release(Oid database);	/* safe in a commit callback */
+
+#endif							/* ACT_TENANT_H */

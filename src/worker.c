@@ -1,0 +1,512 @@
+/*
+ * worker.c
+ *	  The background worker that runs the entities of one owner role.
+ *
+ * A worker is a plain session of the owner role.  It pops entries of its
+ * pool from the ready queue and visits their entities:
+ *	- Several in one transaction (one commit for all), while that stays
+ *	  shorter than actornot.group_time, and only of runners whose recent calls
+ *	  were fast.  All locks are taken first, then one snapshot.  If anything
+ *	  fails, also at commit, all is rolled back and each is run alone.
+ *	- Alone, with the steps of failure.c: unknown or slow runners, heads that
+ *	  have failed before, suspects of a crash.
+ * It commits asynchronously by default: processing is repeatable from the
+ * tables, so a crash can undo the last few batches whole, never half.
+ *
+ * If it dies, the server releases its locks and undoes its transaction; what
+ * it held of the queue is queued again by its exit callback (fleet.c), or,
+ * after a crash of the server, found by the sweep.  Before each run it notes
+ * in the crash mark what it is about to call.
+ *
+ * Memory: a context for each round, reset by the loop.
+ */
+#include "postgres.h"
+
+#include "access/twophase.h"
+#include "access/xact.h"
+#include "actornot.h"
+#include "batch.h"
+#include "catalog/namespace.h"
+#include "commands/prepare.h"
+#include "commands/sequence.h"
+#include "crashmark.h"
+#include "failure.h"
+#include "fleet.h"
+#include "mailbox.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "readyq.h"
+#include "runner.h"
+#include "storage/ipc.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/portal.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "worker.h"
+
+PGDLLEXPORT void actornot_worker_main(Datum main_arg);
+
+/* How many entities one transaction takes at most. */
+#define GROUP_MAX 64
+
+/* Of how many runners the recent pace is remembered; a power of two. */
+#define PACE_SLOTS 64
+
+/* The recent duration of a runner's visits. */
+typedef struct Pace
+{
+	int32		runner;
+	double		microseconds;	/* moving average */
+} Pace;
+
+/* A group of entities in one transaction. */
+typedef struct EntityGroup
+{
+	int			n;
+	EntityKey  *keys;
+	Visit	   *visits;
+	ReadyOutcome *outcomes;
+	bool	   *alone;			/* to be run alone afterwards */
+} EntityGroup;
+
+static int	group_time;			/* milliseconds */
+static int	worker_synchronous_commit;
+
+static Pace paces[PACE_SLOTS];
+static MemoryContext round_context = NULL;
+
+/* Did the transaction that just ended use temporary tables? */
+static bool used_temporary = false;
+
+static const struct config_enum_entry synchronous_commit_options[] = {
+	{"off", SYNCHRONOUS_COMMIT_OFF, false},
+	{"local", SYNCHRONOUS_COMMIT_LOCAL_FLUSH, false},
+	{"remote_write", SYNCHRONOUS_COMMIT_REMOTE_WRITE, false},
+	{"on", SYNCHRONOUS_COMMIT_ON, false},
+	{"remote_apply", SYNCHRONOUS_COMMIT_REMOTE_APPLY, false},
+	{NULL, 0, false}
+};
+
+/*
+ * Register this room's settings.
+ */
+void
+act_worker_define_settings(void)
+{
+	DefineCustomIntVariable("actornot.group_time",
+							"How long a worker collects entities into one transaction.",
+							"Also how long it stays with one busy entity before it turns to the others.",
+							&group_time, 5, 1, 10000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomEnumVariable("actornot.synchronous_commit",
+							 "synchronous_commit of the workers' transactions.",
+							 "With off, a crash of the server can undo the last few batches; they are run again.",
+							 &worker_synchronous_commit,
+							 SYNCHRONOUS_COMMIT_OFF,
+							 synchronous_commit_options,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+}
+
+/* ---- transactions ---- */
+
+/*
+ * Start a transaction in which entities can be run, whatever defaults the
+ * role or the database has been given.
+ */
+static void
+begin_transaction(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	XactIsoLevel = XACT_READ_COMMITTED;
+	XactReadOnly = false;
+	synchronous_commit = worker_synchronous_commit;
+	if (GetUserId() != act_fleet_role())
+		elog(FATAL, "worker is not what it was started as");
+}
+
+static void
+commit_transaction(void)
+{
+	used_temporary |= (MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0;
+	CommitTransactionCommand();
+}
+
+/*
+ * Clear away what handlers may have left in the session: the next one may be
+ * another runner's.
+ */
+static void
+clean_session(void)
+{
+	if (used_temporary)
+	{
+		begin_transaction();
+		ResetTempTableNamespace();
+		CommitTransactionCommand();
+		used_temporary = false;
+	}
+	PortalHashTableDeleteAll();
+	DropAllPreparedStatements();
+	LockReleaseAll(USER_LOCKMETHOD, true);
+	ResetSequenceCaches();
+}
+
+/*
+ * A ContainFunction: a transaction of its own.
+ */
+static bool
+contain_in_transaction(void (*body) (void *arg), void *arg,
+					   Failure *failure, MemoryContext context)
+{
+	int			depth = act_mailbox_open_depth();
+	volatile bool ok = true;
+
+	PG_TRY();
+	{
+		begin_transaction();
+		body(arg);
+		commit_transaction();
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		act_failure_capture(failure, context);
+		AbortCurrentTransaction();
+		act_mailbox_end_run(depth);
+		ok = false;
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(round_context);
+	clean_session();
+	return ok;
+}
+
+/* ---- pace ---- */
+
+static Pace *
+find_pace(int32 runner)
+{
+	return &paces[runner & (PACE_SLOTS - 1)];
+}
+
+static void
+note_pace(int32 runner, int64 microseconds)
+{
+	Pace	   *pace = find_pace(runner);
+
+	if (pace->runner != runner)
+	{
+		pace->runner = runner;
+		pace->microseconds = (double) microseconds;
+	}
+	else
+		pace->microseconds += 0.2 * (microseconds - pace->microseconds);
+}
+
+/*
+ * Were the recent visits of this runner so short that it may share a
+ * transaction?
+ */
+static bool
+is_fast(int32 runner)
+{
+	const Pace *pace = find_pace(runner);
+
+	return pace->runner == runner &&
+		pace->microseconds * 4 < group_time * 1000.0;
+}
+
+/*
+ * How many entities a transaction may lock: never more than this worker's
+ * share of a quarter of the server's lock table.
+ */
+static int
+group_limit(void)
+{
+	int64		locks = (int64) max_locks_per_xact * (MaxBackends + max_prepared_xacts);
+	int64		share = locks / 4 / Max(1, act_fleet_max_workers());
+
+	return (int) Max(1, Min(share, GROUP_MAX));
+}
+
+/* ---- visits ---- */
+
+/*
+ * What the queue is to do with an entry after a visit.
+ */
+static ReadyOutcome
+outcome_of(const Visit *visit)
+{
+	switch (visit->result)
+	{
+		case VISIT_MORE:
+		case VISIT_ALONE:
+			return READY_AGAIN;
+		case VISIT_BUSY:
+			return READY_BUSY;
+		case VISIT_MOVED:
+			act_readyq_move(&visit->key, visit->owner);
+			return READY_DROP;
+		case VISIT_EMPTY:
+		case VISIT_WAITING:
+			break;
+	}
+	return READY_DROP;
+}
+
+/*
+ * Tell pg_stat_activity what is run.
+ */
+static void
+report_activity(const char *what, const EntityKey *key, int n)
+{
+	char		text[ACT_MAX_RUNNER_BYTES + 100];
+	const Runner *runner;
+
+	if (!pgstat_track_activities)
+		return;
+	runner = act_runner_find(key->runner);
+	if (n == 1)
+		snprintf(text, sizeof(text), "actornot: %s runner \"%s\"",
+				 what, runner ? runner->name : "?");
+	else
+		snprintf(text, sizeof(text), "actornot: %s %d entities, first of runner \"%s\"",
+				 what, n, runner ? runner->name : "?");
+	pgstat_report_activity(STATE_RUNNING, text);
+}
+
+/*
+ * The body of a group's transaction: lock all, then take one snapshot, then
+ * visit one after the other until time is over.
+ */
+static void
+run_group_body(void *arg)
+{
+	EntityGroup	   *group = arg;
+	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz until = TimestampTzPlusMilliseconds(start, group_time);
+	BatchWork	work;
+	int			depth = act_mailbox_open_depth();
+
+	report_activity("running", &group->keys[0], group->n);
+	for (int i = 0; i < group->n; i++)
+	{
+		group->outcomes[i] = READY_AGAIN;
+		if (act_mailbox_lock(group->keys[i].hash, false) == MAILBOX_LOCK_BUSY)
+			group->outcomes[i] = READY_BUSY;
+	}
+	for (int i = 0; i < group->n; i++)
+	{
+		if (group->outcomes[i] != READY_BUSY)
+			act_mailbox_begin_run(group->keys[i].hash);
+	}
+
+	act_batch_open(&work);
+	for (int i = 0; i < group->n; i++)
+	{
+		Visit	   *visit = &group->visits[i];
+		TimestampTz end;
+
+		if (group->outcomes[i] == READY_BUSY)
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		visit->grouped = true;
+		visit->fire_deferred = true;
+		visit->until = until;
+		act_batch_visit(&work, visit);
+		group->alone[i] = (visit->result == VISIT_ALONE);
+		group->outcomes[i] = outcome_of(visit);
+		if (act_mailbox_collided())
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("a handler touched an entity of its group")));
+		end = GetCurrentTimestamp();
+		note_pace(visit->key.runner, (end - start) / Max(1, visit->batches));
+		if (end >= until)
+			break;
+		start = end;
+	}
+	act_batch_close(&work);
+	act_mailbox_end_run(depth);
+}
+
+/*
+ * Run one entity alone.
+ */
+static ReadyOutcome
+run_alone(const EntityKey *key)
+{
+	Visit		visit;
+	TimestampTz start = GetCurrentTimestamp();
+
+	act_batch_init_visit(&visit, key, NULL, 0, act_fleet_role(),
+						 round_context);
+	visit.fire_deferred = true;
+	visit.until = TimestampTzPlusMilliseconds(start, group_time);
+	act_failure_run(&visit, contain_in_transaction, LOG);
+	if (visit.tried > 0)
+		note_pace(key->runner,
+				  (GetCurrentTimestamp() - start) / Max(1, visit.batches));
+	return outcome_of(&visit);
+}
+
+/*
+ * Run an entity that was being run when the server or a worker went down:
+ * its head alone, one suspect at a time in the cluster, and counted before.
+ */
+static ReadyOutcome
+run_suspect(const EntityKey *key)
+{
+	Visit		visit;
+
+	if (!act_crashmark_try_suspect_turn())
+		return READY_BUSY;
+
+	act_batch_init_visit(&visit, key, NULL, 0, act_fleet_role(),
+						 round_context);
+	visit.fire_deferred = true;
+	visit.max_messages = 1;
+	if (act_failure_count_crash(&visit, contain_in_transaction))
+	{
+		act_crashmark_set(act_fleet_slot(), MyDatabaseId, key, 1, true);
+		act_failure_run(&visit, contain_in_transaction, LOG);
+		act_crashmark_clear(act_fleet_slot());
+	}
+	if (visit.result != VISIT_BUSY)
+		act_crashmark_acquit(MyDatabaseId, key);
+	act_crashmark_end_suspect_turn();
+	return outcome_of(&visit);
+}
+
+/*
+ * Run entries in one transaction, and those that cannot share one alone.
+ */
+static void
+run_group(EntityKey *keys, int n)
+{
+	EntityGroup		group;
+	Failure		failure;
+	bool		ok;
+
+	group.n = n;
+	group.keys = keys;
+	group.visits = palloc(sizeof(Visit) * n);
+	group.outcomes = palloc(sizeof(ReadyOutcome) * n);
+	group.alone = palloc0(sizeof(bool) * n);
+	for (int i = 0; i < n; i++)
+		act_batch_init_visit(&group.visits[i], &keys[i], NULL, 0,
+							 act_fleet_role(), round_context);
+
+	act_crashmark_set(act_fleet_slot(), MyDatabaseId, keys, n, false);
+	ok = contain_in_transaction(run_group_body, &group, &failure,
+								round_context);
+	act_crashmark_clear(act_fleet_slot());
+
+	for (int i = 0; i < n; i++)
+	{
+		if (!ok || group.alone[i])
+		{
+			act_crashmark_set(act_fleet_slot(), MyDatabaseId, &keys[i], 1,
+							  false);
+			group.outcomes[i] = run_alone(&keys[i]);
+			act_crashmark_clear(act_fleet_slot());
+		}
+	}
+	act_readyq_finish(keys, group.outcomes, n);
+}
+
+static void
+run_one(const EntityKey *key)
+{
+	ReadyOutcome outcome;
+
+	act_crashmark_set(act_fleet_slot(), MyDatabaseId, key, 1, false);
+	outcome = run_alone(key);
+	act_crashmark_clear(act_fleet_slot());
+	act_readyq_finish(key, &outcome, 1);
+}
+
+static bool
+is_suspect(const EntityKey *key)
+{
+	bool		was_alone;
+
+	return act_crashmark_is_suspect(MyDatabaseId, key, &was_alone);
+}
+
+/*
+ * Pop some entries and run them.  The first one decides: if its runner is
+ * fast, others are taken with it; those of them that may not share a
+ * transaction go back behind the others.
+ */
+static void
+run_some(void)
+{
+	EntityKey	keys[GROUP_MAX];
+	int			n = 1,
+				kept = 1;
+
+	if (act_readyq_pop(keys, 1) == 0)
+		return;
+	if (is_suspect(&keys[0]))
+	{
+		ReadyOutcome outcome = run_suspect(&keys[0]);
+
+		act_readyq_finish(keys, &outcome, 1);
+		return;
+	}
+	if (!is_fast(keys[0].runner))
+	{
+		run_one(&keys[0]);
+		return;
+	}
+
+	if (group_limit() > 1)
+		n += act_readyq_pop(keys + 1, group_limit() - 1);
+	for (int i = 1; i < n; i++)
+	{
+		ReadyOutcome again = READY_AGAIN;
+
+		if (is_fast(keys[i].runner) && !is_suspect(&keys[i]))
+			keys[kept++] = keys[i];
+		else
+			act_readyq_finish(&keys[i], &again, 1);
+	}
+	if (kept == 1)
+		run_one(&keys[0]);
+	else
+		run_group(keys, kept);
+}
+
+/*
+ * The process.
+ */
+void
+actornot_worker_main(Datum main_arg)
+{
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGINT, StatementCancelHandler);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	act_fleet_attach_worker(main_arg);
+
+	round_context = AllocSetContextCreate(TopMemoryContext,
+										  "actornot worker",
+										  ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(round_context);
+
+	while (act_fleet_wait_for_work())
+	{
+		run_some();
+		MemoryContextSwitchTo(round_context);
+		MemoryContextReset(round_context);
+		pgstat_report_stat(false);
+	}
+	proc_exit(0);
+}
