@@ -17,6 +17,7 @@
 
 #include "catalog.h"
 #include "crashmark.h"
+#include "entry.h"
 #include "fleet.h"
 #include "hooks.h"
 #include "launcher.h"
@@ -39,6 +40,7 @@ request_shmem(void)
 		next_shmem_request_hook();
 
 	RequestAddinShmemSpace(act_roster_shmem_size());
+	RequestAddinShmemSpace(act_entry_shmem_size());
 	RequestAddinShmemSpace(act_readyq_shmem_size());
 	RequestAddinShmemSpace(act_crashmark_shmem_size());
 }
@@ -51,6 +53,7 @@ start_shmem(void)
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	act_roster_shmem_init();
+	act_entry_shmem_init();
 	act_readyq_shmem_init();
 	act_crashmark_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
@@ -61,7 +64,7 @@ _PG_init(void)
 {
 	act_roster_define_settings();
 	act_catalog_define_settings();
-	act_readyq_define_settings();
+	act_entry_define_settings();
 	act_fleet_define_settings();
 	act_tenant_define_settings();
 	act_worker_define_settings();

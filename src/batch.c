@@ -40,8 +40,24 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-/* How many entries a visit of several batches collects at a time. */
-#define COLLECT_MANY 4096
+/*
+ * What the last visit of several batches found and did not come to: if the
+ * same entity is visited next, as a worker does with a hot one, its backlog
+ * need not be looked up again.  Good as long as the row has the same cursor
+ * and target, and the segments are in the same files.
+ */
+typedef struct Leftover
+{
+	bool		valid;
+	EntityKey	key;
+	Cursor		done;
+	Cursor		target;
+	PendingList list;
+	Oid			files[ACT_SEGMENTS];
+} Leftover;
+
+static Leftover leftover;
+static MemoryContext leftover_context = NULL;
 
 /* A visit that is going on. */
 typedef struct VisitState
@@ -228,6 +244,77 @@ admit_mailbox(VisitState *state)
 }
 
 /*
+ * Go on with what the last visit left over, if it is still good.
+ */
+static bool
+take_leftover(VisitState *state)
+{
+	Mailbox    *mailbox = &state->mailbox;
+	PendingList *list = &leftover.list;
+
+	if (!leftover.valid || !mailbox->has_target || state->visit->until == 0 ||
+		memcmp(&leftover.key, &mailbox->key, sizeof(EntityKey)) != 0)
+		return false;
+	leftover.valid = false;
+	if (!act_cursor_equal(&leftover.done, &mailbox->done) ||
+		!act_cursor_equal(&leftover.target, &mailbox->target) ||
+		!act_message_get_files(&state->work->messages, leftover.files, true))
+		return false;
+
+	/* The row may have gone on, or back to where a failure had found it. */
+	while (list->next > 0 && list->items[list->next - 1].id > mailbox->last_id)
+		list->next--;
+	while (list->next < list->nitems &&
+		   list->items[list->next].id <= mailbox->last_id)
+		list->next++;
+	if (list->next >= list->nitems || mailbox->last_id < list->after_id)
+		return false;
+	state->list = *list;
+	return true;
+}
+
+/*
+ * Keep what this visit leaves over.
+ */
+static void
+keep_leftover(VisitState *state)
+{
+	const Mailbox *mailbox = &state->mailbox;
+	MemoryContext old;
+	Size		items = sizeof(PendingItem) * state->list.nitems;
+	Size		chunks = sizeof(PlanChunk) * state->list.nchunks;
+
+	if (state->visit->until == 0 || !mailbox->has_target ||
+		state->list.next >= state->list.nitems)
+		return;
+	leftover.valid = true;
+	if (state->list.items == leftover.list.items)
+	{
+		leftover.list.next = state->list.next;
+		return;
+	}
+
+	leftover.valid = false;
+	if (leftover_context == NULL)
+		leftover_context = AllocSetContextCreate(TopMemoryContext,
+												 "actornot leftover",
+												 ALLOCSET_DEFAULT_SIZES);
+	MemoryContextReset(leftover_context);
+	old = MemoryContextSwitchTo(leftover_context);
+	leftover.key = mailbox->key;
+	act_cursor_copy(&leftover.done, &mailbox->done);
+	act_cursor_copy(&leftover.target, &mailbox->target);
+	leftover.list = state->list;
+	leftover.list.items = memcpy(palloc(items), state->list.items, items);
+	if (chunks > 0)
+		leftover.list.chunks = memcpy(palloc(chunks), state->list.chunks,
+									  chunks);
+	act_message_get_files(&state->work->messages, leftover.files, false);
+	MemoryContextSwitchTo(old);
+	leftover.valid = true;
+}
+
+/*
  * A visit is no shorter than finding its work took.
  */
 static void
@@ -253,13 +340,15 @@ collect(VisitState *state)
 	int			batch = state->visit->max_messages > 0 ?
 	state->visit->max_messages : state->runner.batch_size;
 	int			want = state->visit->until == 0 ? batch :
-	Max(batch, COLLECT_MANY);
+	ACT_PENDING_MAX;
 	TimestampTz start = state->visit->until == 0 ? 0 : GetCurrentTimestamp();
 
 	for (;;)
 	{
 		state->fresh = !mailbox->has_target;
 		state->target = state->fresh ? state->work->now : mailbox->target;
+		if (take_leftover(state))
+			return true;
 		if (!act_pending_collect(&state->list, &state->work->messages,
 								 mailbox, &state->target, want))
 		{
@@ -353,6 +442,26 @@ act_batch_find_head(BatchWork *work, Mailbox *mailbox, const Cursor *target,
 		if (list.complete)
 			return false;
 	}
+}
+
+/*
+ * Finish the row's pinned target if nothing is left under it, as a visit
+ * does: what is next is pending under a later one.  It stays where a segment
+ * cannot be read now.
+ */
+void
+act_batch_finish_empty(BatchWork *work, Mailbox *mailbox)
+{
+	MessageRow	row;
+
+	if (!mailbox->has_target ||
+		act_batch_find_head(work, mailbox, &mailbox->target, &row) ||
+		work->messages.blocked)
+		return;
+	mailbox->done = mailbox->target;
+	mailbox->has_target = false;
+	mailbox->plan = NULL;
+	mailbox->last_id = 0;
 }
 
 /*
@@ -554,7 +663,10 @@ run_batch(VisitState *state)
 	/* What was consumed, and what is left under this target. */
 	if (!state->mailbox.has_target)
 		act_batch_pin(&state->mailbox, &state->target);
-	act_batch_consume(&state->mailbox, last_id);
+	if (messages.nmessages > 0)
+		act_batch_consume(&state->mailbox, last_id);
+	else
+		state->mailbox.last_id = last_id;	/* the head is still the head */
 	if (state->list.complete && state->list.next >= state->list.nitems)
 		finish_target(state);
 	state->dirty = true;
@@ -572,7 +684,10 @@ save(VisitState *state)
 	if (!state->dirty || mailbox->entity == NULL)
 		return;
 	if (mailbox->has_target)
+	{
 		mailbox->plan = act_pending_pack_plan(&state->list, mailbox->last_id);
+		keep_leftover(state);
+	}
 	act_mailbox_save(&state->work->mailboxes, mailbox);
 }
 
@@ -611,6 +726,9 @@ run_batches(VisitState *state)
 			visit->result = VISIT_EMPTY;
 			return;
 		}
+		if (mailbox->has_target)
+			mailbox->plan = act_pending_pack_plan(&state->list,
+												  mailbox->last_id);
 	}
 }
 
@@ -631,6 +749,7 @@ act_batch_visit(BatchWork *work, Visit *visit)
 	visit->tried = 0;
 	visit->consumed = 0;
 	visit->batches = 0;
+	visit->reached = false;
 
 	if (admit_runner(&state) && admit_mailbox(&state))
 	{
@@ -638,6 +757,8 @@ act_batch_visit(BatchWork *work, Visit *visit)
 		run_batches(&state);
 		PopActiveSnapshot();
 		save(&state);
+		visit->reached = visit->goal != NULL &&
+			act_cursor_covers(&state.mailbox.done, visit->goal);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(work->batch_context);

@@ -43,6 +43,8 @@ typedef struct Visit
 								 * batch only */
 	bool		fire_deferred;
 	bool		grouped;		/* other entities share the transaction */
+	const Cursor *goal;			/* what is settled here is to be done; NULL:
+								 * does not matter */
 	MemoryContext context;		/* for what outlives the transaction */
 
 	/* what came of it */
@@ -50,6 +52,8 @@ typedef struct Visit
 	Oid			owner;
 	int64		consumed;		/* messages */
 	int			batches;
+	bool		reached;		/* all up to "goal" is done */
+	bool		failed;			/* by act_failure_run: a failure was handled */
 
 	/* the batch that was tried last, valid after an error, too */
 	VisitPhase	phase;
@@ -82,6 +86,7 @@ extern void act_batch_visit(BatchWork *work, Visit *visit);
 /* For those who take the head out by other means than a handler's call. */
 extern void act_batch_consume(Mailbox *mailbox, int64 last_id);
 extern void act_batch_pin(Mailbox *mailbox, const Cursor *target);
+extern void act_batch_finish_empty(BatchWork *work, Mailbox *mailbox);
 extern bool act_batch_find_head(BatchWork *work, Mailbox *mailbox,
 								const Cursor *target, MessageRow *row);
 

@@ -14,10 +14,12 @@
  * ones, or where there are others beside it, the engine does nothing, so that
  * a restore is not disturbed, until the first writing call adopts the data:
  *	1. Lock clock: adoptions come one after the other.
- *	2. Lock all segments against posters, who keep their lock to their end:
- *		no transaction that has posted is open any more (our own aside, which
- *		is among the running ones in step 4), and a poster reads the offset
- *		after he has his lock.
+ *	2. Lock mailbox against batches and all segments against posters, who
+ *		both keep their locks to their end: no transaction that has posted or
+ *		has consumed anything is open any more (our own aside, which is among
+ *		the running ones in step 4).  Posters and batches read the offset
+ *		after they have their lock, and batches take their snapshot after
+ *		that, so that no snapshot is put on a clock newer than itself.
  *	3. Read what is stored: the ticks, the cursors' xmax, the ids and tokens.
  *	4. M = greatest(every stored tick + 1, every stored xmax, next xid + old
  *		offset), new offset = greatest(old, M - oldest running xid).
@@ -26,11 +28,10 @@
  *	6. Replace the rows of clock by the own one.
  *
  * actornot_advance_clock() does the same where the own row is there, for rows
- * copied in from another cluster.  Then batches may be running, which have
- * taken a snapshot on the old clock after step 4 and will save it later; M is
- * raised by ADVANCE_MARGIN, more than there can be transactions meanwhile.
+ * copied in from another cluster, also in the transaction that copied them.
  *
- * Locks, in this order: clock, message_0 ... message_15, segment, all
+ * Locks, in this order: clock, mailbox (before the segments, since a handler
+ * that runs may post), message_0 ... message_15, segment, all
  * ShareRowExclusive and to the end of the transaction.
  *
  * Failure: an error or a crash anywhere leaves what was there (sequences may
@@ -67,9 +68,6 @@ enum
 	CLOCK_OFFSET,
 	CLOCK_INSTALLATION
 };
-
-/* See the top of the file. */
-#define ADVANCE_MARGIN (UINT64CONST(1) << 32)
 
 /*
  * How far beyond what is stored a sequence is set that is behind it.  Posters
@@ -351,7 +349,7 @@ oldest_running_xid(void)
 }
 
 static uint64
-compute_offset(const Stored *stored, bool batches_may_run)
+compute_offset(const Stored *stored)
 {
 	uint64		old = greatest_offset;
 	uint64		oldest;
@@ -363,8 +361,6 @@ compute_offset(const Stored *stored, bool batches_may_run)
 	oldest = oldest_running_xid();
 	m = U64FromFullTransactionId(ReadNextFullTransactionId()) + old;
 	m = Max(m, stored->tick);
-	if (batches_may_run)
-		m += ADVANCE_MARGIN;
 	return m > oldest ? Max(old, m - oldest) : old;
 }
 
@@ -479,12 +475,13 @@ adopt_data(bool again)
 	LockRelationOid(catalog->clock, ShareRowExclusiveLock);
 	if (act_clock_is_adopted() && !again)
 		return;
+	LockRelationOid(catalog->mailbox, ShareRowExclusiveLock);
 	for (int i = 0; i < ACT_SEGMENTS; i++)
 		LockRelationOid(catalog->message[i], ShareRowExclusiveLock);
 	LockRelationOid(catalog->segment, ShareRowExclusiveLock);
 
 	read_stored(&stored);
-	offset = compute_offset(&stored, have_own);
+	offset = compute_offset(&stored);
 	mend_sequence("id_seq", stored.id);
 	mend_sequence("runner_seq", stored.runner);
 	if (have_own || have_foreign || stored.anything)

@@ -210,14 +210,13 @@ read_suspects(void)
 {
 	int			fd;
 	Mark		mark;
-	ssize_t		size;
 
 	fd = BasicOpenFile(MARK_FILE, O_RDONLY | PG_BINARY);
 	if (fd < 0)
 		return;					/* most likely there is none */
 	for (off_t slot = 0;; slot++)
 	{
-		size = pg_pread(fd, &mark, sizeof(Mark), slot * sizeof(Mark));
+		ssize_t		size = pg_pread(fd, &mark, sizeof(Mark), slot * sizeof(Mark));
 		if (size <= 0)
 			break;
 		if (is_valid(&mark, size))

@@ -79,6 +79,17 @@ act_cursor_covers(const Cursor *cursor, const Cursor *other)
 }
 
 /*
+ * Are two cursors the same?
+ */
+bool
+act_cursor_equal(const Cursor *a, const Cursor *b)
+{
+	return a->xmax == b->xmax && a->nxip == b->nxip &&
+		(a->nxip == 0 ||
+		 memcmp(a->xip, b->xip, sizeof(uint64) * a->nxip) == 0);
+}
+
+/*
  * Make the cursor of an entity that has consumed nothing.
  */
 void
@@ -270,6 +281,10 @@ act_cursor_unpack(Cursor *cursor, const bytea *packed)
 		above -= distance;
 		cursor->xip[i] = above;
 	}
+	if (p != end)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("cursor of a mailbox is damaged")));
 }
 
 /*

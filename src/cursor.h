@@ -23,6 +23,7 @@ typedef struct Cursor
 
 extern bool act_cursor_settled(const Cursor *cursor, uint64 tick);
 extern bool act_cursor_covers(const Cursor *cursor, const Cursor *other);
+extern bool act_cursor_equal(const Cursor *a, const Cursor *b);
 extern void act_cursor_copy(Cursor *to, const Cursor *from);
 extern void act_cursor_set_nothing(Cursor *cursor);
 extern void act_cursor_from_snapshot(Cursor *cursor, Snapshot snapshot,

@@ -22,6 +22,8 @@
 #include "actornot.h"
 #include "batch.h"
 #include "catalog.h"
+#include "clock.h"
+#include "cursor.h"
 #include "executor/spi.h"
 #include "failure.h"
 #include "funcapi.h"
@@ -35,6 +37,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(actornot_run);
@@ -64,6 +67,7 @@ typedef struct Drain
 	MemoryContext piece_context;	/* reset after each piece */
 	FoundEntity *found;
 	int			nfound;
+	Cursor		start;			/* what was settled when the drain began */
 	int64		processed;
 	TimestampTz commit_at;		/* of the present transaction */
 	int			nlocks;
@@ -156,10 +160,27 @@ actornot_run(PG_FUNCTION_ARGS)
 
 	key = act_catalog_key(runner->id, runner->name, runner->name_len,
 						  VARDATA_ANY(entity), VARSIZE_ANY_EXHDR(entity));
+
+	/*
+	 * Not in the subtransaction: that this very session runs the entity is the
+	 * caller's error, and no failure of its handler.
+	 */
+	act_mailbox_check_closed(key.hash, runner->name, text_to_cstring(entity));
 	act_batch_init_visit(&visit, &key, text_to_cstring(entity),
 						 VARSIZE_ANY_EXHDR(entity), runner->owner,
 						 CurrentMemoryContext);
-	act_failure_run(&visit, contain_in_subtransaction, WARNING);
+
+	/*
+	 * What was pending may prove to be nothing, where it was rolled back or
+	 * belongs to another entity of the hash; then go on, for 0 means that
+	 * there is nothing to do.
+	 */
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		act_failure_run(&visit, contain_in_subtransaction, WARNING);
+	} while (visit.result == VISIT_MORE && visit.consumed == 0 &&
+			 !visit.failed);
 
 	if (visit.result == VISIT_BUSY && visit.tried == 0)
 		PG_RETURN_NULL();
@@ -204,8 +225,8 @@ remember_entity(void *arg, Oid owner, const EntityKey *key,
 }
 
 /*
- * Visit an entity until what was pending at the drain's start is done: that
- * is when a target taken now has nothing left.
+ * Visit an entity until what was pending at the drain's start is done, though
+ * its handler, or others, may post to it all the time.
  */
 static void
 drain_entity(Drain *drain, const FoundEntity *found)
@@ -219,13 +240,31 @@ drain_entity(Drain *drain, const FoundEntity *found)
 							 found->entity_len, drain->role,
 							 drain->piece_context);
 		visit.fire_deferred = true;
+		visit.goal = &drain->start;
 		visit.until = drain->commit_at;
 		act_failure_run(&visit, contain_in_subtransaction, WARNING);
 		drain->processed += visit.consumed;
 		if (++drain->nlocks >= DRAIN_LOCKS ||
 			GetCurrentTimestamp() >= drain->commit_at)
 			commit_and_begin(drain);
-	} while (visit.result == VISIT_MORE);
+	} while (visit.result == VISIT_MORE && !visit.reached);
+}
+
+/*
+ * Remember what was settled at the start; after the end of the walk was
+ * fixed, which holds some more at most.
+ */
+static void
+note_start(Drain *drain)
+{
+	MemoryContext old = MemoryContextSwitchTo(drain->context);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+
+	if (!act_clock_is_adopted())
+		act_clock_adopt();
+	act_cursor_from_snapshot(&drain->start, snapshot, act_clock_offset());
+	UnregisterSnapshot(snapshot);
+	MemoryContextSwitchTo(old);
 }
 
 /*
@@ -250,6 +289,7 @@ drain_runners(int32 runner)
 	act_sweep_set_runner(sweep, runner);
 	act_sweep_set_function(sweep, remember_entity, &drain);
 	act_sweep_end_here(sweep);
+	note_start(&drain);
 	do
 	{
 		drain.nfound = 0;

@@ -41,8 +41,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-/* A failure that counts as no attempt waits at least so long. */
-#define UNCOUNTED_DELAY_MIN (100 * INT64CONST(1000))
+/* A failure that may come for ever waits at least so long. */
+#define ENDLESS_DELAY_MIN (100 * INT64CONST(1000))
 
 /* After how many counted crashes a message is buried. */
 #define MAX_CRASHES 2
@@ -127,18 +127,24 @@ back_off(const Runner *runner, const Mailbox *mailbox, bool counted)
 		delay *= pow(2.0, Min(mailbox->attempts - 1, 60));
 	else
 	{
-		delay = Max(delay, (double) UNCOUNTED_DELAY_MIN);
+		delay = Max(delay, (double) ENDLESS_DELAY_MIN);
 		if (mailbox->last_error != NULL && mailbox->wake_at > mailbox->updated_at)
 			delay = Max(delay, 2.0 * (mailbox->wake_at - mailbox->updated_at));
 	}
 	delay *= 0.9 + 0.2 * pg_prng_double(&pg_global_prng_state);
-	return (int64) Min(delay, (double) runner->retry_delay_max);
+	delay = Min(delay, (double) runner->retry_delay_max);
+
+	/* Where no number of attempts ends it, only waiting keeps it from a loop. */
+	if (!counted || runner->max_attempts == 0)
+		delay = Max(delay, (double) ENDLESS_DELAY_MIN);
+	return (int64) delay;
 }
 
 /*
- * Move the head to the dead letters.
+ * Move the head to the dead letters.  False if there is none, or it cannot be
+ * read now.
  */
-static void
+static bool
 bury_head(BatchWork *work, Mailbox *mailbox, const Runner *runner,
 		  const Failure *failure)
 {
@@ -146,7 +152,7 @@ bury_head(BatchWork *work, Mailbox *mailbox, const Runner *runner,
 	DeadMessage dead;
 
 	if (!act_batch_find_head(work, mailbox, &mailbox->target, &row))
-		return;
+		return false;
 	dead.id = row.id;
 	dead.runner = runner->id;
 	dead.runner_name = runner->name;
@@ -159,6 +165,7 @@ bury_head(BatchWork *work, Mailbox *mailbox, const Runner *runner,
 	dead.attempts = mailbox->attempts;
 	act_deadletter_insert(&dead, failure);
 	act_batch_consume(mailbox, row.id);
+	return true;
 }
 
 /*
@@ -221,6 +228,8 @@ record_failure(void *arg)
 		load_mailbox(visit, &work, &mailbox, &visit->target) &&
 		is_unchanged(visit, &mailbox))
 	{
+		/* The visit found it empty, if so, and went on to its own target. */
+		act_batch_finish_empty(&work, &mailbox);
 		act_batch_pin(&mailbox, &visit->target);
 		if (failed->counted)
 			mailbox.attempts++;
@@ -228,8 +237,8 @@ record_failure(void *arg)
 			mailbox.attempts >= runner->max_attempts)
 		{
 			failed->attempts = mailbox.attempts;
-			bury_head(&work, &mailbox, runner, failed->failure);
-			failed->buried = true;
+			failed->buried = bury_head(&work, &mailbox, runner,
+									   failed->failure);
 		}
 		else
 		{
@@ -288,11 +297,15 @@ report_failure(const FailureWork *failed, int elevel)
 					visit->entity ? visit->entity : "?",
 					failure->message ? failure->message : "unknown error"),
 			 failed->buried ?
-			 errdetail("Its message was given up after %d attempts; see actornot.dead_letters.",
-					   failed->attempts) :
+			 errdetail_plural("Its message was given up after %d attempt; see actornot.dead_letters.",
+							  "Its message was given up after %d attempts; see actornot.dead_letters.",
+							  failed->attempts, failed->attempts) :
 			 failed->wake_at == 0 ? 0 :
-			 errdetail("It will be tried again at %s (%d attempts so far).",
-					   timestamptz_to_str(failed->wake_at), failed->attempts),
+			 errdetail_plural("It will be tried again at %s (%d attempt so far).",
+							  "It will be tried again at %s (%d attempts so far).",
+							  failed->attempts,
+							  timestamptz_to_str(failed->wake_at),
+							  failed->attempts),
 			 failure->context ? errcontext("%s", failure->context) : 0));
 }
 
@@ -337,6 +350,7 @@ act_failure_run(Visit *visit, ContainFunction contain, int elevel)
 	int64		total = 0;
 	int			tried;
 
+	visit->failed = false;
 	if (contain(visit_alone, visit, &failure, visit->context))
 		return;
 
@@ -373,6 +387,7 @@ act_failure_run(Visit *visit, ContainFunction contain, int elevel)
 		}
 	}
 	handle_failure(visit, &failure, contain, elevel);
+	visit->failed = true;
 	visit->consumed = total;
 }
 
@@ -393,12 +408,11 @@ count_crash(void *arg)
 	runner = act_runner_find(visit->key.runner);
 	if (runner != NULL && load_mailbox(visit, &work, &mailbox, &work.now))
 	{
+		act_batch_finish_empty(&work, &mailbox);
 		act_batch_pin(&mailbox, &work.now);
 		if (mailbox.crashes >= MAX_CRASHES)
-		{
-			bury_head(&work, &mailbox, runner, failed->failure);
-			failed->buried = true;
-		}
+			failed->buried = bury_head(&work, &mailbox, runner,
+									   failed->failure);
 		else
 			mailbox.crashes++;
 		act_mailbox_save(&work.mailboxes, &mailbox);

@@ -1,33 +1,21 @@
 /*
  * fleet.c
- *	  Workers: who runs for whom, who waits, who has to give way.
+ *	  Workers: coming, waiting for work, and going.
  *
  * A handler never shares a session with another role's code, so a worker
- * belongs to one pool: the work of one owner role in one database.  The
- * cluster has actornot.max_workers slots for workers of all pools.  This room
- * says when a pool gets one more, and whom it gets the slot from.
+ * belongs to one pool: the work of one owner role in one database.  It is
+ * started for it (see allot.c), connects as that role, sleeps while the pool
+ * has nothing to do, and leaves when that lasts, when another pool needs
+ * its slot, or when nobody may be in the database.
  *
- *		A pool without workers gets one as soon as it has work; a pool whose
- *		workers are busy gets another when its work has waited for 5 ms or is a
- *		lot, one after the other.
- *		If no slot is free, the pool is "starved".  An idle worker of a pool
- *		without work goes first, then one of the largest pool, then, if every
- *		pool has one worker only, the one that has been here longest, but not
- *		before it has been here for a second.  It is only asked: it goes
- *		when its transaction has committed.
- *		A free slot goes to the starved pool with the fewest workers.
+ * Locks: the roster's; no memory.
  *
- * Whether the owner may connect at all is found out by the manager, which
- * then blocks the pool here for a while; the same happens to a pool whose
- * workers die before they have asked for work.
- *
- * Locks: the roster's; no memory.  Failure: the exit callback of a worker
- * frees its slot.  It is an on_shmem_exit callback that is registered before
- * the process connects, so that it runs as late as possible: after the abort,
- * after readyq has put the entries back, and after the process has left the
- * server's list of those in the database.  A process that never came is
- * given up after half a minute; if it comes yet, its claim is no longer
- * good and it leaves.
+ * Failure: the exit callback of a worker frees its slot.  It is an
+ * on_shmem_exit callback that is registered before the process connects, so
+ * that it runs as late as possible: after the abort, after readyq has put the
+ * entries back, and after the process has left the server's list of those in
+ * the database.  A pool whose workers die before they have asked for work
+ * gets the next one later and later.
  */
 #include "postgres.h"
 
@@ -44,17 +32,7 @@
 #include "fleet.h"
 #include "roster.h"
 
-/* Work that waits so long, or is so much, gets the pool another worker. */
-#define PATIENCE (5 * INT64CONST(1000))
-#define MUCH_WORK 256
-
-/* A worker is not sent away before that when it is its pool's only one. */
-#define TENURE (1 * USECS_PER_SEC)
-
-/* A process that has not come by then is not expected any more. */
-#define START_LIMIT (30 * USECS_PER_SEC)
-
-/* After a failed start, and while the role may not connect. */
+/* After a worker died at its start, and while the role may not connect. */
 #define MIN_DELAY (1 * USECS_PER_SEC)
 #define MAX_DELAY (60 * USECS_PER_SEC)
 
@@ -91,16 +69,16 @@ act_fleet_max_workers(void)
 }
 
 /* What a worker is started with: its slot and the number of the claim. */
-static Datum
-make_arg(const WorkerSlot *slot)
+Datum
+act_fleet_slot_arg(const WorkerSlot *slot)
 {
 	return UInt64GetDatum(((uint64) slot->generation << 32) |
 						  (uint64) slot->number);
 }
 
 /* The slot of that claim, or NULL if it is no longer good. */
-static WorkerSlot *
-find_claim(Datum main_arg)
+WorkerSlot *
+act_fleet_find_claim(Datum main_arg)
 {
 	uint32		number = (uint32) DatumGetUInt64(main_arg);
 	uint32		generation = (uint32) (DatumGetUInt64(main_arg) >> 32);
@@ -115,8 +93,8 @@ find_claim(Datum main_arg)
 }
 
 /* The next try of a pool comes later, twice as late as the last one. */
-static void
-delay_pool(Pool *pool, TimestampTz now)
+void
+act_fleet_delay_pool(Pool *pool, TimestampTz now)
 {
 	pool->delay = pool->delay == 0 ? MIN_DELAY :
 		Min(pool->delay * 2, MAX_DELAY);
@@ -124,21 +102,24 @@ delay_pool(Pool *pool, TimestampTz now)
 }
 
 /* Free a slot, and tell those whom that concerns. */
-static void
-vacate_slot(WorkerSlot *slot, TimestampTz now)
+void
+act_fleet_vacate_slot(WorkerSlot *slot)
 {
 	Pool	   *pool = slot->pool;
 	Tenant	   *tenant = pool->tenant;
 
 	act_roster_free_slot(slot);
-	act_roster_call_starved(now);
+	act_roster_note_exit();
+	act_roster_call_starved();
 
 	/* Work left over, or nobody left: the manager may start one, or go. */
-	if (pool->nready + pool->ndelayed > 0 || tenant->nslots == 0)
+	if (pool->nready + pool->ndelayed > 0)
 	{
 		if (!act_roster_wake_worker(pool))
 			act_roster_call_manager(tenant);
 	}
+	else if (tenant->nslots == 0 && tenant->manager == MANAGER_RUNNING)
+		act_roster_call_manager(tenant);
 	if (tenant->nholds > 0)
 		ConditionVariableBroadcast(&act_roster->gone);
 }
@@ -156,8 +137,8 @@ detach_worker(int code, Datum arg)
 	lock_roster();
 	act_roster_my_slot = NULL;
 	if (!slot->has_worked && code != 0 && !slot->leave)
-		delay_pool(slot->pool, now);
-	vacate_slot(slot, now);
+		act_fleet_delay_pool(slot->pool, now);
+	act_fleet_vacate_slot(slot);
 	unlock_roster();
 }
 
@@ -175,7 +156,7 @@ act_fleet_attach_worker(Datum main_arg)
 
 	on_shmem_exit(detach_worker, 0);
 	lock_roster();
-	slot = find_claim(main_arg);
+	slot = act_fleet_find_claim(main_arg);
 	if (slot != NULL && slot->pool->tenant->nholds == 0)
 	{
 		act_roster_slot_here(slot, now);
@@ -267,8 +248,10 @@ look_for_work(TimestampTz deadline, TimestampTz *until)
 		look = LOOK_LEAVE;
 	else if (act_roster_has_work(pool, now))
 		look = LOOK_WORK;
-	else if (now >= deadline && (pool->ndelayed == 0 || pool->nworkers > 1))
-		look = LOOK_LEAVE;
+	else if (pool->ndelayed > 0 && pool->nworkers == 1)
+		look = LOOK_WAIT;
+	else if (now >= deadline || act_roster->nstarved > 0)
+		look = LOOK_LEAVE;		/* for good, or for a pool that has work */
 	else
 		look = LOOK_WAIT;
 
@@ -276,8 +259,9 @@ look_for_work(TimestampTz deadline, TimestampTz *until)
 		act_roster_slot_leaves(slot);
 	if (look == LOOK_WAIT)
 	{
-		*until = now >= deadline ? pool->delayed_until :
-			Min(deadline, pool->delayed_until);
+		*until = pool->delayed_until;
+		if (now < deadline)
+			*until = Min(*until, deadline);
 		act_roster_slot_rests(slot, *until);
 	}
 	unlock_roster();
@@ -343,344 +327,6 @@ act_fleet_wait_for_work(void)
 			stats_pending = false;
 		}
 	}
-}
-
-/* --------------------------------------------------- who gets a worker */
-
-/*
- * When did the last one of the pool's workers begin to work?  Infinity while
- * one is on its way.
- */
-static TimestampTz
-newest_worker_since(const Pool *pool)
-{
-	TimestampTz newest = DT_NOBEGIN;
-
-	for (int i = 0; i < act_roster->nslots; i++)
-	{
-		WorkerSlot *slot = &act_roster->slots[i];
-
-		if (slot->pool != pool || slot->state == SLOT_LEAVING)
-			continue;
-		if (!slot->has_worked)
-			return DT_NOEND;
-		newest = Max(newest, slot->since);
-	}
-	return newest;
-}
-
-/*
- * Does the pool want one more worker now?  If perhaps later, "next" is when
- * to ask again; otherwise somebody will tell.
- */
-static bool
-wants_worker(Pool *pool, TimestampTz now, TimestampTz *next)
-{
-	TimestampTz since;
-	TimestampTz newest;
-
-	if (pool->nready + pool->ndelayed == 0)
-		return false;
-	if (!act_roster_has_work(pool, now))
-	{
-		*next = Min(*next, pool->delayed_until);
-		return false;
-	}
-	if (pool->not_before > now)
-	{
-		*next = Min(*next, pool->not_before);
-		return false;
-	}
-	if (pool->nworkers == 0)
-		return true;
-	if (pool->nworkers >= act_roster->nslots)
-		return false;
-	newest = newest_worker_since(pool);
-	if (newest == DT_NOEND)
-		return false;
-
-	/* Patience begins anew with each worker that comes. */
-	since = pool->nready > 0 ?
-		Min(pool->ready_since, pool->delayed_until) : pool->delayed_until;
-	since = Max(since, newest);
-	if (pool->nwoken > 0 || !dlist_is_empty(&pool->idle))
-		since = now;			/* somebody is about to take it */
-	else if (pool->nready >= MUCH_WORK || since + PATIENCE <= now)
-		return true;
-	*next = Min(*next, since + PATIENCE);
-	return false;
-}
-
-/* Processes that never came. */
-static void
-give_up_starts(TimestampTz now)
-{
-	for (int i = 0; i < act_roster->nslots; i++)
-	{
-		WorkerSlot *slot = &act_roster->slots[i];
-
-		if (slot->state == SLOT_STARTING && slot->since + START_LIMIT <= now)
-		{
-			delay_pool(slot->pool, now);
-			vacate_slot(slot, now);
-		}
-	}
-}
-
-/*
- * The owners of this database's pools that want a worker, at most max of
- * them.  Forgets pools that are empty.
- */
-int
-act_fleet_find_wanting(Oid database, TimestampTz now, Oid *owners, int max,
-					   TimestampTz *next)
-{
-	Tenant	   *tenant;
-	dlist_mutable_iter iter;
-	int			n = 0;
-
-	lock_roster();
-	give_up_starts(now);
-	tenant = act_roster_find_tenant(database);
-	Assert(tenant != NULL);
-	dlist_foreach_modify(iter, &tenant->pools)
-	{
-		Pool	   *pool = dlist_container(Pool, node, iter.cur);
-
-		if (pool->nentries == 0 && pool->nslots == 0)
-		{
-			act_roster_remove_pool(pool);
-			continue;
-		}
-		if (pool->nstarting > 0)
-			*next = Min(*next, now + START_LIMIT);
-		if (pool->nready + pool->ndelayed == 0)
-			pool->wants_help = false;
-		if (wants_worker(pool, now, next))
-		{
-			if (n < max)
-				owners[n++] = pool->key.owner;
-		}
-		else if (pool->not_before <= now)
-			pool->starved = false;
-	}
-	unlock_roster();
-	return n;
-}
-
-/* --------------------------------------------------- who gives one up */
-
-/* The worker of the pool that has been here longest, or NULL. */
-static WorkerSlot *
-oldest_worker(const Pool *pool)
-{
-	WorkerSlot *oldest = NULL;
-
-	for (int i = 0; i < act_roster->nslots; i++)
-	{
-		WorkerSlot *slot = &act_roster->slots[i];
-
-		if (slot->pool == pool && slot->pid != 0 && !slot->leave &&
-			slot->state != SLOT_LEAVING &&
-			(oldest == NULL || slot->since < oldest->since))
-			oldest = slot;
-	}
-	return oldest;
-}
-
-/* How many starved pools have fewer workers than this one? */
-static int
-count_rivals(const Pool *pool)
-{
-	dlist_iter	tenants;
-	dlist_iter	pools;
-	int			n = 0;
-
-	dlist_foreach(tenants, &act_roster->tenants)
-	{
-		Tenant	   *tenant = dlist_container(Tenant, node, tenants.cur);
-
-		dlist_foreach(pools, &tenant->pools)
-		{
-			Pool	   *other = dlist_container(Pool, node, pools.cur);
-
-			if (other->starved && other->nworkers < pool->nworkers)
-				n++;
-		}
-	}
-	return n;
-}
-
-/* How many workers are on their way out already? */
-static int
-count_leaving(void)
-{
-	int			n = 0;
-
-	for (int i = 0; i < act_roster->nslots; i++)
-	{
-		WorkerSlot *slot = &act_roster->slots[i];
-
-		if (slot->state == SLOT_LEAVING || slot->leave)
-			n++;
-	}
-	return n;
-}
-
-/*
- * Who is to give way to this pool?  NULL: nobody, or nobody yet; "next" is
- * then when to ask again.
- */
-static WorkerSlot *
-choose_victim(const Pool *pool, TimestampTz now, TimestampTz *next)
-{
-	WorkerSlot *victim = NULL;
-
-	for (int i = 0; i < act_roster->nslots; i++)
-	{
-		WorkerSlot *slot = &act_roster->slots[i];
-
-		if (slot->state == SLOT_IDLE && slot->pool != pool && !slot->leave &&
-			!act_roster_has_work(slot->pool, now))
-			return slot;
-	}
-	for (int i = 0; i < act_roster->nslots; i++)
-	{
-		Pool	   *other = act_roster->slots[i].pool;
-		WorkerSlot *slot;
-
-		if (other == NULL || other == pool ||
-			other->nworkers < pool->nworkers + 2)
-			continue;
-		if (victim != NULL && other->nworkers < victim->pool->nworkers)
-			continue;
-		slot = oldest_worker(other);
-		if (slot != NULL &&
-			(victim == NULL || victim->pool->nworkers < other->nworkers ||
-			 slot->since < victim->since))
-			victim = slot;
-	}
-	if (victim != NULL || pool->nworkers > 0)
-		return victim;
-
-	/* All have one worker, this pool none: they take turns. */
-	for (int i = 0; i < act_roster->nslots; i++)
-	{
-		WorkerSlot *slot = &act_roster->slots[i];
-
-		if (slot->pid != 0 && slot->pool != pool && !slot->leave &&
-			slot->state != SLOT_LEAVING &&
-			(victim == NULL || slot->since < victim->since))
-			victim = slot;
-	}
-	if (victim != NULL && victim->since + TENURE > now)
-	{
-		*next = Min(*next, victim->since + TENURE);
-		victim = NULL;
-	}
-	return victim;
-}
-
-/* Have somebody make room, unless enough are leaving already. */
-static void
-make_room_for(Pool *pool, TimestampTz now, TimestampTz *next)
-{
-	WorkerSlot *victim;
-
-	pool->starved = true;
-	if (count_leaving() > count_rivals(pool))
-		return;
-	victim = choose_victim(pool, now, next);
-	if (victim != NULL)
-		act_roster_ask_slot(victim);
-}
-
-/*
- * Take a slot for a worker of this pool.  False if none is to be had: then
- * somebody has been asked to leave, and the manager will be told.
- */
-bool
-act_fleet_claim(Oid database, Oid owner, TimestampTz now, Datum *main_arg,
-				TimestampTz *next)
-{
-	WorkerSlot *slot = NULL;
-	Pool	   *pool;
-	int			nfree = 0;
-	bool		claimed = false;
-
-	lock_roster();
-	pool = act_roster_find_pool(database, owner);
-	if (pool != NULL && pool->tenant->nholds == 0)
-	{
-		for (int i = act_roster->nslots - 1; i >= 0; i--)
-		{
-			if (act_roster->slots[i].state == SLOT_FREE)
-			{
-				slot = &act_roster->slots[i];
-				nfree++;
-			}
-		}
-		if (nfree > count_rivals(pool))
-		{
-			act_roster_claim_slot(slot, pool, now);
-			pool->starved = false;
-			pool->block = POOL_OPEN;
-			*main_arg = make_arg(slot);
-			claimed = true;
-		}
-		else
-			make_room_for(pool, now, next);
-	}
-	unlock_roster();
-	return claimed;
-}
-
-/*
- * The server had no slot of its own for the worker.  One of ours that leaves
- * gives one back there, too.
- */
-void
-act_fleet_start_failed(Datum main_arg, TimestampTz now)
-{
-	WorkerSlot *slot;
-
-	lock_roster();
-	slot = find_claim(main_arg);
-	if (slot != NULL)
-	{
-		Pool	   *pool = slot->pool;
-		TimestampTz next = DT_NOEND;
-
-		act_roster_free_slot(slot);
-		delay_pool(pool, now);
-		make_room_for(pool, now, &next);
-	}
-	unlock_roster();
-}
-
-/*
- * The owner may not connect.  The pool is looked at again later.  True if
- * that is news.
- */
-bool
-act_fleet_block(Oid database, Oid owner, PoolBlock block, TimestampTz now)
-{
-	Pool	   *pool;
-	bool		news = false;
-
-	lock_roster();
-	pool = act_roster_find_pool(database, owner);
-	if (pool != NULL)
-	{
-		news = (pool->block != block);
-		if (news)
-			pool->delay = 0;
-		pool->block = block;
-		pool->starved = false;
-		delay_pool(pool, now);
-	}
-	unlock_roster();
-	return news;
 }
 
 /*

@@ -1,6 +1,6 @@
 /*
  * fleet.h
- *	  Workers: who runs for whom, who waits, who has to give way.
+ *	  Workers: coming, waiting for work, and going.
  */
 #ifndef ACT_FLEET_H
 #define ACT_FLEET_H
@@ -21,13 +21,10 @@ extern int	act_fleet_max_workers(void);
 /* For whoever records a back-off; safe in a commit callback. */
 extern void act_fleet_due_at(Oid database, TimestampTz at);
 
-/* For the manager. */
-extern int	act_fleet_find_wanting(Oid database, TimestampTz now,
-								   Oid *owners, int max, TimestampTz *next);
-extern bool act_fleet_claim(Oid database, Oid owner, TimestampTz now,
-							Datum *main_arg, TimestampTz *next);
-extern void act_fleet_start_failed(Datum main_arg, TimestampTz now);
-extern bool act_fleet_block(Oid database, Oid owner, PoolBlock block,
-							TimestampTz now);
+/* For allot; with the roster's lock held. */
+extern Datum act_fleet_slot_arg(const WorkerSlot *slot);
+extern WorkerSlot *act_fleet_find_claim(Datum main_arg);
+extern void act_fleet_delay_pool(Pool *pool, TimestampTz now);
+extern void act_fleet_vacate_slot(WorkerSlot *slot);
 
 #endif							/* ACT_FLEET_H */

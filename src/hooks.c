@@ -35,6 +35,7 @@
 #include "utils/acl.h"
 #include "utils/syscache.h"
 
+#include "hold.h"
 #include "hooks.h"
 #include "readyq.h"
 #include "tenant.h"
@@ -73,10 +74,10 @@ static void
 release_down_to(int n)
 {
 	while (nheld > n)
-		act_tenant_release(held[--nheld]);
+		act_hold_end(held[--nheld]);
 }
 
-/* Nothing in here can fail, see act_tenant_*. */
+/* Nothing in here can fail. */
 static void
 end_transaction(XactEvent event, void *arg)
 {
@@ -309,10 +310,10 @@ static void
 hold(Oid database)
 {
 	if (!OidIsValid(database) || nheld >= MAX_NOTED ||
-		!act_tenant_hold(database))
+		!act_hold_begin(database))
 		return;
 	held[nheld++] = database;
-	(void) act_tenant_wait_until_empty(database, LEAVE_LIMIT_MS);
+	(void) act_hold_wait_until_empty(database, LEAVE_LIMIT_MS);
 }
 
 static void

@@ -202,6 +202,7 @@ start_manager(Oid database)
 	TimestampTz now;
 	NameData	name;
 	Datum		main_arg;
+	bool		started;
 
 	if (!get_name(database, &name))
 	{
@@ -212,20 +213,15 @@ start_manager(Oid database)
 	now = GetCurrentTimestamp();
 	if (!act_tenant_claim(database, max_managers(), now, &main_arg))
 		return false;
-	if (register_manager(&name, main_arg))
-	{
-		act_tenant_note_success();
-		return true;
-	}
-	act_tenant_start_failed(main_arg, now);
-	if (act_tenant_note_shortage())
+	started = register_manager(&name, main_arg);
+	if (act_tenant_note_start(main_arg, started))
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("could not start the actornot manager of database \"%s\": no worker slot is free",
 						NameStr(name)),
 				 errdetail("Messages wait until there is one."),
 				 errhint("Consider increasing the configuration parameter \"max_worker_processes\".")));
-	return false;
+	return started;
 }
 
 /* Start what is wanted; returns when to look again, if nobody calls. */

@@ -86,14 +86,11 @@ set_entity_tag(LOCKTAG *tag, int64 hash)
 }
 
 /*
- * Take the lock of an entity until the end of the (sub)transaction.  Error
- * 55006 if a batch of this hash is open in this backend.
+ * Error 55006 if a batch of this hash is open in this backend.
  */
-MailboxLock
-act_mailbox_lock(int64 hash, bool wait)
+void
+act_mailbox_check_closed(int64 hash, const char *runner, const char *entity)
 {
-	LOCKTAG		tag;
-
 	for (int i = 0; i < open_runs_depth; i++)
 	{
 		if (open_runs[i] != hash)
@@ -101,10 +98,21 @@ act_mailbox_lock(int64 hash, bool wait)
 		collided = true;
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("entity is being run by this very session"),
+				 errmsg("entity \"%s\" of runner \"%s\" is being run by this very session",
+						entity, runner),
 				 errdetail("A handler cannot run, lock or change an entity whose batch is open in its own session."),
 				 errhint("Post a message to it instead.")));
 	}
+}
+
+/*
+ * Take the lock of an entity until the end of the (sub)transaction.  Callers
+ * that a handler can reach ask act_mailbox_check_closed before.
+ */
+MailboxLock
+act_mailbox_lock(int64 hash, bool wait)
+{
+	LOCKTAG		tag;
 
 	set_entity_tag(&tag, hash);
 	if (LockAcquire(&tag, ExclusiveLock, false, !wait) == LOCKACQUIRE_NOT_AVAIL)

@@ -62,6 +62,8 @@ typedef enum MailboxLock
 	MAILBOX_LOCK_BUSY			/* only if it was not to wait */
 } MailboxLock;
 
+extern void act_mailbox_check_closed(int64 hash, const char *runner,
+									 const char *entity);
 extern MailboxLock act_mailbox_lock(int64 hash, bool wait);
 extern int	act_mailbox_open_depth(void);
 extern void act_mailbox_begin_run(int64 hash);

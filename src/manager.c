@@ -42,6 +42,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "allot.h"
 #include "catalog.h"
 #include "clock.h"
 #include "fleet.h"
@@ -184,22 +185,18 @@ start_worker(Oid owner, TimestampTz *next)
 	char	   *database = get_database_name(MyDatabaseId);
 	char	   *role = GetUserNameFromId(owner, true);
 	Datum		main_arg;
+	bool		started;
 
 	if (block != POOL_OPEN)
 	{
-		if (act_fleet_block(MyDatabaseId, owner, block, now))
+		if (act_allot_block(MyDatabaseId, owner, block, now))
 			warn_of_block(block, owner, role, database);
 		return;
 	}
-	if (!act_fleet_claim(MyDatabaseId, owner, now, &main_arg, next))
+	if (!act_allot_claim(MyDatabaseId, owner, now, &main_arg, next))
 		return;
-	if (register_worker(role, database, main_arg))
-	{
-		act_tenant_note_success();
-		return;
-	}
-	act_fleet_start_failed(main_arg, now);
-	if (act_tenant_note_shortage())
+	started = register_worker(role, database, main_arg);
+	if (act_allot_note_start(main_arg, started, next))
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("could not start an actornot worker for role \"%s\" in database \"%s\": no worker slot is free",
@@ -214,7 +211,7 @@ serve_pools(TimestampTz now, TimestampTz *next)
 	Oid			owners[MAX_STARTS];
 	int			n;
 
-	n = act_fleet_find_wanting(MyDatabaseId, now, owners, MAX_STARTS, next);
+	n = act_allot_find_wanting(MyDatabaseId, now, owners, MAX_STARTS, next);
 	if (n == 0)
 		return;
 	begin_chore("actornot: starting workers");
@@ -223,7 +220,7 @@ serve_pools(TimestampTz now, TimestampTz *next)
 	end_chore();
 
 	/* Delays may have been set. */
-	(void) act_fleet_find_wanting(MyDatabaseId, GetCurrentTimestamp(),
+	(void) act_allot_find_wanting(MyDatabaseId, GetCurrentTimestamp(),
 								  owners, MAX_STARTS, next);
 }
 
@@ -336,7 +333,10 @@ leave_if_quiet(TimestampTz *quiet_since, TimestampTz *next)
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (act_tenant_should_leave())
+	{
+		(void) act_tenant_try_leave(now);
 		proc_exit(0);
+	}
 	if (!act_tenant_is_quiet(now + LINGER))
 	{
 		*quiet_since = 0;

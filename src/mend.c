@@ -113,6 +113,8 @@ begin_mending(FunctionCallInfo fcinfo, Mending *mending, const char *command)
 	PreventCommandDuringRecovery(command);
 	act_batch_check_isolation();
 
+	act_mailbox_check_closed(mending->key.hash, mending->runner.name,
+							 mending->entity);
 	act_mailbox_lock(mending->key.hash, true);
 	act_batch_open(&mending->work);
 	act_mailbox_init(&mending->mailbox, &mending->key, mending->entity,
@@ -343,17 +345,8 @@ actornot_skip(PG_FUNCTION_ARGS)
 
 	begin_mending(fcinfo, &mending, "actornot_skip()");
 	check_lease(&mending, false);
+	act_batch_finish_empty(&mending.work, mailbox);
 	target = mailbox->has_target ? &mailbox->target : &mending.work.now;
-	if (mailbox->has_target &&
-		!act_batch_find_head(&mending.work, mailbox, target, &row))
-	{
-		/* All under the old target is consumed; go on with the present. */
-		mailbox->done = mailbox->target;
-		mailbox->has_target = false;
-		mailbox->plan = NULL;
-		mailbox->last_id = 0;
-		target = &mending.work.now;
-	}
 	if (!act_batch_find_head(&mending.work, mailbox, target, &row))
 	{
 		end_mending(&mending, false);

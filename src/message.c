@@ -468,6 +468,40 @@ act_message_next(MessageReader *reader, LogEntry *entry)
 }
 
 /*
+ * Which file each segment is in, 0 if it was not looked into: places found
+ * by an earlier reader are good only in the same files.  With "open", those
+ * of the given array that are not 0 are opened and compared: false if one has
+ * changed, or could not be locked at once.
+ */
+bool
+act_message_get_files(MessageReader *reader, Oid *files, bool open)
+{
+	for (int i = 0; i < ACT_SEGMENTS; i++)
+	{
+		SegmentReader *segment = &reader->segment[i];
+		Oid			file;
+
+		if (open && files[i] == InvalidOid)
+			continue;
+		if (open)
+		{
+			MemoryContext old = MemoryContextSwitchTo(reader->context);
+			bool		opened = open_segment(reader, i);
+
+			MemoryContextSwitchTo(old);
+			if (!opened)
+				return false;
+		}
+		file = segment->heap == NULL ? InvalidOid :
+			segment->heap->rd_node.relNode;
+		if (open && file != files[i])
+			return false;
+		files[i] = file;
+	}
+	return true;
+}
+
+/*
  * Take a message's columns out of a slot.  What is not fixed in length
  * points into the slot's tuple.
  */

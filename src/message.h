@@ -97,6 +97,8 @@ extern void act_message_close_reader(MessageReader *reader);
 extern bool act_message_seek(MessageReader *reader, int64 hash,
 							 LogPosition from, uint64 below_tick);
 extern bool act_message_next(MessageReader *reader, LogEntry *entry);
+extern bool act_message_get_files(MessageReader *reader, Oid *files,
+								  bool open);
 extern bool act_message_fetch(MessageReader *reader, const LogEntry *entry,
 							  MessageRow *row);
 extern void act_message_deform(TupleTableSlot *slot, MessageRow *row);

@@ -15,7 +15,7 @@
  * transaction elsewhere makes nobody read processed rows again.
  *
  * A backlog is read as a whole only once for each target.  That scan keeps
- * the MAX_ITEMS smallest ids, and divides the log into chunks of index order,
+ * the ACT_PENDING_MAX smallest ids, and divides the log into chunks of index order,
  * of each of which it notes the smallest and the largest id (the plan, saved
  * with the row).  Later scans read chunks from the first one that is not
  * finished on, and stop before a chunk when enough ids lie below all that the
@@ -24,7 +24,7 @@
  * each transaction that is settled in the target has ended.  So the cost of
  * a backlog grows with its length (times a small logarithm), whether it is
  * taken by one worker that stays or by a thousand short leases, and memory is
- * bounded by MAX_ITEMS.
+ * bounded by ACT_PENDING_MAX.
  *
  * Memory: lists live in the current context of act_pending_collect.
  */
@@ -38,9 +38,6 @@
 #include "miscadmin.h"
 #include "pending.h"
 #include "utils/builtins.h"
-
-/* How many entries are kept at most: 32 bytes each. */
-#define MAX_ITEMS 16384
 
 /* Chunks of a first plan, of a chunk that is divided, and of all. */
 #define FIRST_CHUNKS 32
@@ -228,12 +225,12 @@ collector_add(Collector *collector, const LogEntry *entry)
 {
 	PendingItem *item;
 
-	if (collector->nitems == MAX_ITEMS)
+	if (collector->nitems == ACT_PENDING_MAX)
 	{
 		if (!collector->overflow)
 		{
-			for (int i = MAX_ITEMS / 2 - 1; i >= 0; i--)
-				sift_down(collector->items, MAX_ITEMS, i);
+			for (int i = ACT_PENDING_MAX / 2 - 1; i >= 0; i--)
+				sift_down(collector->items, ACT_PENDING_MAX, i);
 			collector->overflow = true;
 		}
 		if (entry->at.id >= collector->items[0].id)
@@ -256,7 +253,7 @@ collector_add(Collector *collector, const LogEntry *entry)
 	item->tid = entry->tid;
 	item->segment = entry->segment;
 	if (collector->overflow)
-		sift_down(collector->items, MAX_ITEMS, 0);
+		sift_down(collector->items, ACT_PENDING_MAX, 0);
 }
 
 static int
@@ -465,7 +462,7 @@ act_pending_collect(PendingList *list, MessageReader *reader,
 	if (mailbox->has_target && mailbox->plan != NULL)
 		old = unpack_plan(mailbox->plan, &nold);
 
-	Assert(want <= MAX_ITEMS);
+	Assert(want <= ACT_PENDING_MAX);
 	if (old == NULL)
 	{
 		if (!scan_all(&scan, list))
@@ -477,6 +474,7 @@ act_pending_collect(PendingList *list, MessageReader *reader,
 	finish_items(&collector, bound);
 	list->items = collector.items;
 	list->nitems = collector.nitems;
+	list->after_id = mailbox->last_id;
 	return true;
 }
 

@@ -8,6 +8,9 @@
 #include "mailbox.h"
 #include "message.h"
 
+/* How many entries are kept at most. */
+#define ACT_PENDING_MAX 16384
+
 /* A pending index entry; whether its message is visible is not known. */
 typedef struct PendingItem
 {
@@ -32,6 +35,7 @@ typedef struct PendingList
 	PendingItem *items;
 	int			nitems;
 	int			next;			/* first one that was not taken */
+	int64		after_id;		/* all that there is has an id above this */
 	bool		complete;		/* nothing is pending beyond these */
 	int			nchunks;
 	PlanChunk  *chunks;			/* of the whole backlog, NULL if small */

@@ -13,25 +13,13 @@
  * A refused hint makes a sweep due, as soon as there is room for what it
  * finds.
  *
- *		queued		in its pool's list of ready ones, first come first served
- *		delayed		somebody held its lock: becomes queued when its time has
- *					come, or when it is pushed
- *		running		popped by a worker, in that worker's list
- *		again		running, and pushed since
+ * The smaller half: the last known place (TID) of mailbox rows, an array that
+ * anybody reads and overwrites without a lock.
  *
- * The delays are 1, 2, 4 ... 1024 ms, and for each of them a pool has a list.
- * Entries enter at the tail as time goes by, so that every list is sorted by
- * itself and the earliest of all is the earliest of eleven heads.
+ * Locks: the roster's, see roster.c.  Memory: all of a fixed size, in shared
+ * memory; the entries and their lists are in entry.c.
  *
- * One pool cannot fill the queue: it may have three times as many entries as
- * are free, so that the first takes at most three quarters of all, the next
- * of what is then left.
- *
- * Locks: the roster's, see roster.c.  Memory: a hash table of fixed size; the
- * lists are inside of the entries.
- *
- * The second, smaller half: the last known place (TID) of mailbox rows, an
- * array that anybody reads and overwrites without a lock.
+ * Failure: after a crash the queue is empty, and the sweep fills it.
  */
 #include "postgres.h"
 
@@ -42,10 +30,9 @@
 #include "storage/ipc.h"
 #include "storage/itemptr.h"
 #include "storage/shmem.h"
-#include "utils/guc.h"
-#include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
+#include "entry.h"
 #include "readyq.h"
 #include "roster.h"
 
@@ -58,132 +45,52 @@
 /* The first delay of what a worker held that died of something: 64 ms. */
 #define DELAY_AFTER_DEATH 6
 
-/* No padding: hashed and compared as bytes. */
-typedef struct EntryKey
-{
-	EntityKey	entity;
-	Oid			database;
-	uint32		zero;
-} EntryKey;
-
-typedef enum EntryState
-{
-	ENTRY_NEW,					/* -> QUEUED */
-	ENTRY_QUEUED,				/* -> RUNNING; gone with its database */
-	ENTRY_DELAYED,				/* -> QUEUED; gone with its database */
-	ENTRY_RUNNING,				/* -> AGAIN, QUEUED, DELAYED, gone */
-	ENTRY_AGAIN					/* -> QUEUED, DELAYED */
-} EntryState;
-
-/* Guarded by the roster's lock. */
-typedef struct ReadyEntry
-{
-	EntryKey	key;			/* hash key; immutable */
-	dlist_node	node;			/* in a list of the pool or of the worker */
-	Pool	   *pool;
-	WorkerSlot *slot;			/* while it is running */
-	TimestampTz since;			/* queued since, or delayed until */
-	uint8		state;			/* EntryState */
-	int8		delay;			/* number of the last delay, -1: none */
-} ReadyEntry;
-
-typedef struct ReadyShared
+/* The last known places of mailbox rows. */
+typedef struct PlaceShared
 {
 	/* Immutable. */
-	int			size;
-	uint32		tid_mask;
-
-	/* Guarded by the roster's lock. */
-	int			nentries;
+	uint32		mask;
 
 	/* Block (32 bits), offset (16) and a tag of the key (16); 0: nothing. */
 	pg_atomic_uint64 tids[FLEXIBLE_ARRAY_MEMBER];
-} ReadyShared;
+} PlaceShared;
 
-static int	ready_queue_size = 65536;
-static ReadyShared *ready = NULL;
-static HTAB *entry_table = NULL;
+static PlaceShared *places = NULL;
 
 /* ---------------------------------------------------------------- set-up */
 
-/* To be called by _PG_init; the setting needs shared memory. */
-void
-act_readyq_define_settings(void)
-{
-	if (!process_shared_preload_libraries_in_progress)
-		return;
-
-	DefineCustomIntVariable("actornot.ready_queue_size",
-							"Number of entities that can be known to be ready at a time.",
-							"What does not fit is found a little later. An entry takes about 150 bytes.",
-							&ready_queue_size,
-							65536, 1024, 16 * 1024 * 1024,
-							PGC_POSTMASTER, 0,
-							NULL, NULL, NULL);
-}
-
 static uint32
-tid_count(void)
+place_count(void)
 {
-	return pg_nextpower2_32((uint32) ready_queue_size * 2);
-}
-
-static Size
-ready_size(void)
-{
-	return add_size(offsetof(ReadyShared, tids),
-					mul_size(tid_count(), sizeof(pg_atomic_uint64)));
+	return pg_nextpower2_32((uint32) act_entry_limit * 2);
 }
 
 Size
 act_readyq_shmem_size(void)
 {
-	return add_size(MAXALIGN(ready_size()),
-					hash_estimate_size(ready_queue_size, sizeof(ReadyEntry)));
+	return add_size(offsetof(PlaceShared, tids),
+					mul_size(place_count(), sizeof(pg_atomic_uint64)));
 }
 
-/* The hash of an entity is a good one; the rest only has to be mixed in. */
-static uint32
-hash_entry(const void *key, Size keysize)
-{
-	const EntryKey *entry = key;
-	uint64		hash = (uint64) entry->entity.hash;
-
-	return (uint32) (hash ^ (hash >> 32)) ^ entry->entity.check ^
-		murmurhash32((uint32) entry->entity.runner ^
-					 (entry->database * 0x9E3779B1U));
-}
-
-/* The caller holds AddinShmemInitLock, and act_roster_shmem_init was called. */
+/* The caller holds AddinShmemInitLock. */
 void
 act_readyq_shmem_init(void)
 {
-	HASHCTL		info;
 	bool		found;
 
-	ready = ShmemInitStruct("actornot ready queue", ready_size(), &found);
-	if (!found)
-	{
-		ready->size = ready_queue_size;
-		ready->tid_mask = tid_count() - 1;
-		ready->nentries = 0;
-		for (uint32 i = 0; i <= ready->tid_mask; i++)
-			pg_atomic_init_u64(&ready->tids[i], 0);
-	}
-
-	memset(&info, 0, sizeof(info));
-	info.keysize = sizeof(EntryKey);
-	info.entrysize = sizeof(ReadyEntry);
-	info.hash = hash_entry;
-	entry_table = ShmemInitHash("actornot ready entries",
-								ready_queue_size, ready_queue_size, &info,
-								HASH_ELEM | HASH_FUNCTION | HASH_FIXED_SIZE);
+	places = ShmemInitStruct("actornot places of mailboxes",
+							 act_readyq_shmem_size(), &found);
+	if (found)
+		return;
+	places->mask = place_count() - 1;
+	for (uint32 i = 0; i <= places->mask; i++)
+		pg_atomic_init_u64(&places->tids[i], 0);
 }
 
 bool
 act_readyq_attached(void)
 {
-	return ready != NULL;
+	return places != NULL;
 }
 
 static inline void
@@ -198,119 +105,7 @@ unlock_queue(void)
 	LWLockRelease(&act_roster->lock);
 }
 
-static void
-set_key(EntryKey *key, Oid database, const EntityKey *entity)
-{
-	key->entity = *entity;
-	key->database = database;
-	key->zero = 0;
-}
-
-/* ------------------------------------------------- an entry's life, in pools */
-
-/* The pool's two summaries, after its lists have changed. */
-static void
-note_first_ready(Pool *pool)
-{
-	if (pool->nready > 0)
-		pool->ready_since =
-			dlist_head_element(ReadyEntry, node, &pool->ready)->since;
-}
-
-static void
-note_first_delayed(Pool *pool)
-{
-	pool->delayed_until = DT_NOEND;
-	if (pool->ndelayed == 0)
-		return;
-	for (int i = 0; i < ACT_DELAYS; i++)
-	{
-		TimestampTz until;
-
-		if (dlist_is_empty(&pool->delayed[i]))
-			continue;
-		until = dlist_head_element(ReadyEntry, node,
-								   &pool->delayed[i])->since;
-		pool->delayed_until = Min(pool->delayed_until, until);
-	}
-}
-
-/* new, delayed (already off its list), running, again -> queued */
-static void
-queue_entry(ReadyEntry *entry, TimestampTz now)
-{
-	Pool	   *pool = entry->pool;
-
-	Assert(entry->state != ENTRY_QUEUED);
-
-	entry->state = ENTRY_QUEUED;
-	entry->slot = NULL;
-	entry->since = now;
-	dlist_push_tail(&pool->ready, &entry->node);
-	if (pool->nready++ == 0)
-		pool->ready_since = now;
-}
-
-/* running, again -> delayed; twice as long as the last time */
-static void
-delay_entry(ReadyEntry *entry, TimestampTz now)
-{
-	Pool	   *pool = entry->pool;
-
-	Assert(entry->state == ENTRY_RUNNING || entry->state == ENTRY_AGAIN);
-
-	entry->delay = Min(entry->delay + 1, ACT_DELAYS - 1);
-	entry->state = ENTRY_DELAYED;
-	entry->slot = NULL;
-	entry->since = now + (INT64CONST(1000) << entry->delay);
-	dlist_push_tail(&pool->delayed[entry->delay], &entry->node);
-	pool->ndelayed++;
-	pool->delayed_until = Min(pool->delayed_until, entry->since);
-}
-
-/* delayed -> queued: its time has come, or there is news of it */
-static void
-resume_entry(ReadyEntry *entry, TimestampTz now)
-{
-	Assert(entry->state == ENTRY_DELAYED);
-
-	dlist_delete(&entry->node);
-	entry->pool->ndelayed--;
-	queue_entry(entry, now);
-	note_first_delayed(entry->pool);
-}
-
-/* queued -> running, by this worker */
-static void
-run_entry(ReadyEntry *entry, WorkerSlot *slot)
-{
-	Assert(entry->state == ENTRY_QUEUED);
-
-	dlist_delete(&entry->node);
-	entry->pool->nready--;
-	entry->state = ENTRY_RUNNING;
-	entry->slot = slot;
-	dlist_push_tail(&slot->held, &entry->node);
-}
-
-/* running -> again */
-static void
-repeat_entry(ReadyEntry *entry)
-{
-	Assert(entry->state == ENTRY_RUNNING);
-
-	entry->state = ENTRY_AGAIN;
-}
-
-/* How many more entries this pool may have; can be negative. */
-static int
-pool_room(const Pool *pool)
-{
-	int64		nfree = ready->size - ready->nentries;
-
-	/* The largest k with nentries + k <= 3 * (nfree - k). */
-	return (int) ((3 * nfree - pool->nentries) / 4);
-}
+/* ------------------------------------------------------------------- push */
 
 /* No place at all: have the database swept, but not all the time. */
 static void
@@ -326,7 +121,7 @@ refuse_all(Oid database, TimestampTz now)
 
 /*
  * A hint of this pool was refused.  Sweeping at once would be in vain: it
- * becomes due when half of the pool's entries are done (see leave_pool), or
+ * becomes due when half of the pool's entries are done (see entry.c), or
  * after a while if it is the others who fill the queue.
  */
 static void
@@ -337,66 +132,6 @@ note_dropped(Pool *pool, TimestampTz now)
 	else
 		refuse_all(pool->key.database, now);
 }
-
-/* The entry leaves its pool for another, or for good. */
-static void
-leave_pool(ReadyEntry *entry)
-{
-	Pool	   *pool = entry->pool;
-
-	pool->nentries--;
-	pool->tenant->nentries--;
-	entry->pool = NULL;
-	if (pool->dropped && pool_room(pool) >= pool->nentries)
-	{
-		pool->dropped = false;
-		pool->tenant->sweep_at = Min(pool->tenant->sweep_at,
-									 GetCurrentTimestamp());
-		act_roster_call_manager(pool->tenant);
-	}
-}
-
-static void
-enter_pool(ReadyEntry *entry, Pool *pool)
-{
-	entry->pool = pool;
-	pool->nentries++;
-	pool->tenant->nentries++;
-}
-
-/* Off the queue; it must be on no list. */
-static void
-remove_entry(ReadyEntry *entry)
-{
-	leave_pool(entry);
-	ready->nentries--;
-	hash_search(entry_table, &entry->key, HASH_REMOVE, NULL);
-}
-
-/*
- * A new entry, or NULL if it is refused.  The caller queues it.
- */
-static ReadyEntry *
-add_entry(const EntryKey *key, Pool *pool)
-{
-	ReadyEntry *entry;
-	bool		found;
-
-	if (pool_room(pool) <= 0)
-		return NULL;
-	entry = hash_search(entry_table, key, HASH_ENTER_NULL, &found);
-	if (entry == NULL)
-		return NULL;
-	Assert(!found);
-	entry->state = ENTRY_NEW;
-	entry->slot = NULL;
-	entry->delay = -1;
-	enter_pool(entry, pool);
-	ready->nentries++;
-	return entry;
-}
-
-/* ------------------------------------------------------------------- push */
 
 /*
  * There is work in the pool that nobody has been told of: wake a worker that
@@ -414,35 +149,16 @@ announce(Pool *pool)
 	}
 }
 
-/* Move an entry that waits to another pool. */
-static void
-change_pool(ReadyEntry *entry, Pool *pool, TimestampTz now)
-{
-	if (entry->state == ENTRY_DELAYED)
-		resume_entry(entry, now);
-	Assert(entry->state == ENTRY_QUEUED);
-	dlist_delete(&entry->node);
-	entry->pool->nready--;
-	note_first_ready(entry->pool);
-	leave_pool(entry);
-	enter_pool(entry, pool);
-	entry->state = ENTRY_NEW;
-	queue_entry(entry, now);
-}
-
 static void
 push_entry(Pool *pool, const EntityKey *entity, TimestampTz now)
 {
-	EntryKey	key;
-	ReadyEntry *entry;
+	ReadyEntry *entry = act_entry_find(pool->key.database, entity);
 
-	set_key(&key, pool->key.database, entity);
-	entry = hash_search(entry_table, &key, HASH_FIND, NULL);
 	if (entry == NULL)
 	{
-		entry = add_entry(&key, pool);
+		entry = act_entry_add(entity, pool);
 		if (entry != NULL)
-			queue_entry(entry, now);
+			act_entry_queue(entry, now);
 		else
 			note_dropped(pool, now);
 		return;
@@ -453,14 +169,18 @@ push_entry(Pool *pool, const EntityKey *entity, TimestampTz now)
 		case ENTRY_AGAIN:
 			break;
 		case ENTRY_RUNNING:
-			repeat_entry(entry);
+			act_entry_repeat(entry);
 			break;
 		case ENTRY_DELAYED:
-			resume_entry(entry, now);
+			act_entry_resume(entry, now);
 			/* fall through */
 		case ENTRY_QUEUED:
 			if (entry->pool != pool)
-				change_pool(entry, pool, now);
+			{
+				act_entry_withdraw(entry);
+				act_entry_change_pool(entry, pool);
+				act_entry_queue(entry, now);
+			}
 			break;
 	}
 }
@@ -534,7 +254,7 @@ resume_due(Pool *pool, TimestampTz now)
 
 				if (entry->since > now)
 					break;
-				resume_entry(entry, now);
+				act_entry_resume(entry, now);
 			}
 		}
 	}
@@ -583,14 +303,14 @@ requeue_held(int code, Datum arg)
 	{
 		ReadyEntry *entry = dlist_head_element(ReadyEntry, node, &slot->held);
 
-		dlist_delete(&entry->node);
+		act_entry_release(entry);
 		if (code == 0 || slot->leave)
-			queue_entry(entry, now);
+			act_entry_queue(entry, now);
 		else
 		{
 			/* Perhaps it killed the worker, and will do so again. */
 			entry->delay = Max(entry->delay, DELAY_AFTER_DEATH - 1);
-			delay_entry(entry, now);
+			act_entry_delay(entry, now);
 		}
 	}
 	announce(slot->pool);
@@ -630,12 +350,15 @@ act_readyq_pop(EntityKey *keys, int max)
 	{
 		ReadyEntry *entry = dlist_head_element(ReadyEntry, node, &pool->ready);
 
-		run_entry(entry, slot);
+		act_entry_run(entry, slot);
 		keys[n++] = entry->key.entity;
 	}
-	note_first_ready(pool);
 	if (pool->nready + pool->ndelayed == 0)
-		pool->wants_help = false;	/* the next one is to tell again */
+	{
+		/* The next one is to tell again. */
+		pool->wants_help = false;
+		act_roster_end_starved(pool);
+	}
 	announce(pool);
 	watch_delayed(pool);
 	unlock_queue();
@@ -650,15 +373,11 @@ static ReadyEntry *
 release_entry(const EntityKey *entity)
 {
 	WorkerSlot *slot = act_roster_my_slot;
-	EntryKey	key;
-	ReadyEntry *entry;
+	ReadyEntry *entry = act_entry_find(slot->pool->key.database, entity);
 
-	set_key(&key, slot->pool->key.database, entity);
-	entry = hash_search(entry_table, &key, HASH_FIND, NULL);
 	if (entry == NULL || entry->slot != slot)
 		return NULL;
-	Assert(entry->state == ENTRY_RUNNING || entry->state == ENTRY_AGAIN);
-	dlist_delete(&entry->node);
+	act_entry_release(entry);
 	return entry;
 }
 
@@ -690,14 +409,14 @@ act_readyq_finish(const EntityKey *keys, const ReadyOutcome *outcomes,
 			/* A push may mean that the lock is free now. */
 			if (again)
 				entry->delay = -1;
-			delay_entry(entry, now);
+			act_entry_delay(entry, now);
 			continue;
 		}
 		entry->delay = -1;
 		if (outcomes[i] == READY_AGAIN || again)
-			queue_entry(entry, now);
+			act_entry_queue(entry, now);
 		else
-			remove_entry(entry);
+			act_entry_remove(entry);
 	}
 	unlock_queue();
 }
@@ -720,19 +439,18 @@ act_readyq_move(const EntityKey *key, Oid owner)
 		Pool	   *pool = act_roster_enter_pool(database, owner);
 
 		entry->delay = -1;
-		if (pool == NULL || (pool != entry->pool && pool_room(pool) <= 0))
+		if (pool == NULL || (pool != entry->pool && act_entry_room(pool) <= 0))
 		{
 			if (pool != NULL)
 				note_dropped(pool, now);
 			else
 				refuse_all(database, now);
-			remove_entry(entry);
+			act_entry_remove(entry);
 		}
 		else
 		{
-			leave_pool(entry);
-			enter_pool(entry, pool);
-			queue_entry(entry, now);
+			act_entry_change_pool(entry, pool);
+			act_entry_queue(entry, now);
 			announce(pool);
 		}
 	}
@@ -757,7 +475,7 @@ act_readyq_room(Oid database)
 		return PG_INT32_MAX;
 
 	lock_queue();
-	room = (int) (3 * (int64) (ready->size - ready->nentries) / 4);
+	room = (int) (3 * (int64) act_entry_count_free() / 4);
 	tenant = act_roster_find_tenant(database);
 	if (tenant != NULL)
 	{
@@ -766,7 +484,7 @@ act_readyq_room(Oid database)
 			Pool	   *pool = dlist_container(Pool, node, iter.cur);
 
 			if (pool->block == POOL_OPEN && pool->nentries > 0)
-				room = Min(room, pool_room(pool));
+				room = Min(room, act_entry_room(pool));
 		}
 	}
 	unlock_queue();
@@ -777,19 +495,20 @@ act_readyq_room(Oid database)
 int
 act_readyq_enough_room(void)
 {
-	return Min(1024, ready->size / 8);
+	return Min(1024, act_entry_limit / 8);
 }
 
 static void
-forget_list(dlist_head *list, int *count)
+forget_list(dlist_head *list)
 {
 	dlist_mutable_iter iter;
 
 	dlist_foreach_modify(iter, list)
 	{
-		dlist_delete(iter.cur);
-		(*count)--;
-		remove_entry(dlist_container(ReadyEntry, node, iter.cur));
+		ReadyEntry *entry = dlist_container(ReadyEntry, node, iter.cur);
+
+		act_entry_withdraw(entry);
+		act_entry_remove(entry);
 	}
 }
 
@@ -815,10 +534,9 @@ act_readyq_forget(Oid database)
 			Pool	   *pool = dlist_container(Pool, node, iter.cur);
 
 			pool->dropped = false;
-			forget_list(&pool->ready, &pool->nready);
+			forget_list(&pool->ready);
 			for (int i = 0; i < ACT_DELAYS; i++)
-				forget_list(&pool->delayed[i], &pool->ndelayed);
-			note_first_delayed(pool);
+				forget_list(&pool->delayed[i]);
 		}
 	}
 	unlock_queue();
@@ -846,7 +564,7 @@ find_tid(Oid database, const EntityKey *key, uint16 *tag)
 	hash *= UINT64CONST(0xc4ceb9fe1a85ec53);
 	hash ^= hash >> 33;
 	*tag = (uint16) (hash >> 48);
-	return &ready->tids[(uint32) hash & ready->tid_mask];
+	return &places->tids[(uint32) hash & places->mask];
 }
 
 bool

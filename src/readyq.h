@@ -19,7 +19,6 @@ typedef enum ReadyOutcome
 
 extern Size act_readyq_shmem_size(void);
 extern void act_readyq_shmem_init(void);
-extern void act_readyq_define_settings(void);
 
 /* False without shared_preload_libraries: all calls below then do nothing. */
 extern bool act_readyq_attached(void);
@@ -36,6 +35,7 @@ extern void act_readyq_request_sweep(Oid database);
 extern int	act_readyq_pop(EntityKey *keys, int max);
 extern void act_readyq_finish(const EntityKey *keys,
 							  const ReadyOutcome *outcomes, int nkeys);
+
 /* Hand a popped entry to another owner's pool. */
 extern void act_readyq_move(const EntityKey *key, Oid owner);
 

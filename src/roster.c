@@ -39,6 +39,12 @@
 #define MAX_TENANTS 1024
 #define MAX_POOLS 4096
 
+/* When the server has no worker slots: when to try again, when to complain. */
+#define MIN_SHORTAGE_DELAY (50 * INT64CONST(1000))
+#define MAX_SHORTAGE_DELAY (5 * USECS_PER_SEC)
+#define SHORTAGE_GRACE (1 * USECS_PER_SEC)
+#define WARNING_INTERVAL (600 * USECS_PER_SEC)
+
 int			act_roster_max_workers = 4;
 
 Roster	   *act_roster = NULL;
@@ -214,6 +220,7 @@ act_roster_remove_pool(Pool *pool)
 	Assert(LWLockHeldByMeInMode(&act_roster->lock, LW_EXCLUSIVE));
 	Assert(pool->nslots == 0 && pool->nentries == 0);
 
+	act_roster_end_starved(pool);
 	dlist_delete(&pool->node);
 	hash_search(pool_table, &pool->key, HASH_REMOVE, NULL);
 }
@@ -245,12 +252,30 @@ act_roster_call_manager(Tenant *tenant)
 	/* A manager that starts or leaves looks at "wanted" by itself. */
 }
 
-/*
- * A worker slot became free: tell those who wait for one.  Where the server
- * had none they need not wait for the end of their delay either.
- */
+/* The pool has work and waits for a slot; who began first comes first. */
 void
-act_roster_call_starved(TimestampTz now)
+act_roster_set_starved(Pool *pool, TimestampTz now)
+{
+	if (pool->starved_since == 0)
+	{
+		pool->starved_since = now;
+		act_roster->nstarved++;
+	}
+}
+
+void
+act_roster_end_starved(Pool *pool)
+{
+	if (pool->starved_since != 0)
+	{
+		pool->starved_since = 0;
+		act_roster->nstarved--;
+	}
+}
+
+/* A worker slot became free: tell those who wait for one. */
+void
+act_roster_call_starved(void)
 {
 	dlist_iter	tenants;
 	dlist_iter	pools;
@@ -261,14 +286,66 @@ act_roster_call_starved(TimestampTz now)
 
 		dlist_foreach(pools, &tenant->pools)
 		{
-			Pool	   *pool = dlist_container(Pool, node, pools.cur);
-
-			if (!pool->starved)
-				continue;
-			pool->not_before = Min(pool->not_before, now);
-			act_roster_call_manager(tenant);
+			if (dlist_container(Pool, node, pools.cur)->starved_since != 0)
+				act_roster_call_manager(tenant);
 		}
 	}
+}
+
+/* ------------------------------------------------------ shortage of slots */
+
+/*
+ * The server has refused to start a process.  There may be a place again soon
+ * (it has not yet noticed that one of ours is gone), so try again after 50 ms,
+ * then after longer and longer times.  True if it lasts and that is news.
+ */
+bool
+act_roster_note_shortage(TimestampTz now)
+{
+	Roster	   *roster = act_roster;
+
+	if (roster->short_since == 0)
+		roster->short_since = now;
+	roster->short_delay = Min(roster->short_delay * 2, MAX_SHORTAGE_DELAY);
+	roster->short_delay = Max(roster->short_delay, MIN_SHORTAGE_DELAY);
+	roster->short_until = now + roster->short_delay;
+	roster->short_slots = 0;
+	for (int i = 0; i < roster->nslots; i++)
+		roster->short_slots += (roster->slots[i].state != SLOT_FREE);
+
+	if (now - roster->short_since < SHORTAGE_GRACE ||
+		(roster->warned_at != 0 && now - roster->warned_at < WARNING_INTERVAL))
+		return false;
+	roster->warned_at = now;
+	return true;
+}
+
+void
+act_roster_note_success(void)
+{
+	act_roster->short_since = 0;
+	act_roster->short_until = 0;
+	act_roster->short_delay = 0;
+}
+
+/* A process of ours has left: the server will have a place in a moment. */
+void
+act_roster_note_exit(void)
+{
+	act_roster->short_delay = 0;
+}
+
+/* How many workers can be started, as far as we know? */
+int
+act_roster_count_free(TimestampTz now)
+{
+	int			used = 0;
+
+	for (int i = 0; i < act_roster->nslots; i++)
+		used += (act_roster->slots[i].state != SLOT_FREE);
+	if (now < act_roster->short_until)
+		return Max(act_roster->short_slots - used, 0);
+	return act_roster->nslots - used;
 }
 
 /* ---------------------------------------------------------- worker slots */

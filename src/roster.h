@@ -96,7 +96,7 @@ typedef struct Pool
 	int			nwoken;
 	dlist_head	idle;			/* the last to lie down is the first to rise */
 	bool		wants_help;		/* the manager was told and keeps an eye */
-	bool		starved;		/* waits for a worker slot */
+	TimestampTz starved_since;	/* waits for a worker slot; 0: does not */
 	PoolBlock	block;
 	TimestampTz not_before;		/* of the next start or check */
 	int64		delay;			/* before that, microseconds; doubles */
@@ -154,8 +154,16 @@ typedef struct Roster
 	pid_t		launcher_pid;
 	Latch	   *launcher_latch;
 	bool		probed;			/* every database was looked into once */
-	bool		told;			/* that server worker slots are short */
+
+	/* While the server has no more worker slots than we had then. */
+	TimestampTz short_since;	/* 0: it has */
+	TimestampTz short_until;	/* then it is to be tried again */
+	int64		short_delay;	/* microseconds */
+	int			short_slots;	/* so many of ours were in use */
+	TimestampTz warned_at;		/* that is in the log */
+
 	int			nmanagers;		/* starting, running or leaving */
+	int			nstarved;		/* pools that wait for a slot */
 	dlist_head	tenants;		/* whose turn it is comes first */
 	WorkerSlot	slots[FLEXIBLE_ARRAY_MEMBER];
 } Roster;
@@ -185,7 +193,13 @@ extern void act_roster_remove_pool(Pool *pool);
 
 extern void act_roster_call_launcher(void);
 extern void act_roster_call_manager(Tenant *tenant);
-extern void act_roster_call_starved(TimestampTz now);
+extern void act_roster_call_starved(void);
+extern bool act_roster_note_shortage(TimestampTz now);
+extern void act_roster_note_success(void);
+extern void act_roster_note_exit(void);
+extern int	act_roster_count_free(TimestampTz now);
+extern void act_roster_set_starved(Pool *pool, TimestampTz now);
+extern void act_roster_end_starved(Pool *pool);
 extern bool act_roster_wake_worker(Pool *pool);
 extern bool act_roster_has_work(const Pool *pool, TimestampTz now);
 

@@ -58,10 +58,17 @@ typedef struct KnownEntity
 	int64		last_id;
 } KnownEntity;
 
+/* An entity on its way to the ready queue. */
+typedef struct FoundKey
+{
+	Oid			owner;
+	EntityKey	key;
+} FoundKey;
+
 struct Sweep
 {
 	MemoryContext context;
-	SweepFunction function;
+	SweepFunction function;		/* NULL: to the ready queue */
 	void	   *arg;
 	int32		runner;			/* 0: all */
 	bool		every_message;	/* call for each pending message */
@@ -73,6 +80,9 @@ struct Sweep
 	MemoryContext piece_context;
 	HTAB	   *known;
 	int			nknown;
+	FoundKey   *keys;
+	int			nkeys;
+	int			keys_size;
 	Snapshot	snapshot;
 	MailboxTable mailboxes;
 	int			found;
@@ -80,11 +90,48 @@ struct Sweep
 	bool		full;			/* there was one more than "max" */
 };
 
+static int
+compare_keys(const void *a, const void *b)
+{
+	int64		x = ((const FoundKey *) a)->key.hash;
+	int64		y = ((const FoundKey *) b)->key.hash;
+
+	return (x > y) - (x < y);
+}
+
+/*
+ * Push what a piece has found, in the order of the hashes: neighbours in the
+ * queue are then neighbours in the indexes.
+ */
 static void
-push_to_queue(void *arg, Oid owner, const EntityKey *key,
+push_keys(Sweep *sweep)
+{
+	qsort(sweep->keys, sweep->nkeys, sizeof(FoundKey), compare_keys);
+	for (int i = 0; i < sweep->nkeys; i++)
+		act_readyq_push(MyDatabaseId, sweep->keys[i].owner,
+						&sweep->keys[i].key, 1);
+}
+
+/*
+ * An entity has something pending.
+ */
+static void
+report_entity(Sweep *sweep, Oid owner, const EntityKey *key,
 			  const char *entity, int entity_len)
 {
-	act_readyq_push(MyDatabaseId, owner, key, 1);
+	if (sweep->function != NULL)
+	{
+		sweep->function(sweep->arg, owner, key, entity, entity_len);
+		return;
+	}
+	if (sweep->nkeys == sweep->keys_size)
+	{
+		sweep->keys_size *= 2;
+		sweep->keys = repalloc_huge(sweep->keys,
+									sizeof(FoundKey) * sweep->keys_size);
+	}
+	sweep->keys[sweep->nkeys].owner = owner;
+	sweep->keys[sweep->nkeys++].key = *key;
 }
 
 /*
@@ -96,7 +143,6 @@ act_sweep_begin(MemoryContext context)
 	Sweep	   *sweep = MemoryContextAllocZero(context, sizeof(Sweep));
 
 	sweep->context = context;
-	sweep->function = push_to_queue;
 	return sweep;
 }
 
@@ -241,8 +287,8 @@ consider(Sweep *sweep, const MessageRow *row)
 		sweep->full = true;
 		return;
 	}
-	sweep->function(sweep->arg, runner->owner, &key, VARDATA_ANY(entity),
-					VARSIZE_ANY_EXHDR(entity));
+	report_entity(sweep, runner->owner, &key, VARDATA_ANY(entity),
+				  VARSIZE_ANY_EXHDR(entity));
 	known->pushed = !sweep->every_message;
 	sweep->found++;
 }
@@ -333,12 +379,17 @@ act_sweep_step(Sweep *sweep, int max)
 	sweep->full = false;
 	sweep->piece_context = NULL;
 	forget_known(sweep);
+	sweep->nkeys = 0;
+	sweep->keys_size = 1024;
+	sweep->keys = palloc(sizeof(FoundKey) * sweep->keys_size);
 	act_mailbox_open(&sweep->mailboxes);
 	sweep->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	sweep->mailboxes.snapshot = sweep->snapshot;
 	PushActiveSnapshot(sweep->snapshot);
 
 	complete = walk_segments(sweep);
+	push_keys(sweep);
+	pfree(sweep->keys);
 
 	PopActiveSnapshot();
 	act_mailbox_close(&sweep->mailboxes);

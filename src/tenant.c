@@ -1,6 +1,6 @@
 /*
  * tenant.c
- *	  Databases: which have a manager, need one, or must be left alone.
+ *	  Databases: which have a manager, and which need one.
  *
  * A database with the extension is a tenant.  It has a manager while
  * something is going on there and none otherwise; the launcher, which is not
@@ -15,20 +15,13 @@
  *		starting -> none		the server had no worker slot, or a hold came
  *								in between, or nobody came for half a minute
  *
- * Some statements need a database that nobody is in (DROP DATABASE and the
- * like), or objects that nobody uses (DROP EXTENSION).  They hold the tenant:
- * from then on nothing is started there, what has been claimed is cancelled,
- * and who is there is asked to leave, then terminated.
- *
  * Locks: the roster's; no memory.  Failure: a manager that dies is replaced
  * after a delay that doubles up to a minute; what it had taken to do (a
- * sweep, due back-offs) is due again.  A held tenant is released by whoever
- * holds it, in a transaction callback that no exit leaves out.
+ * sweep, due back-offs) is due again.
  */
 #include "postgres.h"
 
 #include <limits.h>
-#include <signal.h>
 
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -52,9 +45,6 @@
 
 /* When managers are short, each may stay so long. */
 #define TENURE (10 * USECS_PER_SEC)
-
-/* Processes in a held database are asked first, and terminated after that. */
-#define ASK_FIRST_MS 200
 
 static int	sweep_interval = 300;	/* seconds */
 
@@ -125,8 +115,8 @@ set_leaving(Tenant *tenant)
 }
 
 /* any other -> none */
-static void
-set_none(Tenant *tenant)
+void
+act_tenant_end_manager(Tenant *tenant)
 {
 	Assert(tenant->manager != MANAGER_NONE);
 
@@ -271,6 +261,14 @@ next_chore(Tenant *tenant)
 	return at;
 }
 
+/* Is there nothing for a manager to do before that time? */
+static bool
+is_idle(Tenant *tenant, TimestampTz horizon)
+{
+	return !tenant->sweeping && tenant->presence == TENANT_PRESENT &&
+		next_chore(tenant) > horizon;
+}
+
 /*
  * A database that wants a manager now, InvalidOid if there is none; "next" is
  * then when to ask again, if nobody tells.
@@ -295,7 +293,7 @@ act_tenant_find_wanting(TimestampTz now, TimestampTz *next)
 				*next = Min(*next, at);
 				continue;
 			}
-			set_none(tenant);
+			act_tenant_end_manager(tenant);
 			delay_manager(tenant, now);
 		}
 		if (tenant->manager != MANAGER_NONE || tenant->nholds > 0)
@@ -312,7 +310,10 @@ act_tenant_find_wanting(TimestampTz now, TimestampTz *next)
 	return found;
 }
 
-/* Too many managers: ask the one that has been here longest to go. */
+/*
+ * Too many managers: ask one to go that has nothing to do but to wait for its
+ * workers, or else the one that has been here longest.
+ */
 static void
 ask_oldest_manager(TimestampTz now)
 {
@@ -325,8 +326,14 @@ ask_oldest_manager(TimestampTz now)
 
 		if (tenant->manager == MANAGER_LEAVING || tenant->manager_leave)
 			return;				/* one is on its way */
-		if (tenant->manager == MANAGER_RUNNING &&
-			tenant->manager_since + TENURE <= now &&
+		if (tenant->manager != MANAGER_RUNNING)
+			continue;
+		if (is_idle(tenant, now))
+		{
+			oldest = tenant;
+			break;
+		}
+		if (tenant->manager_since + TENURE <= now &&
 			(oldest == NULL || tenant->manager_since < oldest->manager_since))
 			oldest = tenant;
 	}
@@ -369,20 +376,29 @@ act_tenant_claim(Oid database, int max_managers, TimestampTz now,
 	return claimed;
 }
 
-/* The server has no worker slot. */
-void
-act_tenant_start_failed(Datum main_arg, TimestampTz now)
+/*
+ * Has the server started a process for that claim?  True if it has had no
+ * place for one for long, and nobody has said so.
+ */
+bool
+act_tenant_note_start(Datum main_arg, bool started)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	Tenant	   *tenant;
+	bool		news = false;
 
 	lock_roster();
 	tenant = find_claim(main_arg);
-	if (tenant != NULL)
+	if (started)
+		act_roster_note_success();
+	else if (tenant != NULL)
 	{
-		set_none(tenant);
-		delay_manager(tenant, now);
+		act_tenant_end_manager(tenant);
+		news = act_roster_note_shortage(now);
+		tenant->not_before = act_roster->short_until;
 	}
 	unlock_roster();
+	return news;
 }
 
 /*
@@ -404,26 +420,6 @@ act_tenant_forget(Oid database)
 			tenant->nholds == 0 && tenant->nentries == 0)
 			act_roster_remove_tenant(tenant);
 	}
-	unlock_roster();
-}
-
-bool
-act_tenant_note_shortage(void)
-{
-	bool		news;
-
-	lock_roster();
-	news = !act_roster->told;
-	act_roster->told = true;
-	unlock_roster();
-	return news;
-}
-
-void
-act_tenant_note_success(void)
-{
-	lock_roster();
-	act_roster->told = false;
 	unlock_roster();
 }
 
@@ -461,13 +457,14 @@ detach_manager(int code, Datum arg)
 		Pool	   *pool = dlist_container(Pool, node, iter.cur);
 
 		/* Nobody keeps an eye on it now; let the next one know. */
-		pool->starved = false;
+		act_roster_end_starved(pool);
 		pool->wants_help = false;
 		if (tenant->presence == TENANT_PRESENT && pool->nready > 0 &&
 			pool->not_before <= now)
 			tenant->wanted = true;
 	}
-	set_none(tenant);
+	act_tenant_end_manager(tenant);
+	act_roster_note_exit();
 	if (tenant->presence == TENANT_UNKNOWN && left_properly &&
 		!tenant->wanted && tenant->nslots == 0 && tenant->nholds == 0 &&
 		tenant->nentries == 0)
@@ -601,13 +598,6 @@ act_tenant_end_sweep(void)
 	unlock_roster();
 }
 
-static bool
-is_quiet(Tenant *tenant, TimestampTz horizon)
-{
-	return tenant->nslots == 0 && !tenant->sweeping &&
-		next_chore(tenant) > horizon;
-}
-
 /* Is nothing going on, and nothing to be done before that time? */
 bool
 act_tenant_is_quiet(TimestampTz horizon)
@@ -615,20 +605,21 @@ act_tenant_is_quiet(TimestampTz horizon)
 	bool		quiet;
 
 	lock_roster();
-	quiet = is_quiet(my_tenant, horizon);
+	quiet = is_idle(my_tenant, horizon) && my_tenant->nslots == 0;
 	unlock_roster();
 	return quiet;
 }
 
 /*
- * Leave, if it is quiet.  True: the process must end now.  Whoever calls from
+ * Leave, if there is nothing to be done before that time (workers that sleep
+ * can do without a manager).  True: the process must end now.  Whoever calls from
  * now on calls the next manager.
  */
 bool
 act_tenant_try_leave(TimestampTz horizon)
 {
 	lock_roster();
-	left_properly = is_quiet(my_tenant, horizon);
+	left_properly = is_idle(my_tenant, horizon);
 	if (left_properly)
 		set_leaving(my_tenant);
 	unlock_roster();
@@ -659,140 +650,5 @@ act_tenant_want(Oid database)
 	tenant = act_roster_enter_tenant(database);
 	if (tenant != NULL)
 		act_roster_call_manager(tenant);
-	unlock_roster();
-}
-
-/* Ask, or terminate, our processes in a database; not this process. */
-static void
-evict(Tenant *tenant, bool terminate)
-{
-	for (int i = 0; i < act_roster->nslots; i++)
-	{
-		WorkerSlot *slot = &act_roster->slots[i];
-
-		if (slot->state == SLOT_FREE || slot->pool->tenant != tenant)
-			continue;
-		if (slot->state == SLOT_STARTING)
-			act_roster_free_slot(slot); /* it will find its claim void */
-		else if (!terminate)
-			act_roster_ask_slot(slot);
-		else if (slot->pid != MyProcPid)
-			kill(slot->pid, SIGTERM);
-	}
-	if (tenant->manager == MANAGER_STARTING)
-		set_none(tenant);
-	else if (tenant->manager == MANAGER_RUNNING)
-	{
-		tenant->manager_leave = true;
-		if (terminate)
-			kill(tenant->manager_pid, SIGTERM);
-		else
-			SetLatch(tenant->manager_latch);
-	}
-}
-
-/*
- * From now on until act_tenant_release no process of ours may come to this
- * database, and those who are there are asked to leave.  False: there is no
- * place to note that, which also means that none is there.
- */
-bool
-act_tenant_hold(Oid database)
-{
-	Tenant	   *tenant;
-
-	lock_roster();
-	tenant = act_roster_enter_tenant(database);
-	if (tenant != NULL)
-	{
-		tenant->nholds++;
-		evict(tenant, false);
-	}
-	unlock_roster();
-	return tenant != NULL;
-}
-
-/* Is one of our processes there, apart from this one? */
-static bool
-is_occupied(Oid database, bool terminate)
-{
-	Tenant	   *tenant;
-	int			nothers = 0;
-
-	lock_roster();
-	tenant = act_roster_find_tenant(database);
-	if (tenant != NULL)
-	{
-		nothers = tenant->nslots + (tenant->manager != MANAGER_NONE ? 1 : 0);
-		if (act_roster_my_slot != NULL &&
-			act_roster_my_slot->pool->tenant == tenant)
-			nothers--;
-		if (nothers > 0 && terminate)
-			evict(tenant, true);
-	}
-	unlock_roster();
-	return nothers > 0;
-}
-
-/*
- * Wait until none of our processes is in a held database.  They are asked
- * first; who does not leave soon is in the middle of a batch, and is
- * terminated.  False: some are still there when the time is over.
- */
-bool
-act_tenant_wait_until_empty(Oid database, int timeout_ms)
-{
-	TimestampTz start = GetCurrentTimestamp();
-	TimestampTz terminate_at =
-		TimestampTzPlusMilliseconds(start, ASK_FIRST_MS);
-	TimestampTz end = TimestampTzPlusMilliseconds(start, timeout_ms);
-	bool		terminate = false;
-	bool		occupied;
-
-	ConditionVariablePrepareToSleep(&act_roster->gone);
-	for (;;)
-	{
-		TimestampTz now;
-
-		occupied = is_occupied(database, terminate);
-		now = GetCurrentTimestamp();
-		if (!occupied || now >= end)
-			break;
-		terminate = false;
-		if (now >= terminate_at)
-		{
-			terminate = true;
-			terminate_at = TimestampTzPlusMilliseconds(now, 1000);
-			continue;
-		}
-		ConditionVariableTimedSleep(&act_roster->gone,
-									TimestampDifferenceMilliseconds(now,
-																	terminate_at),
-									PG_WAIT_EXTENSION);
-	}
-	ConditionVariableCancelSleep();
-	return !occupied;
-}
-
-/* One hold less.  Without any the launcher looks what is to be done there. */
-void
-act_tenant_release(Oid database)
-{
-	Tenant	   *tenant;
-
-	lock_roster();
-	tenant = act_roster_find_tenant(database);
-	if (tenant != NULL && --tenant->nholds == 0)
-	{
-		if (tenant->presence == TENANT_UNKNOWN && !tenant->wanted &&
-			tenant->manager == MANAGER_NONE && tenant->nslots == 0 &&
-			tenant->nentries == 0)
-			act_roster_remove_tenant(tenant);
-		else
-		{
-			tenant->wanted = false;
-			act_roster_call_manager(tenant);
-		}
-	}
 	unlock_roster();
 }

@@ -1,6 +1,6 @@
 /*
  * tenant.h
- *	  Databases: which have a manager, need one, or must be left alone.
+ *	  Databases: which have a manager, and which need one.
  */
 #ifndef ACT_TENANT_H
 #define ACT_TENANT_H
@@ -18,12 +18,8 @@ extern bool act_tenant_is_settled(Oid database);
 extern Oid	act_tenant_find_wanting(TimestampTz now, TimestampTz *next);
 extern bool act_tenant_claim(Oid database, int max_managers,
 							 TimestampTz now, Datum *main_arg);
-extern void act_tenant_start_failed(Datum main_arg, TimestampTz now);
+extern bool act_tenant_note_start(Datum main_arg, bool started);
 extern void act_tenant_forget(Oid database);
-
-/* True once after each success: the lack of worker slots is news. */
-extern bool act_tenant_note_shortage(void);
-extern void act_tenant_note_success(void);
 
 /* For the manager.  The first one is to be called once the handlers stand. */
 extern void act_tenant_attach_manager(Datum main_arg);
@@ -36,11 +32,11 @@ extern void act_tenant_end_sweep(void);
 extern bool act_tenant_is_quiet(TimestampTz horizon);
 extern bool act_tenant_try_leave(TimestampTz horizon);
 
+/* For hold; with the roster's lock held. */
+extern void act_tenant_end_manager(Tenant *tenant);
+
 /* For everybody. */
 extern bool act_tenant_is_known(Oid database);
 extern void act_tenant_want(Oid database);	/* safe in a commit callback */
-extern bool act_tenant_hold(Oid database);
-extern bool act_tenant_wait_until_empty(Oid database, int timeout_ms);
-extern void act_tenant_release(Oid database);	/* safe in a commit callback */
 
 #endif							/* ACT_TENANT_H */

@@ -80,6 +80,9 @@ static int	worker_synchronous_commit;
 static Pace paces[PACE_SLOTS];
 static MemoryContext round_context = NULL;
 
+/* The entity that is being run alone, for pg_stat_activity. */
+static const EntityKey *running_alone = NULL;
+
 /* Did the transaction that just ended use temporary tables? */
 static bool used_temporary = false;
 
@@ -158,6 +161,27 @@ clean_session(void)
 }
 
 /*
+ * Tell pg_stat_activity what is run.
+ */
+static void
+report_activity(const char *what, const EntityKey *key, int n)
+{
+	char		text[ACT_MAX_RUNNER_BYTES + 100];
+	const Runner *runner;
+
+	if (!pgstat_track_activities)
+		return;
+	runner = act_runner_find(key->runner);
+	if (n == 1)
+		snprintf(text, sizeof(text), "actornot: %s runner \"%s\"",
+				 what, runner ? runner->name : "?");
+	else
+		snprintf(text, sizeof(text), "actornot: %s %d entities, first of runner \"%s\"",
+				 what, n, runner ? runner->name : "?");
+	pgstat_report_activity(STATE_RUNNING, text);
+}
+
+/*
  * A ContainFunction: a transaction of its own.
  */
 static bool
@@ -170,6 +194,8 @@ contain_in_transaction(void (*body) (void *arg), void *arg,
 	PG_TRY();
 	{
 		begin_transaction();
+		if (running_alone != NULL)
+			report_activity("running", running_alone, 1);
 		body(arg);
 		commit_transaction();
 	}
@@ -262,27 +288,6 @@ outcome_of(const Visit *visit)
 }
 
 /*
- * Tell pg_stat_activity what is run.
- */
-static void
-report_activity(const char *what, const EntityKey *key, int n)
-{
-	char		text[ACT_MAX_RUNNER_BYTES + 100];
-	const Runner *runner;
-
-	if (!pgstat_track_activities)
-		return;
-	runner = act_runner_find(key->runner);
-	if (n == 1)
-		snprintf(text, sizeof(text), "actornot: %s runner \"%s\"",
-				 what, runner ? runner->name : "?");
-	else
-		snprintf(text, sizeof(text), "actornot: %s %d entities, first of runner \"%s\"",
-				 what, n, runner ? runner->name : "?");
-	pgstat_report_activity(STATE_RUNNING, text);
-}
-
-/*
  * The body of a group's transaction: lock all, then take one snapshot, then
  * visit one after the other until time is over.
  */
@@ -350,7 +355,9 @@ run_alone(const EntityKey *key)
 						 round_context);
 	visit.fire_deferred = true;
 	visit.until = TimestampTzPlusMilliseconds(start, group_time);
+	running_alone = key;
 	act_failure_run(&visit, contain_in_transaction, LOG);
+	running_alone = NULL;
 	if (visit.tried > 0)
 		note_pace(key->runner,
 				  (GetCurrentTimestamp() - start) / Max(1, visit.batches));
@@ -373,12 +380,14 @@ run_suspect(const EntityKey *key)
 						 round_context);
 	visit.fire_deferred = true;
 	visit.max_messages = 1;
+	running_alone = key;
 	if (act_failure_count_crash(&visit, contain_in_transaction))
 	{
 		act_crashmark_set(act_fleet_slot(), MyDatabaseId, key, 1, true);
 		act_failure_run(&visit, contain_in_transaction, LOG);
 		act_crashmark_clear(act_fleet_slot());
 	}
+	running_alone = NULL;
 	if (visit.result != VISIT_BUSY)
 		act_crashmark_acquit(MyDatabaseId, key);
 	act_crashmark_end_suspect_turn();

@@ -1,0 +1,78 @@
+--
+-- The clock: when data is adopted, and what that does.
+--
+SET client_min_messages = warning;
+CREATE EXTENSION actornot;
+CREATE ROLE regress_clock_alice;
+
+-- Nobody but the owner of the extension.
+SET ROLE regress_clock_alice;
+SELECT actornot_start();
+SELECT actornot_advance_clock();
+RESET ROLE;
+GRANT EXECUTE ON FUNCTION actornot_advance_clock TO regress_clock_alice;
+SET ROLE regress_clock_alice;
+SELECT actornot_advance_clock();
+RESET ROLE;
+
+-- A fresh installation has no row; the first writing call makes it.
+SELECT count(*) FROM actornot.clock;
+BEGIN READ ONLY;
+SELECT actornot_start();
+ROLLBACK;
+BEGIN;
+SELECT actornot_start();
+ROLLBACK;
+SELECT count(*) FROM actornot.clock;
+SELECT actornot_register('r');
+SELECT tick_offset, database = (SELECT oid FROM pg_database
+	WHERE datname = current_database()) AS here
+	FROM actornot.clock;
+BEGIN READ ONLY;
+SELECT actornot_start();
+ROLLBACK;
+SELECT actornot_post('r', 'e') > 0 AS posted;
+SELECT tick::xid = xmin AS on_the_clock_of_xids FROM actornot.message_0;
+
+-- What a restore leaves: rows of another cluster, and segment as the script
+-- made it.  Nothing is adopted before somebody writes.
+UPDATE actornot.clock SET system_identifier = 1, tick_offset = '1000000';
+INSERT INTO actornot.message_3
+	VALUES (1, '7000000000000', 5000, now(), 77, 'e'),
+		(1, '7000000000001', 5001, now(), 77, 'e');
+\c -
+SELECT actornot_post('r', 'e') > 5001 AS id_is_new;
+SELECT count(*), bool_and(system_identifier <> 1) AS own FROM actornot.clock;
+SELECT number, current, sealed, upper FROM actornot.segment
+	WHERE number IN (0, 3, 4) ORDER BY number;
+SELECT count(*) FROM actornot.message
+	WHERE tick >= '7000000000002' AND runner = 1;
+SELECT actornot_register('next');
+SELECT id > 77 AS number_is_new FROM actornot.runner WHERE name = 'next';
+
+-- A row of another cluster beside the own one.
+SELECT tick_offset AS before FROM actornot.clock \gset
+INSERT INTO actornot.clock VALUES (1, 1, '8000000000000', 1);
+\c -
+SELECT actornot_start();
+SELECT count(*) FROM actornot.clock;
+SELECT tick_offset > :'before'::xid8 AS advanced FROM actornot.clock;
+
+-- Advancing at will
+SELECT tick_offset AS before FROM actornot.clock \gset
+INSERT INTO actornot.message_3
+	VALUES (1, '9000000000000', 6000, now(), 1, 'copied');
+SELECT actornot_advance_clock();
+SELECT tick_offset > :'before'::xid8 AS advanced FROM actornot.clock;
+SELECT upper FROM actornot.segment WHERE number = 3;
+BEGIN;
+SELECT actornot_post('r', 'own') > 0 AS posted;
+SELECT actornot_advance_clock();
+SELECT actornot_post('r', 'own') > 0 AS posted;
+COMMIT;
+SELECT count(*), count(DISTINCT tick) AS ticks FROM actornot.message
+	WHERE entity = 'own';
+SELECT actornot_pending('r', 'own');
+
+DROP EXTENSION actornot CASCADE;
+DROP ROLE regress_clock_alice;

@@ -1,0 +1,321 @@
+/*
+ * entry.c
+ *	  Entries of the ready queue: their states, their lists, their number.
+ *
+ * An entry is the hint that an entity has, or may have, something to do.
+ *
+ *		queued		in its pool's list of ready ones, first come first served
+ *		delayed		somebody held its lock: becomes queued when its time has
+ *					come, or when it is pushed
+ *		running		popped by a worker, in that worker's list
+ *		again		running, and pushed since
+ *
+ * The delays are 1, 2, 4 ... 1024 ms, and for each of them a pool has a list.
+ * Entries enter at the tail as time goes by, so that every list is sorted by
+ * itself and the earliest of all is the earliest of eleven heads.
+ *
+ * One pool cannot take all places: it may have three times as many entries as
+ * are free, so that the first takes at most three quarters of all, the next
+ * of what is then left.
+ *
+ * This room keeps the books: each change of state has its function, which
+ * keeps the lists and the counts of the pool right.  When which change is due
+ * is the business of readyq.c.
+ *
+ * Locks: the roster's.  Memory: a hash table of fixed size; the lists are
+ * inside of the entries.  Failure: see readyq.c.
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/shmem.h"
+#include "utils/guc.h"
+#include "utils/hsearch.h"
+#include "utils/timestamp.h"
+
+#include "entry.h"
+#include "roster.h"
+
+int			act_entry_limit = 65536;
+
+static HTAB *entry_table = NULL;
+
+/* ---------------------------------------------------------------- set-up */
+
+/* To be called by _PG_init; the setting needs shared memory. */
+void
+act_entry_define_settings(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+
+	DefineCustomIntVariable("actornot.ready_queue_size",
+							"Number of entities that can be known to be ready at a time.",
+							"What does not fit is found a little later. An entry takes about 150 bytes.",
+							&act_entry_limit,
+							65536, 1024, 16 * 1024 * 1024,
+							PGC_POSTMASTER, 0,
+							NULL, NULL, NULL);
+}
+
+Size
+act_entry_shmem_size(void)
+{
+	return hash_estimate_size(act_entry_limit, sizeof(ReadyEntry));
+}
+
+/* The hash of an entity is a good one; the rest only has to be mixed in. */
+static uint32
+hash_entry(const void *key, Size keysize)
+{
+	const EntryKey *entry = key;
+	uint64		hash = (uint64) entry->entity.hash;
+
+	return (uint32) (hash ^ (hash >> 32)) ^ entry->entity.check ^
+		murmurhash32((uint32) entry->entity.runner ^
+					 (entry->database * 0x9E3779B1U));
+}
+
+/* The caller holds AddinShmemInitLock. */
+void
+act_entry_shmem_init(void)
+{
+	HASHCTL		info;
+
+	memset(&info, 0, sizeof(info));
+	info.keysize = sizeof(EntryKey);
+	info.entrysize = sizeof(ReadyEntry);
+	info.hash = hash_entry;
+	entry_table = ShmemInitHash("actornot ready entries",
+								act_entry_limit, act_entry_limit, &info,
+								HASH_ELEM | HASH_FUNCTION | HASH_FIXED_SIZE);
+}
+
+/* ------------------------------------------------------- coming and going */
+
+static void
+set_key(EntryKey *key, Oid database, const EntityKey *entity)
+{
+	key->entity = *entity;
+	key->database = database;
+	key->zero = 0;
+}
+
+ReadyEntry *
+act_entry_find(Oid database, const EntityKey *entity)
+{
+	EntryKey	key;
+
+	set_key(&key, database, entity);
+	return hash_search(entry_table, &key, HASH_FIND, NULL);
+}
+
+int
+act_entry_count_free(void)
+{
+	return act_entry_limit - (int) hash_get_num_entries(entry_table);
+}
+
+/* How many more entries this pool may have; can be negative. */
+int
+act_entry_room(const Pool *pool)
+{
+	/* The largest k with nentries + k <= 3 * (free - k). */
+	return (int) ((3 * (int64) act_entry_count_free() - pool->nentries) / 4);
+}
+
+static void
+enter_pool(ReadyEntry *entry, Pool *pool)
+{
+	entry->pool = pool;
+	pool->nentries++;
+	pool->tenant->nentries++;
+}
+
+/*
+ * The entry leaves its pool for another, or for good.  If hints of the pool
+ * have been refused and half of its entries are done, it is time to search
+ * for them.
+ */
+static void
+leave_pool(ReadyEntry *entry)
+{
+	Pool	   *pool = entry->pool;
+
+	pool->nentries--;
+	pool->tenant->nentries--;
+	entry->pool = NULL;
+	if (pool->dropped && act_entry_room(pool) >= pool->nentries)
+	{
+		pool->dropped = false;
+		pool->tenant->sweep_at = Min(pool->tenant->sweep_at,
+									 GetCurrentTimestamp());
+		act_roster_call_manager(pool->tenant);
+	}
+}
+
+/* A new entry, to be queued by the caller; NULL if there is no place. */
+ReadyEntry *
+act_entry_add(const EntityKey *entity, Pool *pool)
+{
+	EntryKey	key;
+	ReadyEntry *entry;
+	bool		found;
+
+	if (act_entry_room(pool) <= 0)
+		return NULL;
+	set_key(&key, pool->key.database, entity);
+	entry = hash_search(entry_table, &key, HASH_ENTER_NULL, &found);
+	if (entry == NULL)
+		return NULL;
+	Assert(!found);
+	entry->state = ENTRY_NEW;
+	entry->slot = NULL;
+	entry->delay = -1;
+	enter_pool(entry, pool);
+	return entry;
+}
+
+/* Off the queue; it must be on no list. */
+void
+act_entry_remove(ReadyEntry *entry)
+{
+	leave_pool(entry);
+	hash_search(entry_table, &entry->key, HASH_REMOVE, NULL);
+}
+
+/* To another pool; it must be on no list, and is to be queued there. */
+void
+act_entry_change_pool(ReadyEntry *entry, Pool *pool)
+{
+	leave_pool(entry);
+	enter_pool(entry, pool);
+}
+
+/* ------------------------------------------------------ changes of state */
+
+/* The pool's two summaries, after its lists have changed. */
+static void
+note_first_ready(Pool *pool)
+{
+	if (pool->nready > 0)
+		pool->ready_since =
+			dlist_head_element(ReadyEntry, node, &pool->ready)->since;
+}
+
+static void
+note_first_delayed(Pool *pool)
+{
+	pool->delayed_until = DT_NOEND;
+	if (pool->ndelayed == 0)
+		return;
+	for (int i = 0; i < ACT_DELAYS; i++)
+	{
+		TimestampTz until;
+
+		if (dlist_is_empty(&pool->delayed[i]))
+			continue;
+		until = dlist_head_element(ReadyEntry, node,
+								   &pool->delayed[i])->since;
+		pool->delayed_until = Min(pool->delayed_until, until);
+	}
+}
+
+/* new, or running or again (and released) -> queued */
+void
+act_entry_queue(ReadyEntry *entry, TimestampTz now)
+{
+	Pool	   *pool = entry->pool;
+
+	Assert(entry->state == ENTRY_NEW || entry->state == ENTRY_RUNNING ||
+		   entry->state == ENTRY_AGAIN);
+	Assert(entry->slot == NULL);
+
+	entry->state = ENTRY_QUEUED;
+	entry->since = now;
+	dlist_push_tail(&pool->ready, &entry->node);
+	if (pool->nready++ == 0)
+		pool->ready_since = now;
+}
+
+/* running, again (and released) -> delayed; twice as long as the last time */
+void
+act_entry_delay(ReadyEntry *entry, TimestampTz now)
+{
+	Pool	   *pool = entry->pool;
+
+	Assert(entry->state == ENTRY_RUNNING || entry->state == ENTRY_AGAIN);
+	Assert(entry->slot == NULL);
+
+	entry->delay = Min(entry->delay + 1, ACT_DELAYS - 1);
+	entry->state = ENTRY_DELAYED;
+	entry->since = now + (INT64CONST(1000) << entry->delay);
+	dlist_push_tail(&pool->delayed[entry->delay], &entry->node);
+	pool->ndelayed++;
+	pool->delayed_until = Min(pool->delayed_until, entry->since);
+}
+
+/* queued, delayed -> new: taken off its list */
+void
+act_entry_withdraw(ReadyEntry *entry)
+{
+	Pool	   *pool = entry->pool;
+
+	Assert(entry->state == ENTRY_QUEUED || entry->state == ENTRY_DELAYED);
+
+	dlist_delete(&entry->node);
+	if (entry->state == ENTRY_QUEUED)
+	{
+		pool->nready--;
+		note_first_ready(pool);
+	}
+	else
+	{
+		pool->ndelayed--;
+		note_first_delayed(pool);
+	}
+	entry->state = ENTRY_NEW;
+}
+
+/* delayed -> queued: its time has come, or there is news of it */
+void
+act_entry_resume(ReadyEntry *entry, TimestampTz now)
+{
+	Assert(entry->state == ENTRY_DELAYED);
+
+	act_entry_withdraw(entry);
+	act_entry_queue(entry, now);
+}
+
+/* queued -> running, by this worker */
+void
+act_entry_run(ReadyEntry *entry, WorkerSlot *slot)
+{
+	Assert(entry->state == ENTRY_QUEUED);
+
+	act_entry_withdraw(entry);
+	entry->state = ENTRY_RUNNING;
+	entry->slot = slot;
+	dlist_push_tail(&slot->held, &entry->node);
+}
+
+/* running -> again */
+void
+act_entry_repeat(ReadyEntry *entry)
+{
+	Assert(entry->state == ENTRY_RUNNING);
+
+	entry->state = ENTRY_AGAIN;
+}
+
+/* running, again: taken from its worker, to be queued, delayed or removed */
+void
+act_entry_release(ReadyEntry *entry)
+{
+	Assert(entry->state == ENTRY_RUNNING || entry->state == ENTRY_AGAIN);
+	Assert(entry->slot != NULL);
+
+	dlist_delete(&entry->node);
+	entry->slot = NULL;
+}

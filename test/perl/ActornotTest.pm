@@ -1,0 +1,233 @@
+# ActornotTest - what the TAP tests of actornot share.
+#
+# Servers with the extension loaded, waiting for conditions, and a look at the
+# processes.  Nothing in here waits for a time: everything waits for a
+# condition and gives up, loudly, after a while.
+
+package ActornotTest;
+
+use strict;
+use warnings;
+
+# A test that hangs should say so before the whole run is killed.
+BEGIN { $ENV{PG_TEST_TIMEOUT_DEFAULT} //= 60; }
+
+use Exporter 'import';
+use File::Basename qw(dirname);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+our @EXPORT = qw(
+  new_server start_again wait_until wait_for_value pids_of signal_processes
+  install_recorder recorded log_offset log_since count_in_log lock_session
+  fails_with
+);
+
+my $settings = dirname(dirname(__FILE__)) . '/actornot.conf';
+
+# A server that is not yet started, with the settings of the tests.
+#
+#	conf      lines that go on top
+#	preload   0: without shared_preload_libraries
+#	(others)  as PostgreSQL::Test::Cluster::init takes them
+sub new_server
+{
+	my ($name, %option) = @_;
+	my $conf = delete $option{conf} // '';
+	my $preload = delete $option{preload} // 1;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $ours = slurp_file($settings);
+
+	# Where its socket is, is the server's own affair.
+	$ours =~ s/^listen_addresses.*$//m;
+	$ours =~ s/^shared_preload_libraries.*$//m unless $preload;
+	$node->init(%option);
+	$node->append_conf(
+		'postgresql.conf', qq{
+$ours
+wal_level = replica
+restart_after_crash = on
+log_statement = none
+shared_buffers = 32MB
+autovacuum = off
+actornot.worker_idle_timeout = 1s
+$conf
+});
+	return $node;
+}
+
+# Start after a crash.  What the last life left behind may take a moment to
+# go, so the first try may fail.
+sub start_again
+{
+	my ($node) = @_;
+	my $deadline = time() + 60;
+
+	until ($node->start(fail_ok => 1))
+	{
+		BAIL_OUT('the server does not start any more')
+		  if time() > $deadline;
+
+		# A process that is gone, but not forgotten.
+		$node->{_pid} = undef;
+		usleep(200_000);
+	}
+	return;
+}
+
+# One answer, or undef if the server or the query fails just now.
+sub ask
+{
+	my ($node, $db, $query) = @_;
+	my ($status, $stdout) =
+	  $node->psql($db, $query, on_error_die => 0, on_error_stop => 1);
+
+	return $status == 0 ? $stdout : undef;
+}
+
+# Until the query's answer is that; a test of its own.
+sub wait_for_value
+{
+	my ($node, $db, $query, $expected, $what, $seconds) = @_;
+	my $deadline = time() + ($seconds // 60);
+	my $answer;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	for (;;)
+	{
+		$answer = ask($node, $db, $query);
+		return pass($what) if defined $answer && $answer eq $expected;
+		last if time() > $deadline;
+		usleep(30_000);
+	}
+	fail($what);
+	diag("waited in vain for \"$expected\": " . ($answer // 'no answer'));
+	diag(ask($node, 'postgres',
+			'SELECT backend_type, datname, usename, state, wait_event, query '
+			  . "FROM pg_stat_activity WHERE backend_type LIKE 'actornot%'")
+		  // 'no processes');
+	return 0;
+}
+
+# Until the query's answer is true.
+sub wait_until
+{
+	my ($node, $db, $query, $what, $seconds) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return wait_for_value($node, $db, $query, 't', $what, $seconds);
+}
+
+# Process ids of our processes of a type: launcher, manager, worker.
+sub pids_of
+{
+	my ($node, $type, $where) = @_;
+	my $answer = ask($node, 'postgres',
+		"SELECT pid FROM pg_stat_activity WHERE backend_type = 'actornot $type'"
+		  . ' AND '
+		  . ($where // 'true')
+		  . ' ORDER BY pid');
+
+	return split /\n/, $answer // '';
+}
+
+sub signal_processes
+{
+	my ($signal, @pids) = @_;
+
+	return scalar(grep { kill($signal, $_) } @pids);
+}
+
+# A runner whose handler writes down what it is given, one row a message, and
+# counts them in its state.  "wait" in a payload makes it wait for the holder
+# of the advisory lock of that number.
+sub install_recorder
+{
+	my ($node, $db, $runner, $arguments) = @_;
+
+	$runner //= 'recorder';
+	$arguments = defined $arguments ? ", $arguments" : '';
+	$node->safe_psql(
+		$db, qq{
+CREATE EXTENSION IF NOT EXISTS actornot;
+CREATE TABLE IF NOT EXISTS recorded
+	(entity text, place int, id bigint, payload jsonb, pid int);
+CREATE OR REPLACE FUNCTION record(entity text, state jsonb,
+	messages actornot_message[])
+RETURNS jsonb LANGUAGE plpgsql AS \$\$
+DECLARE
+	place	int := coalesce((state->>'n')::int, 0);
+	message	actornot_message;
+BEGIN
+	FOREACH message IN ARRAY messages LOOP
+		IF message.payload ? 'wait' THEN
+			PERFORM pg_advisory_xact_lock((message.payload->>'wait')::bigint);
+		END IF;
+		place := place + 1;
+		INSERT INTO recorded
+			VALUES (entity, place, message.id, message.payload,
+				pg_backend_pid());
+	END LOOP;
+	RETURN jsonb_build_object('n', place);
+END
+\$\$;
+SELECT actornot_register('$runner', 'record'$arguments);
+});
+	return;
+}
+
+# How many messages the recorder has written down.
+sub recorded
+{
+	my ($node, $db, $where) = @_;
+
+	return $node->safe_psql($db,
+		'SELECT count(*) FROM recorded WHERE ' . ($where // 'true'));
+}
+
+sub log_offset
+{
+	my ($node) = @_;
+
+	return -s $node->logfile || 0;
+}
+
+sub log_since
+{
+	my ($node, $offset) = @_;
+
+	return slurp_file($node->logfile, $offset);
+}
+
+sub count_in_log
+{
+	my ($node, $offset, $pattern) = @_;
+	my $count = () = log_since($node, $offset) =~ /$pattern/g;
+
+	return $count;
+}
+
+# A session that holds an advisory lock until it quits.
+sub lock_session
+{
+	my ($node, $db, $number) = @_;
+	my $session = $node->background_psql($db, timeout => 300);
+
+	$session->query_safe("SELECT pg_advisory_lock($number)");
+	return $session;
+}
+
+# A test: the statement fails with that SQLSTATE.
+sub fails_with
+{
+	my ($node, $db, $sqlstate, $statement, $what) = @_;
+	my ($status, $stdout, $stderr) = $node->psql($db, $statement,
+		extra_params => [ '-v', 'VERBOSITY=sqlstate' ]);
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return like($stderr, qr/ERROR:  \Q$sqlstate\E/, $what);
+}
+
+1;

@@ -1,0 +1,223 @@
+# A message that takes the server down does not do so for ever: after three
+# crashes at most it is among the dead letters, also of a runner that tries
+# for ever, and everybody else is served, and blamed for nothing.
+
+use strict;
+use warnings;
+
+use ActornotTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_server('main');
+$node->start;
+$node->safe_psql('postgres', 'CREATE DATABASE app');
+
+# The handler's owner is a superuser, so it can have its own process killed.
+# It notes how many crashes its message has been charged with so far.
+$node->safe_psql(
+	'app', q{
+CREATE EXTENSION actornot;
+CREATE TABLE recorded (entity text, place int, id bigint, crashes int,
+	payload jsonb);
+CREATE FUNCTION record(entity text, state jsonb, messages actornot_message[])
+RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+	place	int := coalesce(state::int, 0);
+	m		actornot_message;
+BEGIN
+	FOREACH m IN ARRAY messages LOOP
+		IF m.payload ? 'signal' THEN
+			EXECUTE format('COPY (SELECT 1) TO PROGRAM %L',
+				format('kill -%s %s', m.payload->>'signal', pg_backend_pid()));
+			PERFORM pg_sleep(60);
+		END IF;
+		IF m.payload ? 'wait' THEN
+			PERFORM pg_advisory_xact_lock((m.payload->>'wait')::bigint);
+		END IF;
+		place := place + 1;
+		INSERT INTO recorded
+		SELECT record.entity, place, m.id, b.crashes, m.payload
+		  FROM (SELECT) AS one LEFT JOIN actornot.mailbox b
+			ON b.entity = record.entity;
+	END LOOP;
+	RETURN to_jsonb(place);
+END
+$$;
+SELECT actornot_register('recorder', 'record', max_attempts => NULL,
+	retry_delay => '10 ms');
+});
+
+my $crash = qr/\(PID \d+\) was terminated by signal/;
+
+# ------------------------------------------------------------ one is poison
+
+# Others are run at the same time: many small ones, and some that are being
+# run when the crash comes.
+sub post_poison_among_others
+{
+	my ($name, $signal) = @_;
+
+	$node->safe_psql(
+		'app', qq{
+SELECT count(actornot_post('recorder', '$name other ' || n % 50, to_jsonb(n)))
+  FROM generate_series(1, 500) n;
+BEGIN;
+SELECT actornot_post('recorder', '$name poison', '"before"');
+SELECT actornot_post('recorder', '$name poison', '{"signal": "$signal"}');
+SELECT actornot_post('recorder', '$name poison', '"after"');
+SELECT count(actornot_post('recorder', '$name other ' || n % 50, to_jsonb(n)))
+  FROM generate_series(501, 1000) n;
+COMMIT;
+});
+	return;
+}
+
+sub check_poison
+{
+	my ($name, $offset) = @_;
+
+	wait_for_value($node, 'app',
+		q{SELECT actornot_pending('recorder')},
+		0, "$name: all is done with");
+	is( $node->safe_psql('app', qq{
+		SELECT entity, payload ? 'signal', sqlstate FROM actornot.dead_letters
+		 WHERE entity LIKE '$name%'}),
+		"$name poison|t|57P02", "$name: the poison is a dead letter");
+	is( $node->safe_psql('app', qq{
+		SELECT string_agg(payload #>> '{}', ', ' ORDER BY id) FROM recorded
+		 WHERE entity = '$name poison'}),
+		'before, after',
+		"$name: what waited before and behind it is processed");
+	is( $node->safe_psql('app', qq{
+		SELECT count(*), count(DISTINCT id) FROM recorded
+		 WHERE entity LIKE '$name other%'}),
+		'1000|1000', "$name: the others are processed, once");
+	is( $node->safe_psql('app', qq{
+		SELECT count(*) FROM (
+			SELECT id, lag(id) OVER (PARTITION BY entity ORDER BY place) AS last
+			  FROM recorded WHERE entity LIKE '$name other%') AS s
+		 WHERE id < last}),
+		0, "$name: and in order");
+	is( $node->safe_psql('app',
+			"SELECT count(*) FROM actornot.mailbox WHERE crashes > 0"),
+		0, "$name: nobody is blamed for it any more");
+	my $crashes = count_in_log($node, $offset, $crash);
+	cmp_ok($crashes, '<=', 3, "$name: it took $crashes crashes");
+	return;
+}
+
+my $offset = log_offset($node);
+post_poison_among_others('kill', 'KILL');
+check_poison('kill', $offset);
+cmp_ok(count_in_log($node, $offset, $crash), '>=', 2,
+	'kill: the first crash alone does not condemn it');
+
+# A worker that leaves by itself, with an error that ends the session, takes
+# nobody with it; but for ever it must not do so either.
+$offset = log_offset($node);
+post_poison_among_others('segv', 'SEGV');
+check_poison('segv', $offset);
+
+# -------------------------------------------------- several poisons at once
+
+$offset = log_offset($node);
+$node->safe_psql(
+	'app', q{
+SELECT actornot_post('recorder', 'several ' || n,
+		CASE WHEN n % 3 = 0 THEN '{"signal": "KILL"}' ELSE '{}' END::jsonb)
+  FROM generate_series(1, 9) n;
+SELECT actornot_post('recorder', 'several ' || n, '"after"')
+  FROM generate_series(1, 9) n;
+});
+wait_for_value($node, 'app', q{SELECT actornot_pending('recorder')},
+	0, 'several: all is done with');
+is( $node->safe_psql('app', q{
+	SELECT string_agg(entity, ', ' ORDER BY entity) FROM actornot.dead_letters
+	 WHERE entity LIKE 'several%'}),
+	'several 3, several 6, several 9',
+	'several: each poison is a dead letter');
+is( $node->safe_psql('app', q{
+	SELECT count(*), count(DISTINCT id) FROM recorded
+	 WHERE entity LIKE 'several%'}),
+	'15|15', 'several: all else is processed, once');
+cmp_ok(count_in_log($node, $offset, $crash), '<=', 9,
+	'several: none took more than three crashes');
+
+# ------------------------------------------------- innocent ones, and others
+
+# Whoever is busy when somebody else takes the server down is run again, and
+# has nothing on the record afterwards.
+my $holder = lock_session($node, 'app', 1);
+$node->safe_psql('app', q{
+	SELECT actornot_post('recorder', 'innocent', '{"wait": 1}');
+	SELECT actornot_post('recorder', 'innocent', '"next"')});
+my $busy = q{
+	SELECT count(*) = 1 FROM pg_stat_activity
+	 WHERE backend_type = 'actornot worker' AND wait_event = 'advisory'};
+wait_until($node, 'postgres', $busy, 'innocent: it is being run');
+$offset = log_offset($node);
+kill('KILL', $node->safe_psql('postgres', 'SELECT pg_backend_pid()'),
+	pids_of($node, 'manager'));
+$node->wait_for_log(qr/all server processes terminated/, $offset);
+eval { $holder->quit };
+wait_for_value($node, 'app',
+	q{SELECT count(*), max(crashes) FROM recorded WHERE entity = 'innocent'},
+	'2|1', 'innocent: it is run again, alone');
+is( $node->safe_psql('app',
+		q{SELECT count(*) FROM actornot.mailbox WHERE crashes > 0}),
+	0,
+	'innocent: nothing is left on its record');
+
+# An administrator's SIGTERM is no crash, and a fast shutdown is none.
+foreach my $kind ('terminated', 'shut down')
+{
+	$holder = lock_session($node, 'app', 1);
+	$node->safe_psql('app', qq{
+		SELECT actornot_post('recorder', '$kind', '{"wait": 1}')});
+	wait_until($node, 'postgres', $busy, "$kind: it is being run");
+	$offset = log_offset($node);
+	if ($kind eq 'terminated')
+	{
+		$node->safe_psql('postgres', q{
+			SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+			 WHERE backend_type = 'actornot worker' AND wait_event = 'advisory'});
+		$holder->quit;
+	}
+	else
+	{
+		$node->stop('fast');
+		eval { $holder->quit };
+		$node->start;
+	}
+	wait_for_value($node, 'app',
+		"SELECT count(*), coalesce(max(crashes), 0) FROM recorded WHERE entity = '$kind'",
+		'1|0', "$kind: it is run again, as no suspect");
+	unlike(log_since($node, $offset), qr/will be run alone/,
+		"$kind: nobody is suspected");
+}
+
+# The administrator may end a worker as often as he likes.
+$holder = lock_session($node, 'app', 1);
+$node->safe_psql('app',
+	q{SELECT actornot_post('recorder', 'often', '{"wait": 1}')});
+foreach my $time (1 .. 4)
+{
+	wait_until($node, 'postgres', $busy, "often: it is being run ($time)");
+	my ($pid) = pids_of($node, 'worker', q{wait_event = 'advisory'});
+	kill('TERM', $pid);
+	wait_until($node, 'postgres',
+		"SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid",
+		"often: its worker leaves ($time)");
+}
+$holder->quit;
+wait_for_value($node, 'app',
+	q{SELECT count(*), coalesce(max(crashes), 0) FROM recorded WHERE entity = 'often'},
+	'1|0', 'often: it is run all the same');
+
+is( $node->safe_psql('app', 'SELECT count(*) FROM actornot.dead_letters'),
+	5,
+	'nothing else was given up');
+$node->stop;
+done_testing();

@@ -1,0 +1,171 @@
+# Statements that want nobody in a database, or nobody to use the extension,
+# are not hindered by our processes, however busy these are.
+
+use strict;
+use warnings;
+
+use ActornotTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $node = new_server('main', conf => 'actornot.max_workers = 6');
+my $space = PostgreSQL::Test::Utils::tempdir;
+
+$node->start;
+$node->safe_psql('postgres', qq{
+CREATE ROLE plain LOGIN CREATEDB;
+CREATE DATABASE other;
+CREATE TABLESPACE space LOCATION '$space'});
+$node->safe_psql('postgres',
+	'SET allow_in_place_tablespaces = on; SELECT 1');
+
+# Two workers at least are asleep in their handlers, and more is waiting.
+my $busy = q{
+	SELECT count(*) >= 2 FROM pg_stat_activity
+	 WHERE backend_type = 'actornot worker' AND wait_event = 'PgSleep'
+	   AND datname = };
+
+sub make_busy
+{
+	my ($db) = @_;
+
+	$node->safe_psql(
+		$db, q{
+CREATE EXTENSION IF NOT EXISTS actornot;
+CREATE OR REPLACE FUNCTION nap(entity text, state jsonb,
+	messages actornot_message[])
+RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_sleep(50);
+	RETURN '1';
+END
+$$;
+SELECT actornot_register('nap', 'nap', batch_size => 1);
+SELECT count(actornot_post('nap', 'e' || n % 30)) FROM generate_series(1, 300) n;
+});
+	wait_until($node, 'postgres', "$busy '$db'",
+		"$db: workers are busy", 30);
+	return;
+}
+
+# In another database all goes on all the time.
+my $elsewhere = 0;
+install_recorder($node, 'other');
+
+sub check_elsewhere
+{
+	my ($when) = @_;
+
+	$elsewhere += 20;
+	$node->safe_psql('other', q{
+		SELECT count(actornot_post('recorder', 'e' || n))
+		  FROM generate_series(1, 20) n});
+	wait_for_value($node, 'other', 'SELECT count(*) FROM recorded',
+		$elsewhere, "after $when all goes on elsewhere");
+	return;
+}
+
+# The statement succeeds, and in much less than the five seconds for which
+# the server itself waits before it gives up.
+sub succeeds_promptly
+{
+	my ($db, $statement) = @_;
+	my $began = time();
+	my ($status, undef, $stderr) = $node->psql($db, $statement);
+	my $took = time() - $began;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is($status, 0, "succeeds: $statement") or diag($stderr);
+	cmp_ok($took, '<', 4, "promptly: $statement");
+	return;
+}
+
+$node->safe_psql('postgres', 'CREATE DATABASE app');
+make_busy('app');
+succeeds_promptly('postgres', 'CREATE DATABASE copy TEMPLATE app');
+check_elsewhere('CREATE DATABASE');
+wait_until($node, 'postgres', "$busy 'app'", 'the template goes on');
+wait_until($node, 'postgres', "$busy 'copy'", 'and so does the copy');
+succeeds_promptly('postgres', 'DROP DATABASE copy');
+
+succeeds_promptly('postgres', 'ALTER DATABASE app RENAME TO renamed');
+wait_until($node, 'postgres', "$busy 'renamed'",
+	'all goes on under the new name');
+succeeds_promptly('postgres', 'ALTER DATABASE renamed SET TABLESPACE space');
+wait_until($node, 'postgres', "$busy 'renamed'",
+	'all goes on in the new place');
+succeeds_promptly('postgres', 'ALTER DATABASE renamed IS_TEMPLATE true');
+is( $node->safe_psql('postgres',
+		q{SELECT count(*) FROM pg_stat_activity WHERE datname = 'renamed'}),
+	0,
+	'nobody stays in a template');
+succeeds_promptly('postgres', 'ALTER DATABASE renamed IS_TEMPLATE false');
+wait_until($node, 'postgres', "$busy 'renamed'",
+	'all goes on where it is none any more');
+
+# DROP EXTENSION: workers are cancelled, and know what is gone.
+succeeds_promptly('renamed', 'DROP EXTENSION actornot CASCADE');
+is( $node->safe_psql('renamed',
+		q{SELECT count(*) FROM pg_namespace WHERE nspname = 'actornot'}),
+	0,
+	'the extension is gone');
+wait_until($node, 'postgres', q{
+	SELECT count(*) = 0 FROM pg_stat_activity
+	 WHERE datname = 'renamed' AND backend_type LIKE 'actornot%'},
+	'and so are its processes');
+check_elsewhere('DROP EXTENSION');
+make_busy('renamed');
+
+# Rolled back, it has not happened.
+succeeds_promptly('renamed',
+	'BEGIN; DROP EXTENSION actornot CASCADE; ROLLBACK');
+wait_until($node, 'postgres', "$busy 'renamed'",
+	'after a rolled back DROP EXTENSION all goes on');
+
+# In one transaction: the new one is empty, and works.
+succeeds_promptly('renamed',
+	'BEGIN; DROP EXTENSION actornot CASCADE; CREATE EXTENSION actornot; COMMIT');
+make_busy('renamed');
+
+succeeds_promptly('renamed', 'ALTER EXTENSION actornot SET SCHEMA pg_catalog; '
+	  . 'ALTER EXTENSION actornot SET SCHEMA public') if 0;
+
+# One who may not do it disturbs nobody.
+my @before = pids_of($node, 'worker', "datname = 'renamed'");
+foreach my $statement (
+	'DROP DATABASE renamed',
+	'CREATE DATABASE stolen TEMPLATE renamed',
+	'ALTER DATABASE renamed RENAME TO stolen',
+	'ALTER DATABASE renamed SET TABLESPACE space')
+{
+	my ($status, undef, $stderr) = $node->psql('postgres', $statement,
+		extra_params => [ '-U', 'plain' ]);
+
+	isnt($status, 0, "is refused: $statement");
+}
+is_deeply([ pids_of($node, 'worker', "datname = 'renamed'") ],
+	\@before, 'nobody was disturbed by what was refused');
+
+succeeds_promptly('postgres', 'DROP DATABASE renamed');
+check_elsewhere('DROP DATABASE');
+$node->safe_psql('postgres', 'CREATE DATABASE app');
+make_busy('app');
+succeeds_promptly('postgres', 'DROP DATABASE app WITH (FORCE)');
+check_elsewhere('DROP DATABASE WITH (FORCE)');
+
+# A shutdown does not wait for handlers.
+$node->safe_psql('postgres', 'CREATE DATABASE app');
+make_busy('app');
+my $began = time();
+$node->stop('fast');
+cmp_ok(time() - $began, '<', 4, 'a fast shutdown is fast');
+$node->start;
+check_elsewhere('a restart');
+wait_until($node, 'postgres', "$busy 'app'", 'after a restart all goes on');
+
+unlike(log_since($node, 0), qr/PANIC|TRAP|terminated by signal/,
+	'nothing crashed');
+$node->stop;
+done_testing();
