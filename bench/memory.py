@@ -5,6 +5,7 @@ grows with each page of the shared buffers that it touches for the first time,
 and says nothing.  The server's own account of the memory contexts comes along.
 """
 import re
+import time
 
 from drain import expected_sum, wait_for_sum
 from report import Result
@@ -38,6 +39,8 @@ def measure(server, plan, report):
         'Anonymous': Result('memory', 'worker, private', 'kB', [Flat()]),
         'Contexts': Result('memory', 'worker, memory contexts', 'kB', [Flat()]),
         'Rss': Result('memory', 'worker, RSS with shared buffers', 'kB'),
+        'Rate': Result('memory', 'posting and processing at once',
+                       'messages/s'),
     }
     report += lines.values()
     with Database(server, 'bench_memory', ['drain_ours.sql'],
@@ -54,10 +57,12 @@ def pass_messages(database, millions, lines):
         session.query("SELECT actornot_register('bench', 'counter_sum')")
         worker = None
         for million in range(1, millions + 1):
+            start = time.monotonic()
             session.query('CALL post_piece(%d, %d, %d)' % (
                 (million - 1) * PIECE + 1, PIECE, ENTITIES))
             wait_for_sum(session, expected_sum(session, 'counter_sum',
                                                million * PIECE))
+            lines['Rate'].ours.append(PIECE / (time.monotonic() - start))
             pid = worker_pid(session)
             if worker not in (None, pid):
                 raise BenchError('the worker was replaced: %d, %d'

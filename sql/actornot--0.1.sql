@@ -348,6 +348,11 @@ CREATE TABLE actornot.mailbox (
 	lease_owner text,
 	CONSTRAINT mailbox_key PRIMARY KEY (hash, runner, entity)
 ) WITH (fillfactor = 50);
+-- Packed already: the compressor would find nothing, at each save.
+ALTER TABLE actornot.mailbox
+	ALTER done SET STORAGE EXTERNAL,
+	ALTER target SET STORAGE EXTERNAL,
+	ALTER plan SET STORAGE EXTERNAL;
 CREATE INDEX mailbox_wake ON actornot.mailbox (wake_at) WHERE wake_at IS NOT NULL;
 COMMENT ON TABLE actornot.mailbox IS
 'An entity that has been run: its state and the cursor of what it has consumed. done and target are packed snapshots of ticks (see src/README).';
@@ -395,10 +400,11 @@ COMMENT ON TABLE actornot.dedup IS 'Keys of messages that are not to be posted t
 CREATE TABLE actornot.clock (
 	system_identifier bigint NOT NULL,
 	database oid NOT NULL,
-	tick_offset xid8 NOT NULL
+	tick_offset xid8 NOT NULL,
+	installation oid NOT NULL
 );
 COMMENT ON TABLE actornot.clock IS
-'A cluster and database that this data has lived in, and what is added to transaction ids there to make ticks. Without a row of the present one the engine waits for the first writing call or actornot_start().';
+'A cluster and database that this data has lived in, and what is added to transaction ids there to make ticks. Without a row of the present one the engine waits for the first writing call or actornot_start(). installation is the OID of the extension when the row was written: a row that was restored into the same database is another''s.';
 
 -- What the users put in is dumped with the database; rows whose roles are
 -- gone are left out, for a number would be somebody else there.  segment is
@@ -429,17 +435,6 @@ SELECT pg_catalog.pg_extension_config_dump('actornot.dead_letter', '');
 SELECT pg_catalog.pg_extension_config_dump('actornot.timer', '');
 SELECT pg_catalog.pg_extension_config_dump('actornot.dedup', '');
 SELECT pg_catalog.pg_extension_config_dump('actornot.clock', '');
-
--- ---------------------------------------------------------------------------
--- Table clock: which installation of the extension a row belongs to.  A dump
--- that is restored into the same database, after DROP EXTENSION, brings back
--- a row of this very cluster and database; it must be adopted nevertheless.
--- (To be folded into CREATE TABLE actornot.clock.)
--- ---------------------------------------------------------------------------
-
-ALTER TABLE actornot.clock ADD COLUMN installation oid NOT NULL;
-COMMENT ON COLUMN actornot.clock.installation IS
-'OID of the extension when the row was written: a row that was restored into the same database is another''s.';
 
 -- ---------------------------------------------------------------------------
 -- Runners

@@ -337,17 +337,40 @@ set_deadline(TimestampTz deadline)
 }
 
 /*
- * Go back to the deadline of the call around this one, and let no cancel of
- * this call's timer hit what follows.
+ * Arm the timer of a call, unless that of the call around it comes first.
+ * False then: the outer one is armed already, and its cancel is not this
+ * call's failure.
+ */
+static bool
+enter_deadline(TimestampTz outer, int timeout)
+{
+	TimestampTz deadline = 0;
+
+	if (timeout > 0)
+		deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout);
+	if (outer != 0 && (deadline == 0 || outer <= deadline))
+		return false;
+	timer_fired = false;
+	if (deadline != 0)
+		set_deadline(deadline);
+	return true;
+}
+
+/*
+ * Let no cancel of this call's own timer hit what follows, and go back to the
+ * deadline of the call around this one.
  */
 static void
 leave_deadline(TimestampTz outer)
 {
 	if (current_deadline == 0)
 		return;
-	set_deadline(outer);
+	set_deadline(0);
 	if (timer_fired)
 		QueryCancelPending = false;
+	timer_fired = false;
+	if (outer != 0)
+		set_deadline(outer);
 }
 
 static void
@@ -410,6 +433,7 @@ act_call_function(const CallFrame *frame, FmgrInfo *flinfo,
 				  const NullableDatum *args, int nargs, bool *isnull)
 {
 	TimestampTz outer = current_deadline;
+	bool		own_deadline;
 	ErrorContextCallback context;
 	int			guc_level = NewGUCNestLevel();
 	Oid			save_userid;
@@ -426,14 +450,7 @@ act_call_function(const CallFrame *frame, FmgrInfo *flinfo,
 	error_context_stack = &context;
 
 	timed_out = false;
-	timer_fired = false;
-	if (frame->timeout > 0)
-	{
-		TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-														   frame->timeout);
-
-		set_deadline(outer != 0 ? Min(outer, deadline) : deadline);
-	}
+	own_deadline = enter_deadline(outer, frame->timeout);
 
 	PG_TRY();
 	{
@@ -441,13 +458,16 @@ act_call_function(const CallFrame *frame, FmgrInfo *flinfo,
 	}
 	PG_CATCH();
 	{
-		timed_out = timer_fired && geterrcode() == ERRCODE_QUERY_CANCELED;
-		leave_deadline(outer);
+		timed_out = own_deadline && timer_fired &&
+			geterrcode() == ERRCODE_QUERY_CANCELED;
+		if (own_deadline)
+			leave_deadline(outer);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
 
-	leave_deadline(outer);
+	if (own_deadline)
+		leave_deadline(outer);
 	error_context_stack = context.previous;
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 	AtEOXact_GUC(false, guc_level);

@@ -180,7 +180,8 @@ lock_current_segment(int *number)
 		else
 			LockRelationOid(relid, RowExclusiveLock);
 
-		if (current_segment == segment)
+		/* Getting the lock has accepted what there was to be told. */
+		if (find_current_segment() == segment)
 		{
 			*number = segment;
 			return table_open(relid, NoLock);

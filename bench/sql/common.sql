@@ -15,5 +15,5 @@ $$;
 
 -- What the states of all entities must add up to after messages 1 .. count.
 CREATE FUNCTION bench_expected(count bigint) RETURNS bigint LANGUAGE sql AS $$
-    SELECT sum(1 + i % 9)::bigint FROM generate_series(1, count) i
+    SELECT count + count / 9 * 36 + (count % 9) * (count % 9 + 1) / 2
 $$;

@@ -20,7 +20,8 @@ CREATE ROLE carol LOGIN;
 CREATE ROLE dave LOGIN;
 CREATE DATABASE app;
 });
-$node->safe_psql('app', 'CREATE EXTENSION actornot');
+$node->safe_psql('app', 'CREATE EXTENSION actornot;
+	GRANT EXECUTE ON FUNCTION actornot_register TO public');
 
 # Each has a runner and a schema, and writes down as whom the handler runs.
 foreach my $role ('alice', 'bob', 'carol', 'dave')
