@@ -91,7 +91,8 @@ fill_row(TupleTableSlot *slot, const DeadMessage *message,
 	set_column(slot, DEAD_ATTEMPTS, Int32GetDatum(message->attempts));
 	if (failure != NULL)
 	{
-		set_text(slot, DEAD_SQLSTATE, unpack_sql_state(failure->sqlstate));
+		if (failure->sqlstate != ERRCODE_SUCCESSFUL_COMPLETION)
+			set_text(slot, DEAD_SQLSTATE, unpack_sql_state(failure->sqlstate));
 		set_text(slot, DEAD_MESSAGE, failure->message);
 		set_text(slot, DEAD_DETAIL, failure->detail);
 		set_text(slot, DEAD_CONTEXT, failure->context);

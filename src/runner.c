@@ -365,10 +365,11 @@ load_runners(void)
 
 	/*
 	 * What was accepted up to here, the snapshot sees.  What comes later
-	 * makes the next look-up read again.
+	 * makes the next look-up read again.  A catalog snapshot, for it is the
+	 * latest one, too, and can be had in parallel workers.
 	 */
 	loading_version = act_catalog_version(ROWS_RUNNER);
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	snapshot = RegisterSnapshot(GetCatalogSnapshot(catalog->runner));
 	scan_rows(runner_rel, snapshot, load_runner);
 	scan_rows(grant_rel, snapshot, load_grant);
 	UnregisterSnapshot(snapshot);
