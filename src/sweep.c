@@ -58,17 +58,10 @@ typedef struct KnownEntity
 	int64		last_id;
 } KnownEntity;
 
-/* An entity on its way to the ready queue. */
-typedef struct FoundKey
-{
-	Oid			owner;
-	EntityKey	key;
-} FoundKey;
-
 struct Sweep
 {
 	MemoryContext context;
-	SweepFunction function;		/* NULL: to the ready queue */
+	SweepFunction function;
 	void	   *arg;
 	int32		runner;			/* 0: all */
 	bool		every_message;	/* call for each pending message */
@@ -80,9 +73,6 @@ struct Sweep
 	MemoryContext piece_context;
 	HTAB	   *known;
 	int			nknown;
-	FoundKey   *keys;
-	int			nkeys;
-	int			keys_size;
 	Snapshot	snapshot;
 	MailboxTable mailboxes;
 	int			found;
@@ -90,48 +80,16 @@ struct Sweep
 	bool		full;			/* there was one more than "max" */
 };
 
-static int
-compare_keys(const void *a, const void *b)
-{
-	int64		x = ((const FoundKey *) a)->key.hash;
-	int64		y = ((const FoundKey *) b)->key.hash;
-
-	return (x > y) - (x < y);
-}
-
 /*
- * Push what a piece has found, in the order of the hashes: neighbours in the
- * queue are then neighbours in the indexes.
+ * In the order of the log: what is neighbours in the queue is then neighbours
+ * in the heap.  (The order of the hashes, which makes neighbours in the
+ * indexes, costs more cache misses: an entity has several messages.)
  */
 static void
-push_keys(Sweep *sweep)
-{
-	qsort(sweep->keys, sweep->nkeys, sizeof(FoundKey), compare_keys);
-	for (int i = 0; i < sweep->nkeys; i++)
-		act_readyq_push(MyDatabaseId, sweep->keys[i].owner,
-						&sweep->keys[i].key, 1);
-}
-
-/*
- * An entity has something pending.
- */
-static void
-report_entity(Sweep *sweep, Oid owner, const EntityKey *key,
+push_to_queue(void *arg, Oid owner, const EntityKey *key,
 			  const char *entity, int entity_len)
 {
-	if (sweep->function != NULL)
-	{
-		sweep->function(sweep->arg, owner, key, entity, entity_len);
-		return;
-	}
-	if (sweep->nkeys == sweep->keys_size)
-	{
-		sweep->keys_size *= 2;
-		sweep->keys = repalloc_huge(sweep->keys,
-									sizeof(FoundKey) * sweep->keys_size);
-	}
-	sweep->keys[sweep->nkeys].owner = owner;
-	sweep->keys[sweep->nkeys++].key = *key;
+	act_readyq_push(MyDatabaseId, owner, key, 1);
 }
 
 /*
@@ -143,6 +101,7 @@ act_sweep_begin(MemoryContext context)
 	Sweep	   *sweep = MemoryContextAllocZero(context, sizeof(Sweep));
 
 	sweep->context = context;
+	sweep->function = push_to_queue;
 	return sweep;
 }
 
@@ -287,8 +246,8 @@ consider(Sweep *sweep, const MessageRow *row)
 		sweep->full = true;
 		return;
 	}
-	report_entity(sweep, runner->owner, &key, VARDATA_ANY(entity),
-				  VARSIZE_ANY_EXHDR(entity));
+	sweep->function(sweep->arg, runner->owner, &key, VARDATA_ANY(entity),
+					VARSIZE_ANY_EXHDR(entity));
 	known->pushed = !sweep->every_message;
 	sweep->found++;
 }
@@ -379,17 +338,12 @@ act_sweep_step(Sweep *sweep, int max)
 	sweep->full = false;
 	sweep->piece_context = NULL;
 	forget_known(sweep);
-	sweep->nkeys = 0;
-	sweep->keys_size = 1024;
-	sweep->keys = palloc(sizeof(FoundKey) * sweep->keys_size);
 	act_mailbox_open(&sweep->mailboxes);
 	sweep->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	sweep->mailboxes.snapshot = sweep->snapshot;
 	PushActiveSnapshot(sweep->snapshot);
 
 	complete = walk_segments(sweep);
-	push_keys(sweep);
-	pfree(sweep->keys);
 
 	PopActiveSnapshot();
 	act_mailbox_close(&sweep->mailboxes);
