@@ -12,7 +12,7 @@ from server import BenchError, Database, pgbench
 
 ENTITIES = (100000, 1000, 1)
 GOAL = {100000: 300000, 1000: 700000}
-STALLED = 20                    # seconds without any WAL: given up
+STALLED = 20                    # seconds without progress: given up
 STATE_SUM = "SELECT coalesce(sum((state->>'n')::bigint), 0) FROM "
 
 
@@ -48,7 +48,7 @@ def compare(server, plan, workers, report):
                 rate = (drain_ours(server, plan, entities)
                         if side == 'ours' else
                         drain_floor(server, plan, entities, workers))
-                getattr(result, side).append(rate)
+                result.add(side, rate)
     if workers == 1:
         report.append(hot_entity(results[1], results[1000]))
 
@@ -72,7 +72,7 @@ def by_hundreds(server, plan, report):
         for side in plan.sides(round_no):
             rate = (drain_ours(server, plan, 100000) if side == 'ours' else
                     drain_floor(server, plan, 100000, 1, 'drain_hundred'))
-            getattr(result, side).append(rate)
+            result.add(side, rate)
 
 
 def variants(server, plan, report):
@@ -87,8 +87,8 @@ def variants(server, plan, report):
                             % (mailboxes(entities), label), 'messages/s')
             report.append(result)
             for _ in range(plan.rounds(3)):
-                result.ours.append(
-                    drain_ours(server, plan, entities, **options))
+                result.add('ours', drain_ours(server, plan, entities,
+                                              **options))
 
 
 def calls(server, plan, report):
@@ -100,7 +100,7 @@ def calls(server, plan, report):
                         'not preloaded')
         report.append(result)
         for _ in range(plan.rounds(3)):
-            result.ours.append(drain_by_call(server, plan, entities))
+            result.add('ours', drain_by_call(server, plan, entities))
 
 
 def people(workers):
@@ -175,17 +175,22 @@ def wait_for_sum(session, expected):
     Adding up the states costs as much as some thousand messages.  The WAL's
     position costs nothing, and stands still when the workers do.
     """
-    position, since = None, time.monotonic()
-    while time.monotonic() < since + STALLED:
+    position, total, grown = None, None, time.monotonic()
+    while True:
         time.sleep(0.2)
-        now = session.value('SELECT pg_current_wal_insert_lsn()')
-        if now != position:
-            position, since = now, time.monotonic()
-        elif session.number(STATE_SUM + 'actornot.mailbox') == expected:
+        before, position = position, session.value(
+            'SELECT pg_current_wal_insert_lsn()')
+        stalled = time.monotonic() > grown + STALLED
+        if position != before and not stalled:
+            continue
+        before, total = total, session.number(STATE_SUM + 'actornot.mailbox')
+        if total == expected:
             return
-    raise BenchError('nothing happens any more: states add up to %s of %d'
-                     % (session.value(STATE_SUM + 'actornot.mailbox'),
-                        expected))
+        if total != before:
+            grown = time.monotonic()
+        elif stalled:
+            raise BenchError('nothing happens any more: states add up to %d '
+                             'of %d' % (total, expected))
 
 
 def check_sum(session, table, expected):

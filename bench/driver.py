@@ -2,6 +2,7 @@
 import argparse
 import os
 import shutil
+import signal
 import sys
 import time
 
@@ -90,6 +91,10 @@ def measure(server, plan, parts):
             failures.append('%s: %s' % (part, error))
             print(failures[-1], file=sys.stderr, flush=True)
             server.stop('immediate')    # who knows what it is still doing
+        except KeyboardInterrupt:
+            failures.append('%s: interrupted' % part)
+            server.stop('immediate')
+            break
     return results, failures
 
 
@@ -113,6 +118,7 @@ def main(arguments):
     options = parse_options(arguments)
     if options.check:
         return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     plan = Plan(options)
     facts = machine(options.work, os.path.join(HERE, '..'))
     all_before, stolen_before = cpu_times()

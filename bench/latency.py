@@ -44,7 +44,7 @@ def compare(server, plan, commit, report):
             times = (latency_ours if side == 'ours' else latency_floor)(
                 server, plan, commit)
             for column, time in zip(COLUMNS, times):
-                getattr(results[column], side).append(time)
+                results[column].add(side, time)
 
 
 def latency_ours(server, plan, commit):

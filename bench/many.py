@@ -14,7 +14,7 @@ def measure(server, plan, report):
     report.append(result)
     for round_no in range(plan.rounds(5)):
         for side in plan.sides(round_no):
-            getattr(result, side).append(post_many(server, side, plan.seconds))
+            result.add(side, post_many(server, side, plan.seconds))
 
 
 def post_many(server, side, seconds):

@@ -62,14 +62,14 @@ def pass_messages(database, millions, lines):
                 (million - 1) * PIECE + 1, PIECE, ENTITIES))
             wait_for_sum(session, expected_sum(session, 'counter_sum',
                                                million * PIECE))
-            lines['Rate'].ours.append(PIECE / (time.monotonic() - start))
+            lines['Rate'].add('ours', PIECE / (time.monotonic() - start))
             pid = worker_pid(session)
             if worker not in (None, pid):
                 raise BenchError('the worker was replaced: %d, %d'
                                  % (worker, pid))
             worker = pid
             for name, value in memory_of(database, session, worker).items():
-                lines[name].ours.append(value)
+                lines[name].add('ours', value)
 
 
 def worker_pid(session):

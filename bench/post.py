@@ -17,8 +17,7 @@ def measure(server, plan, report):
     for round_no in range(plan.rounds(5)):
         for commit, result in results.items():
             for side in plan.sides(round_no):
-                getattr(result, side).append(
-                    post(server, side, commit, plan.seconds))
+                result.add(side, post(server, side, commit, plan.seconds))
 
 
 def post(server, side, commit, seconds):

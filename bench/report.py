@@ -3,6 +3,7 @@ import csv
 import os
 import statistics
 import subprocess
+import sys
 import time
 
 
@@ -32,6 +33,12 @@ class Result:
         self.part, self.case, self.unit = part, case, unit
         self.targets, self.note = list(targets), note
         self.ours, self.floor = [], []
+
+    def add(self, side, value):
+        """A round's value; told at once, so that one can watch."""
+        getattr(self, side).append(value)
+        print('  %s: %s: %s %s' % (self.case, side, show(value), self.unit),
+              file=sys.stderr, flush=True)
 
     def ratios(self):
         """Round by round, because neighbours in time share the noise."""

@@ -98,6 +98,7 @@ CREATE TABLE actornot.message_0 (
 	headers jsonb
 ) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
 CREATE INDEX message_0_key ON actornot.message_0 (hash, tick, id);
+COMMENT ON TABLE actornot.message_0 IS 'Segment 0 of the log of messages; see view actornot.message.';
 
 CREATE TABLE actornot.message_1 (
 	hash bigint NOT NULL,
@@ -110,6 +111,7 @@ CREATE TABLE actornot.message_1 (
 	headers jsonb
 ) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
 CREATE INDEX message_1_key ON actornot.message_1 (hash, tick, id);
+COMMENT ON TABLE actornot.message_1 IS 'Segment 1 of the log of messages; see view actornot.message.';
 
 CREATE TABLE actornot.message_2 (
 	hash bigint NOT NULL,
@@ -122,6 +124,7 @@ CREATE TABLE actornot.message_2 (
 	headers jsonb
 ) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
 CREATE INDEX message_2_key ON actornot.message_2 (hash, tick, id);
+COMMENT ON TABLE actornot.message_2 IS 'Segment 2 of the log of messages; see view actornot.message.';
 
 CREATE TABLE actornot.message_3 (
 	hash bigint NOT NULL,
@@ -134,6 +137,7 @@ CREATE TABLE actornot.message_3 (
 	headers jsonb
 ) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
 CREATE INDEX message_3_key ON actornot.message_3 (hash, tick, id);
+COMMENT ON TABLE actornot.message_3 IS 'Segment 3 of the log of messages; see view actornot.message.';
 
 CREATE TABLE actornot.message_4 (
 	hash bigint NOT NULL,
@@ -146,6 +150,7 @@ CREATE TABLE actornot.message_4 (
 	headers jsonb
 ) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
 CREATE INDEX message_4_key ON actornot.message_4 (hash, tick, id);
+COMMENT ON TABLE actornot.message_4 IS 'Segment 4 of the log of messages; see view actornot.message.';
 
 CREATE TABLE actornot.message_5 (
 	hash bigint NOT NULL,
@@ -158,6 +163,7 @@ CREATE TABLE actornot.message_5 (
 	headers jsonb
 ) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
 CREATE INDEX message_5_key ON actornot.message_5 (hash, tick, id);
+COMMENT ON TABLE actornot.message_5 IS 'Segment 5 of the log of messages; see view actornot.message.';
 
 CREATE TABLE actornot.message_6 (
 	hash bigint NOT NULL,
@@ -170,6 +176,7 @@ CREATE TABLE actornot.message_6 (
 	headers jsonb
 ) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
 CREATE INDEX message_6_key ON actornot.message_6 (hash, tick, id);
+COMMENT ON TABLE actornot.message_6 IS 'Segment 6 of the log of messages; see view actornot.message.';
 
 CREATE TABLE actornot.message_7 (
 	hash bigint NOT NULL,
@@ -182,6 +189,7 @@ CREATE TABLE actornot.message_7 (
 	headers jsonb
 ) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
 CREATE INDEX message_7_key ON actornot.message_7 (hash, tick, id);
+COMMENT ON TABLE actornot.message_7 IS 'Segment 7 of the log of messages; see view actornot.message.';
 
 CREATE TABLE actornot.message_8 (
 	hash bigint NOT NULL,
@@ -194,6 +202,7 @@ CREATE TABLE actornot.message_8 (
 	headers jsonb
 ) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
 CREATE INDEX message_8_key ON actornot.message_8 (hash, tick, id);
+COMMENT ON TABLE actornot.message_8 IS 'Segment 8 of the log of messages; see view actornot.message.';
 
 CREATE TABLE actornot.message_9 (
 	hash bigint NOT NULL,
@@ -206,6 +215,7 @@ CREATE TABLE actornot.message_9 (
 	headers jsonb
 ) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
 CREATE INDEX message_9_key ON actornot.message_9 (hash, tick, id);
+COMMENT ON TABLE actornot.message_9 IS 'Segment 9 of the log of messages; see view actornot.message.';
 
 CREATE TABLE actornot.message_10 (
 	hash bigint NOT NULL,
@@ -218,6 +228,7 @@ CREATE TABLE actornot.message_10 (
 	headers jsonb
 ) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
 CREATE INDEX message_10_key ON actornot.message_10 (hash, tick, id);
+COMMENT ON TABLE actornot.message_10 IS 'Segment 10 of the log of messages; see view actornot.message.';
 
 CREATE TABLE actornot.message_11 (
 	hash bigint NOT NULL,
@@ -230,6 +241,7 @@ CREATE TABLE actornot.message_11 (
 	headers jsonb
 ) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
 CREATE INDEX message_11_key ON actornot.message_11 (hash, tick, id);
+COMMENT ON TABLE actornot.message_11 IS 'Segment 11 of the log of messages; see view actornot.message.';
 
 CREATE TABLE actornot.message_12 (
 	hash bigint NOT NULL,
@@ -242,6 +254,7 @@ CREATE TABLE actornot.message_12 (
 	headers jsonb
 ) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
 CREATE INDEX message_12_key ON actornot.message_12 (hash, tick, id);
+COMMENT ON TABLE actornot.message_12 IS 'Segment 12 of the log of messages; see view actornot.message.';
 
 CREATE TABLE actornot.message_13 (
 	hash bigint NOT NULL,
@@ -254,6 +267,7 @@ CREATE TABLE actornot.message_13 (
 	headers jsonb
 ) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
 CREATE INDEX message_13_key ON actornot.message_13 (hash, tick, id);
+COMMENT ON TABLE actornot.message_13 IS 'Segment 13 of the log of messages; see view actornot.message.';
 
 CREATE TABLE actornot.message_14 (
 	hash bigint NOT NULL,
@@ -266,6 +280,7 @@ CREATE TABLE actornot.message_14 (
 	headers jsonb
 ) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
 CREATE INDEX message_14_key ON actornot.message_14 (hash, tick, id);
+COMMENT ON TABLE actornot.message_14 IS 'Segment 14 of the log of messages; see view actornot.message.';
 
 CREATE TABLE actornot.message_15 (
 	hash bigint NOT NULL,
@@ -278,6 +293,7 @@ CREATE TABLE actornot.message_15 (
 	headers jsonb
 ) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off, vacuum_truncate = off);
 CREATE INDEX message_15_key ON actornot.message_15 (hash, tick, id);
+COMMENT ON TABLE actornot.message_15 IS 'Segment 15 of the log of messages; see view actornot.message.';
 
 CREATE VIEW actornot.message AS
 SELECT hash, tick, id, posted_at, runner, entity, payload, headers FROM actornot.message_0

@@ -420,7 +420,9 @@ SELECT actornot_run('orphan', 'a');
 SELECT actornot_state('orphan', 'a');
 
 RESET ROLE;
+SET client_min_messages = warning;
 DROP SCHEMA regress_rights_shared CASCADE;
+RESET client_min_messages;
 DROP OWNED BY regress_rights_alice, regress_rights_bob;
 DROP EXTENSION actornot;
 DROP ROLE regress_rights_alice, regress_rights_bob, regress_rights_group, regress_rights_member,

@@ -123,7 +123,7 @@ get_own_runner(FunctionCallInfo fcinfo)
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("runner cannot be null")));
+				 errmsg("runner must not be null")));
 	name = PG_GETARG_TEXT_PP(0);
 	runner = act_runner_get(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
 	act_runner_check_is_owner(runner);
@@ -144,7 +144,7 @@ actornot_run(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("entity cannot be null")));
+				 errmsg("entity must not be null")));
 	PreventCommandIfReadOnly("actornot_run()");
 	PreventCommandIfParallelMode("actornot_run()");
 	PreventCommandDuringRecovery("actornot_run()");

@@ -228,6 +228,10 @@ record_failure(void *arg)
 		load_mailbox(visit, &work, &mailbox, &visit->target) &&
 		is_unchanged(visit, &mailbox))
 	{
+		if (visit->entity == NULL)
+			visit->entity = MemoryContextStrdup(visit->context,
+												mailbox.entity);
+
 		/* The visit found it empty, if so, and went on to its own target. */
 		act_batch_finish_empty(&work, &mailbox);
 		act_batch_pin(&mailbox, &visit->target);

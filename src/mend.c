@@ -62,7 +62,7 @@ reject_null(FunctionCallInfo fcinfo, int argno, const char *name)
 	if (PG_ARGISNULL(argno))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s cannot be null", name)));
+				 errmsg("%s must not be null", name)));
 }
 
 /*
@@ -127,7 +127,7 @@ begin_mending(FunctionCallInfo fcinfo, Mending *mending, const char *command)
  * then the lease ends here.
  */
 static void
-check_lease(Mending *mending, bool force)
+check_lease(Mending *mending, bool can_force, bool force)
 {
 	Mailbox    *mailbox = &mending->mailbox;
 
@@ -138,7 +138,9 @@ check_lease(Mending *mending, bool force)
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("entity \"%s\" of runner \"%s\" is leased",
 						mending->entity, mending->runner.name),
-				 errhint("Wait until the lease ends, or use force => true to end it.")));
+				 can_force ?
+				 errhint("Wait until the lease ends, or use force => true to end it.") :
+				 errhint("Wait until the lease ends.")));
 	mailbox->lease_until = 0;
 	mailbox->lease_last_id = 0;
 	mailbox->lease_owner = NULL;
@@ -262,7 +264,7 @@ actornot_set_state(PG_FUNCTION_ARGS)
 	Mending		mending;
 
 	begin_mending(fcinfo, &mending, "actornot_set_state()");
-	check_lease(&mending, !PG_ARGISNULL(3) && PG_GETARG_BOOL(3));
+	check_lease(&mending, true, !PG_ARGISNULL(3) && PG_GETARG_BOOL(3));
 	mending.mailbox.state = PG_ARGISNULL(2) ? (Datum) 0 :
 		PointerGetDatum(PG_DETOAST_DATUM(PG_GETARG_DATUM(2)));
 	end_mending(&mending, true);
@@ -278,7 +280,7 @@ actornot_pause_entity(PG_FUNCTION_ARGS)
 	Mending		mending;
 
 	begin_mending(fcinfo, &mending, "actornot_pause()");
-	check_lease(&mending, !PG_ARGISNULL(2) && PG_GETARG_BOOL(2));
+	check_lease(&mending, true, !PG_ARGISNULL(2) && PG_GETARG_BOOL(2));
 	mending.mailbox.paused = true;
 	end_mending(&mending, true);
 	PG_RETURN_VOID();
@@ -344,7 +346,7 @@ actornot_skip(PG_FUNCTION_ARGS)
 	int64		id;
 
 	begin_mending(fcinfo, &mending, "actornot_skip()");
-	check_lease(&mending, false);
+	check_lease(&mending, false, false);
 	act_batch_finish_empty(&mending.work, mailbox);
 	target = mailbox->has_target ? &mailbox->target : &mending.work.now;
 	if (!act_batch_find_head(&mending.work, mailbox, target, &row))
@@ -383,7 +385,7 @@ actornot_purge(PG_FUNCTION_ARGS)
 	int64		count;
 
 	begin_mending(fcinfo, &mending, "actornot_purge()");
-	check_lease(&mending, !PG_ARGISNULL(2) && PG_GETARG_BOOL(2));
+	check_lease(&mending, true, !PG_ARGISNULL(2) && PG_GETARG_BOOL(2));
 
 	/* What was posted by transactions that are open now is not purged. */
 	count = act_pending_count(&mending.work.messages, mailbox,

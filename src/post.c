@@ -37,7 +37,7 @@ reject_null(FunctionCallInfo fcinfo, int argno, const char *name)
 	if (PG_ARGISNULL(argno))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s cannot be null", name)));
+				 errmsg("%s must not be null", name)));
 }
 
 static void
@@ -223,7 +223,7 @@ actornot_post_many(PG_FUNCTION_ARGS)
 		if (entity_nulls[i])
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("entity cannot be null"),
+					 errmsg("entity must not be null"),
 					 errdetail("Element %d of entities is null.", i + 1)));
 		entities[i] = PointerGetDatum(DatumGetTextPP(entities[i]));
 		act_post_check_entity(runner.name, VARDATA_ANY(entities[i]),

@@ -24,6 +24,7 @@
 
 #include "access/twophase.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "actornot.h"
 #include "batch.h"
 #include "catalog/namespace.h"
@@ -50,6 +51,9 @@
 #include "worker.h"
 
 PGDLLEXPORT void actornot_worker_main(Datum main_arg);
+
+/* How many messages of a suspect are run alone, about. */
+#define SUSPECT_MESSAGES 1000
 
 /* How many entities one transaction takes at most. */
 #define GROUP_MAX 64
@@ -365,6 +369,26 @@ run_alone(const EntityKey *key)
 }
 
 /*
+ * Is this the last message of a suspect that has to be run alone?  What went
+ * down may have been any of its batch, so all that was pending is, but not
+ * much more than a visit can have taken.
+ */
+static bool
+has_passed(const Visit *visit)
+{
+	static EntityKey last;
+	static int	passed = 0;
+
+	if (visit->result != VISIT_MORE)
+		return visit->result != VISIT_BUSY;
+	if (memcmp(&last, &visit->key, sizeof(EntityKey)) != 0)
+		passed = 0;
+	last = visit->key;
+	passed += visit->consumed;
+	return visit->reached || passed >= SUSPECT_MESSAGES;
+}
+
+/*
  * Run an entity that was being run when the server or a worker went down:
  * its head alone, one suspect at a time in the cluster, and counted before.
  */
@@ -380,6 +404,7 @@ run_suspect(const EntityKey *key)
 						 round_context);
 	visit.fire_deferred = true;
 	visit.max_messages = 1;
+	visit.goal = &visit.target;
 	running_alone = key;
 	if (act_failure_count_crash(&visit, contain_in_transaction))
 	{
@@ -388,8 +413,12 @@ run_suspect(const EntityKey *key)
 		act_crashmark_clear(act_fleet_slot());
 	}
 	running_alone = NULL;
-	if (visit.result != VISIT_BUSY)
+	if (has_passed(&visit))
+	{
+		/* Else a crash would undo it, and its count be held against it. */
+		XLogFlush(XactLastCommitEnd);
 		act_crashmark_acquit(MyDatabaseId, key);
+	}
 	act_crashmark_end_suspect_turn();
 	return outcome_of(&visit);
 }

@@ -26,7 +26,7 @@ my $entities = 24;
 my $rounds = $ENV{ACTORNOT_ROUNDS} // 1;
 my $seed = $ENV{ACTORNOT_SEED} // int(rand(1 << 30));
 
-diag("ACTORNOT_SEED=$seed");
+note("ACTORNOT_SEED=$seed");
 srand($seed);
 
 my $node = new_server('main', conf => 'log_min_messages = log');

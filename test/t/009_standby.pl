@@ -67,7 +67,6 @@ foreach my $statement (
 	q{SELECT actornot_purge('recorder', 'e')},
 	q{SELECT actornot_redrive_all('recorder')},
 	q{SELECT actornot_grant('recorder', 'public')},
-	q{SELECT actornot_start()},
 	q{SELECT actornot_advance_clock()})
 {
 	fails_with($standby, 'postgres', '25006', $statement,

@@ -37,7 +37,7 @@ CREATE FUNCTION noise(kilobytes int) RETURNS text LANGUAGE sql AS $$
 	SELECT string_agg(md5(n::text), '') FROM generate_series(1, kilobytes * 32) n
 $$;
 CREATE FUNCTION large(megabytes int) RETURNS text LANGUAGE sql AS $$
-	SELECT repeat(noise(64), megabytes * 16)
+	SELECT repeat(noise(1), megabytes * 1024)
 $$;
 SELECT actornot_register('measure', 'measure'),
 	actornot_register('measure json', 'measure_json'),
@@ -45,27 +45,30 @@ SELECT actornot_register('measure', 'measure'),
 });
 
 # In one batch with small ones, before and behind it.
-foreach my $runner ('measure', 'measure json')
+foreach my $size ([ 'measure', 200 ], [ 'measure json', 30 ])
 {
+	my ($runner, $megabytes) = @$size;
+	my $length = $megabytes * 1024 * 1024;
+
 	$node->safe_psql(
 		'postgres', qq{
 BEGIN;
 SELECT actornot_post('$runner', 'large', '"before"');
-SELECT actornot_post('$runner', 'large', to_jsonb(large(200)));
-SELECT actornot_post('$runner', 'large', to_jsonb(noise(20000)));
+SELECT actornot_post('$runner', 'large', to_jsonb(large($megabytes)));
+SELECT actornot_post('$runner', 'large', to_jsonb(noise(10000)));
 SELECT actornot_post('$runner', 'large', '"behind"');
 COMMIT;
 SELECT actornot_post('$runner', 'small', '"x"');
 });
 	wait_for_value($node, 'postgres',
 		"SELECT actornot_state('$runner', 'large')",
-		4, "$runner: 200 MB are processed by a worker");
+		4, "$runner: $megabytes MB are processed by a worker");
 	is( $node->safe_psql('postgres', q{
 		SELECT string_agg(length::text, ', ' ORDER BY id) FROM measured
 		 WHERE entity = 'large'}),
-		"6, 209715200, 20480000, 6", "$runner: whole");
-	is( $node->safe_psql('postgres', q{
-		SELECT md5 = md5(large(200)) FROM measured WHERE length = 209715200}),
+		"6, $length, 10240000, 6", "$runner: whole");
+	is( $node->safe_psql('postgres', qq{
+		SELECT md5 = md5(large($megabytes)) FROM measured WHERE length = $length}),
 		't', "$runner: and unharmed");
 	is( $node->safe_psql('postgres', "SELECT actornot_state('$runner', 'small')"),
 		1, "$runner: others are run");
