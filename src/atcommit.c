@@ -6,10 +6,14 @@
  * may a worker be woken.  So what a transaction posted to is remembered here,
  * and one callback, registered once per backend, tells the ready queue.
  *
- * Guarantees: hints are given after the commit is visible to everybody, and
- * not at all after an abort.  In the callback nothing is allocated, looked up
- * or reported: the transaction is committed already, an error would be a
- * PANIC.  At PREPARE the hints are dropped, since this backend will never
+ * Guarantees: hints are given after the commit is visible to everybody, its
+ * invalidation messages are sent and its locks released, and not at all after
+ * an abort.  (The transaction's own callback comes before the messages: who
+ * was woken by it could still find a runner paused that it resumed, or not
+ * know one that it registered, and drop the hint.  So that callback only says
+ * that it is a commit; the hints wait for the end of the locks.)  In the
+ * callbacks nothing is allocated, looked up or reported: the transaction is
+ * committed already, an error would be a PANIC.  At PREPARE the hints are dropped, since this backend will never
  * hear of the second phase; COMMIT PREPARED asks for a sweep.  More than
  * ACT_ATCOMMIT_MAX entities, or posts to runners of more than MAX_GROUPS
  * owners, become one request for a sweep.  A subtransaction that was rolled
@@ -30,6 +34,7 @@
 #include "miscadmin.h"
 #include "readyq.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 
 /* Owners whose entities are kept apart. */
 #define MAX_GROUPS 16
@@ -62,6 +67,7 @@ static MemoryContext hints_context = NULL;
 
 /* What the present transaction wants; "dirty" if it wants anything. */
 static bool dirty = false;
+static bool committed = false;	/* the hints are due when the locks are gone */
 static bool want_sweep = false;
 static bool overflow = false;	/* no more keys are taken, the sweep is asked */
 static TimestampTz due_at = 0;	/* 0: nothing */
@@ -98,6 +104,7 @@ clear_hints(void)
 	overflow = false;
 	due_at = 0;
 	dirty = false;
+	committed = false;
 
 	if (++epoch == 0)
 	{
@@ -131,8 +138,7 @@ at_end_of_transaction(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
-			give_hints();
-			clear_hints();
+			committed = true;
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
@@ -141,6 +147,20 @@ at_end_of_transaction(XactEvent event, void *arg)
 		default:
 			break;
 	}
+}
+
+/*
+ * Called for each resource owner and phase; the first time after the locks
+ * were released is the one.
+ */
+static void
+after_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
+			  void *arg)
+{
+	if (!committed || phase != RESOURCE_RELEASE_AFTER_LOCKS)
+		return;
+	give_hints();
+	clear_hints();
 }
 
 /*
@@ -157,6 +177,7 @@ begin_hint(void)
 											  "actornot hints at commit",
 											  ALLOCSET_DEFAULT_SIZES);
 		RegisterXactCallback(at_end_of_transaction, NULL);
+		RegisterResourceReleaseCallback(after_release, NULL);
 		registered = true;
 	}
 	dirty = true;

@@ -405,7 +405,9 @@ count_crash(void *arg)
 	Visit	   *visit = failed->visit;
 	BatchWork	work;
 	Mailbox		mailbox;
+	MessageRow	row;
 	const Runner *runner;
+	bool		pending = false;
 
 	if (!enter(visit, &work))
 		return;
@@ -414,6 +416,10 @@ count_crash(void *arg)
 	{
 		act_batch_finish_empty(&work, &mailbox);
 		act_batch_pin(&mailbox, &work.now);
+		pending = act_batch_find_head(&work, &mailbox, &mailbox.target, &row);
+	}
+	if (pending)
+	{
 		if (mailbox.crashes >= MAX_CRASHES)
 			failed->buried = bury_head(&work, &mailbox, runner,
 									   failed->failure);
@@ -424,12 +430,15 @@ count_crash(void *arg)
 		ForceSyncCommit();
 		failed->recorded = true;
 	}
+	else
+		visit->result = work.messages.blocked ? VISIT_BUSY : VISIT_EMPTY;
 	act_batch_close(&work);
 }
 
 /*
  * Before a suspect is run alone: count the crash that it may cause.  True if
- * its head may be called; false if it was buried instead, or is busy.
+ * its head may be called; false if it was buried instead, or is busy, or if
+ * nothing is pending.  The visit's result says what is left.
  */
 bool
 act_failure_count_crash(Visit *visit, ContainFunction contain)

@@ -222,9 +222,6 @@ BEGIN
 	IF EXISTS (SELECT FROM pg_cursors WHERE name = 'leftover') THEN
 		found := found || 'cursor'::text;
 	END IF;
-	IF EXISTS (SELECT pg_listening_channels()) THEN
-		found := found || 'channel'::text;
-	END IF;
 	IF current_setting('work_mem') = '99MB' OR current_setting('app.leftover', true) <> '' OR current_setting('search_path') ~ 'leftover' THEN
 		found := found || 'setting'::text;
 	END IF;
@@ -306,6 +303,36 @@ SELECT isnt(actornot_resume('json', 'a')::text, NULL, 'resumed');
 SELECT ok(comes_true($$actornot_state('door', 'front') = '["open", 1]'$$), 'the open one is run');
 SELECT ok(comes_true($$EXISTS (SELECT FROM journal WHERE entity = 'paused')$$), 'the runner is run');
 SELECT ok(comes_true($$actornot_state('json', 'a') -> -1 = '"later"'$$), 'the entity is run');
+-- Whoever is woken knows what the transaction did that woke him: a runner
+-- resumed, or registered together with its first message.
+SELECT isnt(actornot_register('resumed', 'collect')::text, NULL, 'a runner to be paused and resumed');
+DO $$
+BEGIN
+	FOR n IN 1 .. 200 LOOP
+		PERFORM actornot_pause('resumed');
+		COMMIT;
+		PERFORM actornot_post('resumed', 'a', to_jsonb(n));
+		COMMIT;
+		PERFORM actornot_post('collect', 'b', to_jsonb(n));
+		COMMIT;
+		PERFORM actornot_resume('resumed');
+		COMMIT;
+		EXIT WHEN NOT comes_true('actornot_pending(''resumed'', ''a'') = 0');
+	END LOOP;
+END
+$$;
+SELECT is(jsonb_array_length(actornot_state('resumed', 'a')), 200, 'each resume is followed by a run');
+DO $$
+BEGIN
+	FOR n IN 1 .. 100 LOOP
+		PERFORM actornot_register('new ' || n, 'collect');
+		PERFORM actornot_post('new ' || n, 'a', to_jsonb(n));
+		COMMIT;
+		EXIT WHEN NOT comes_true(format('actornot_pending(''new %s'', ''a'') = 0', n));
+	END LOOP;
+END
+$$;
+SELECT is(count(actornot_state('new ' || n, 'a')), 100::bigint, 'each new runner is run') FROM generate_series(1, 100) n;
 -- wake asks again what a table says,
 CREATE TABLE gates (entity text PRIMARY KEY);
 CREATE FUNCTION has_gate(entity text, state jsonb) RETURNS boolean LANGUAGE sql AS $$ SELECT EXISTS (SELECT FROM pgtap_workers_owner.gates g WHERE g.entity = $1) $$;

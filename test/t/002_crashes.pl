@@ -144,6 +144,7 @@ sub post_for_ever
 	my @psql = ('psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d',
 		$node->connstr('app'), '-f', '-');
 
+	local $SIG{PIPE} = 'IGNORE';
 	srand($seed + $poster);
 	open my $answers, '>>', "$folder/poster$poster" or die $!;
 	until (-e "$folder/stop" || getppid() != $parent)
@@ -153,7 +154,11 @@ sub post_for_ever
 
 		$script .= make_transaction($poster, ++$transaction, \$n)
 		  for (1 .. 20);
-		IPC::Run::run(\@psql, '<', \$script, '>', \$stdout, '2>', \$stderr);
+		# It dies of a server that goes away while the script is being sent.
+		eval {
+			IPC::Run::run(\@psql, '<', \$script, '>', \$stdout,
+				'2>', \$stderr);
+		};
 		print $answers $stdout;
 		$answers->flush;
 		usleep(20_000);
@@ -217,7 +222,7 @@ sub pick
 {
 	my ($type) = @_;
 
-	for (1 .. 300)
+	for (1 .. 1000)
 	{
 		my @pids = pids_of($node, $type);
 		return $pids[ int(rand(@pids)) ] if @pids;
@@ -233,7 +238,8 @@ sub kill_one
 	my $pid = pick($type);
 	my $done = defined $pid && kill($signal, $pid);
 
-	ok($done, "SIG$signal for a $type");
+	# It may have gone meanwhile.
+	note("SIG$signal for a $type") if $done;
 	wait_for_restart($offset) if $done && $signal eq 'KILL';
 	return;
 }

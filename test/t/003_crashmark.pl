@@ -53,6 +53,17 @@ my $crash = qr/\(PID \d+\) was terminated by signal/;
 
 # ------------------------------------------------------------ one is poison
 
+# Post what may crash the server before the poster has had its answer.
+sub post_all
+{
+	my ($statements) = @_;
+	my ($status, $stdout, $stderr) =
+	  $node->psql('app', "BEGIN; $statements; COMMIT", on_error_stop => 1);
+
+	BAIL_OUT($stderr) if $stderr =~ /ERROR/;
+	return;
+}
+
 # Others are run at the same time: many small ones, and some that are being
 # run when the crash comes.
 sub post_poison_among_others
@@ -63,14 +74,13 @@ sub post_poison_among_others
 		'app', qq{
 SELECT count(actornot_post('recorder', '$name other ' || n % 50, to_jsonb(n)))
   FROM generate_series(1, 500) n;
-BEGIN;
+});
+	post_all(qq{
 SELECT actornot_post('recorder', '$name poison', '"before"');
 SELECT actornot_post('recorder', '$name poison', '{"signal": "$signal"}');
 SELECT actornot_post('recorder', '$name poison', '"after"');
 SELECT count(actornot_post('recorder', '$name other ' || n % 50, to_jsonb(n)))
-  FROM generate_series(501, 1000) n;
-COMMIT;
-});
+  FROM generate_series(501, 1000) n});
 	return;
 }
 
@@ -123,14 +133,12 @@ check_poison('segv', $offset);
 # -------------------------------------------------- several poisons at once
 
 $offset = log_offset($node);
-$node->safe_psql(
-	'app', q{
+post_all(q{
 SELECT actornot_post('recorder', 'several ' || n,
 		CASE WHEN n % 3 = 0 THEN '{"signal": "KILL"}' ELSE '{}' END::jsonb)
   FROM generate_series(1, 9) n;
 SELECT actornot_post('recorder', 'several ' || n, '"after"')
-  FROM generate_series(1, 9) n;
-});
+  FROM generate_series(1, 9) n});
 wait_for_value($node, 'app', q{SELECT actornot_pending('recorder')},
 	0, 'several: all is done with');
 is( $node->safe_psql('app', q{
