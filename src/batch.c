@@ -3,7 +3,7 @@
  *	  The verb "take out": one visit of one entity.
  *
  * A visit, all within one (sub)transaction of the caller's:
- *	1. The caller holds the entity's lock, taken before act_batch_open took
+ *	1. The caller holds the entity's lock, taken before act_work_open took
  *	   the snapshot "now" (or else what the last holder wrote could be unseen).
  *	2. Load the mailbox row.  Leased, paused, backing off: pass by.
  *	3. The target is the row's pinned one, else "now".
@@ -27,8 +27,8 @@
 #include "batch.h"
 #include "call.h"
 #include "catalog.h"
-#include "clock.h"
 #include "cursor.h"
+#include "leftover.h"
 #include "mailbox.h"
 #include "message.h"
 #include "miscadmin.h"
@@ -39,25 +39,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-
-/*
- * What the last visit of several batches found and did not come to: if the
- * same entity is visited next, as a worker does with a hot one, its backlog
- * need not be looked up again.  Good as long as the row has the same cursor
- * and target, and the segments are in the same files.
- */
-typedef struct Leftover
-{
-	bool		valid;
-	EntityKey	key;
-	Cursor		done;
-	Cursor		target;
-	PendingList list;
-	Oid			files[ACT_SEGMENTS];
-} Leftover;
-
-static Leftover leftover;
-static MemoryContext leftover_context = NULL;
+#include "work.h"
 
 /* A visit that is going on. */
 typedef struct VisitState
@@ -92,106 +74,6 @@ act_batch_init_visit(Visit *visit, const EntityKey *key,
 		visit->entity = MemoryContextStrdup(context, entity);
 		visit->entity_len = entity_len;
 	}
-}
-
-/*
- * The cursor needs a snapshot that is newer than the entity's lock.
- */
-void
-act_batch_check_isolation(void)
-{
-	if (IsolationUsesXactSnapshot())
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("cannot run entities in a transaction with isolation level %s",
-						XactIsoLevel == XACT_SERIALIZABLE ?
-						"SERIALIZABLE" : "REPEATABLE READ"),
-				 errdetail("What a batch consumes must be seen by a snapshot that is newer than the entity's lock."),
-				 errhint("Use READ COMMITTED. Posting works at every level.")));
-}
-
-/*
- * Take the snapshot "now" and open the tables.  All locks of entities that
- * are to be visited are held already.
- */
-void
-act_batch_open(BatchWork *work)
-{
-	work->visit_context = AllocSetContextCreate(CurrentMemoryContext,
-												"actornot visit",
-												ALLOCSET_DEFAULT_SIZES);
-	work->batch_context = AllocSetContextCreate(work->visit_context,
-												"actornot batch",
-												ALLOCSET_DEFAULT_SIZES);
-
-	/*
-	 * The clock is advanced under a lock on the mailboxes that ours excludes;
-	 * so the offset is read after it, and holds for the snapshot.
-	 */
-	if (!act_clock_is_adopted())
-		act_clock_adopt();
-	act_mailbox_open(&work->mailboxes);
-	if (!act_clock_is_adopted())
-		elog(ERROR, "clock of actornot went away under a batch");
-
-	work->snapshot = RegisterSnapshot(GetTransactionSnapshot());
-	work->mailboxes.snapshot = work->snapshot;
-	act_cursor_from_snapshot(&work->now, work->snapshot, act_clock_offset());
-	act_message_open_reader(&work->messages, work->snapshot);
-}
-
-/*
- * Close what act_batch_open opened; the locks stay.
- */
-void
-act_batch_close(BatchWork *work)
-{
-	act_message_close_reader(&work->messages);
-	act_mailbox_close(&work->mailboxes);
-	UnregisterSnapshot(work->snapshot);
-	MemoryContextDelete(work->visit_context);
-}
-
-/*
- * All messages up to last_id are consumed, by whomever: the head is another
- * one now.
- */
-void
-act_batch_consume(Mailbox *mailbox, int64 last_id)
-{
-	mailbox->last_id = last_id;
-	mailbox->attempts = 0;
-	mailbox->crashes = 0;
-	mailbox->wake_at = 0;
-	mailbox->last_error = NULL;
-}
-
-/*
- * Keep a target in the row, so that nothing can get in front of its head.
- */
-void
-act_batch_pin(Mailbox *mailbox, const Cursor *target)
-{
-	if (mailbox->has_target)
-		return;
-	mailbox->has_target = true;
-	mailbox->target = *target;
-	mailbox->last_id = 0;
-	mailbox->plan = NULL;
-}
-
-/*
- * All that was pending under the target is done.
- */
-static void
-finish_target(VisitState *state)
-{
-	Mailbox    *mailbox = &state->mailbox;
-
-	mailbox->done = state->target;
-	mailbox->has_target = false;
-	mailbox->plan = NULL;
-	mailbox->last_id = 0;
 }
 
 /*
@@ -244,77 +126,6 @@ admit_mailbox(VisitState *state)
 }
 
 /*
- * Go on with what the last visit left over, if it is still good.
- */
-static bool
-take_leftover(VisitState *state)
-{
-	Mailbox    *mailbox = &state->mailbox;
-	PendingList *list = &leftover.list;
-
-	if (!leftover.valid || !mailbox->has_target || state->visit->until == 0 ||
-		memcmp(&leftover.key, &mailbox->key, sizeof(EntityKey)) != 0)
-		return false;
-	leftover.valid = false;
-	if (!act_cursor_equal(&leftover.done, &mailbox->done) ||
-		!act_cursor_equal(&leftover.target, &mailbox->target) ||
-		!act_message_get_files(&state->work->messages, leftover.files, true))
-		return false;
-
-	/* The row may have gone on, or back to where a failure had found it. */
-	while (list->next > 0 && list->items[list->next - 1].id > mailbox->last_id)
-		list->next--;
-	while (list->next < list->nitems &&
-		   list->items[list->next].id <= mailbox->last_id)
-		list->next++;
-	if (list->next >= list->nitems || mailbox->last_id < list->after_id)
-		return false;
-	state->list = *list;
-	return true;
-}
-
-/*
- * Keep what this visit leaves over.
- */
-static void
-keep_leftover(VisitState *state)
-{
-	const Mailbox *mailbox = &state->mailbox;
-	MemoryContext old;
-	Size		items = sizeof(PendingItem) * state->list.nitems;
-	Size		chunks = sizeof(PlanChunk) * state->list.nchunks;
-
-	if (state->visit->until == 0 || !mailbox->has_target ||
-		state->list.next >= state->list.nitems)
-		return;
-	leftover.valid = true;
-	if (state->list.items == leftover.list.items)
-	{
-		leftover.list.next = state->list.next;
-		return;
-	}
-
-	leftover.valid = false;
-	if (leftover_context == NULL)
-		leftover_context = AllocSetContextCreate(TopMemoryContext,
-												 "actornot leftover",
-												 ALLOCSET_DEFAULT_SIZES);
-	MemoryContextReset(leftover_context);
-	old = MemoryContextSwitchTo(leftover_context);
-	leftover.key = mailbox->key;
-	act_cursor_copy(&leftover.done, &mailbox->done);
-	act_cursor_copy(&leftover.target, &mailbox->target);
-	leftover.list = state->list;
-	leftover.list.items = memcpy(palloc(items), state->list.items, items);
-	if (chunks > 0)
-		leftover.list.chunks = memcpy(palloc(chunks), state->list.chunks,
-									  chunks);
-	act_message_get_files(&state->work->messages, leftover.files, false);
-	MemoryContextSwitchTo(old);
-	leftover.valid = true;
-}
-
-/*
  * A visit is no shorter than finding its work took.
  */
 static void
@@ -347,7 +158,8 @@ collect(VisitState *state)
 	{
 		state->fresh = !mailbox->has_target;
 		state->target = state->fresh ? state->work->now : mailbox->target;
-		if (take_leftover(state))
+		if (state->visit->until != 0 &&
+			act_leftover_take(&state->list, &state->work->messages, mailbox))
 			return true;
 		if (!act_pending_collect(&state->list, &state->work->messages,
 								 mailbox, &state->target, want))
@@ -366,102 +178,9 @@ collect(VisitState *state)
 			state->visit->result = VISIT_EMPTY;
 			return false;
 		}
-		finish_target(state);
+		act_work_finish_target(&state->mailbox, &state->target);
 		state->dirty = true;
 	}
-}
-
-/*
- * Is the fetched message one of this mailbox?  The first one that fits the
- * key names an entity that has no row yet.
- */
-static bool
-belongs(BatchWork *work, Mailbox *mailbox, const MessageRow *row)
-{
-	text	   *entity;
-	int			len;
-
-	if (row->runner != mailbox->key.runner)
-		return false;
-	entity = DatumGetTextPP(row->entity);
-	len = VARSIZE_ANY_EXHDR(entity);
-	if (mailbox->entity == NULL)
-	{
-		const Runner *runner = act_runner_find(mailbox->key.runner);
-
-		if (runner == NULL ||
-			act_catalog_key(runner->id, runner->name, runner->name_len,
-							VARDATA_ANY(entity), len).check !=
-			mailbox->key.check)
-			return false;
-		mailbox->entity = MemoryContextAlloc(work->visit_context, len + 1);
-		memcpy(mailbox->entity, VARDATA_ANY(entity), len);
-		mailbox->entity[len] = '\0';
-		mailbox->entity_len = len;
-		return true;
-	}
-	return len == mailbox->entity_len &&
-		memcmp(VARDATA_ANY(entity), mailbox->entity, len) == 0;
-}
-
-static void
-entry_of_item(LogEntry *entry, const PendingItem *item)
-{
-	entry->at.tick = item->tick;
-	entry->at.id = item->id;
-	entry->tid = item->tid;
-	entry->segment = item->segment;
-}
-
-/*
- * Fetch the first pending message under a target, without taking it.  False
- * if there is none, or a segment cannot be read now.
- */
-bool
-act_batch_find_head(BatchWork *work, Mailbox *mailbox, const Cursor *target,
-					MessageRow *row)
-{
-	Mailbox		rest = *mailbox;
-
-	for (;;)
-	{
-		PendingList list;
-
-		if (!act_pending_collect(&list, &work->messages, &rest, target, 1))
-			return false;
-		for (int i = 0; i < list.nitems; i++)
-		{
-			LogEntry	entry;
-
-			entry_of_item(&entry, &list.items[i]);
-			if (act_message_fetch(&work->messages, &entry, row) &&
-				belongs(work, mailbox, row))
-				return true;
-			rest.last_id = entry.at.id;
-		}
-		if (list.complete)
-			return false;
-	}
-}
-
-/*
- * Finish the row's pinned target if nothing is left under it, as a visit
- * does: what is next is pending under a later one.  It stays where a segment
- * cannot be read now.
- */
-void
-act_batch_finish_empty(BatchWork *work, Mailbox *mailbox)
-{
-	MessageRow	row;
-
-	if (!mailbox->has_target ||
-		act_batch_find_head(work, mailbox, &mailbox->target, &row) ||
-		work->messages.blocked)
-		return;
-	mailbox->done = mailbox->target;
-	mailbox->has_target = false;
-	mailbox->plan = NULL;
-	mailbox->last_id = 0;
 }
 
 /*
@@ -482,12 +201,10 @@ take_batch(VisitState *state, MessagesArgument *messages)
 
 	while (list->next < list->nitems && messages->nmessages < limit)
 	{
-		LogEntry	entry;
+		const PendingItem *item = &list->items[list->next];
 		MessageRow	row;
 
-		entry_of_item(&entry, &list->items[list->next]);
-		if (act_message_fetch(&state->work->messages, &entry, &row) &&
-			belongs(state->work, &state->mailbox, &row))
+		if (act_work_fetch(state->work, &state->mailbox, item, &row))
 		{
 			if (messages->nmessages > 0 &&
 				messages->bytes + act_call_message_size(&row) >
@@ -495,7 +212,7 @@ take_batch(VisitState *state, MessagesArgument *messages)
 				break;
 			act_call_add_message(messages, &row, state->mailbox.attempts + 1);
 		}
-		last_id = entry.at.id;
+		last_id = item->id;
 		list->next++;
 	}
 	return last_id;
@@ -662,13 +379,13 @@ run_batch(VisitState *state)
 
 	/* What was consumed, and what is left under this target. */
 	if (!state->mailbox.has_target)
-		act_batch_pin(&state->mailbox, &state->target);
+		act_work_pin(&state->mailbox, &state->target);
 	if (messages.nmessages > 0)
-		act_batch_consume(&state->mailbox, last_id);
+		act_work_consume(&state->mailbox, last_id);
 	else
 		state->mailbox.last_id = last_id;	/* the head is still the head */
 	if (state->list.complete && state->list.next >= state->list.nitems)
-		finish_target(state);
+		act_work_finish_target(&state->mailbox, &state->target);
 	state->dirty = true;
 	return true;
 }
@@ -686,7 +403,8 @@ save(VisitState *state)
 	if (mailbox->has_target)
 	{
 		mailbox->plan = act_pending_pack_plan(&state->list, mailbox->last_id);
-		keep_leftover(state);
+		if (state->visit->until != 0)
+			act_leftover_keep(&state->list, &state->work->messages, mailbox);
 	}
 	act_mailbox_save(&state->work->mailboxes, mailbox);
 }

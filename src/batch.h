@@ -8,7 +8,7 @@
 #include "actornot.h"
 #include "cursor.h"
 #include "mailbox.h"
-#include "message.h"
+#include "work.h"
 
 /* What a visit left behind. */
 typedef enum VisitResult
@@ -64,30 +64,9 @@ typedef struct Visit
 	int			tried;			/* messages */
 } Visit;
 
-/* What a transaction needs to visit entities. */
-typedef struct BatchWork
-{
-	MemoryContext visit_context;	/* reset after each visit */
-	MemoryContext batch_context;	/* its child, reset after each batch */
-	Snapshot	snapshot;
-	Cursor		now;
-	MailboxTable mailboxes;
-	MessageReader messages;
-} BatchWork;
-
 extern void act_batch_init_visit(Visit *visit, const EntityKey *key,
 								 const char *entity, int entity_len,
 								 Oid role, MemoryContext context);
-extern void act_batch_check_isolation(void);
-extern void act_batch_open(BatchWork *work);
-extern void act_batch_close(BatchWork *work);
 extern void act_batch_visit(BatchWork *work, Visit *visit);
-
-/* For those who take the head out by other means than a handler's call. */
-extern void act_batch_consume(Mailbox *mailbox, int64 last_id);
-extern void act_batch_pin(Mailbox *mailbox, const Cursor *target);
-extern void act_batch_finish_empty(BatchWork *work, Mailbox *mailbox);
-extern bool act_batch_find_head(BatchWork *work, Mailbox *mailbox,
-								const Cursor *target, MessageRow *row);
 
 #endif							/* ACT_BATCH_H */

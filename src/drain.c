@@ -39,6 +39,7 @@
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "work.h"
 
 PG_FUNCTION_INFO_V1(actornot_run);
 PG_FUNCTION_INFO_V1(actornot_drain);
@@ -148,7 +149,7 @@ actornot_run(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("actornot_run()");
 	PreventCommandIfParallelMode("actornot_run()");
 	PreventCommandDuringRecovery("actornot_run()");
-	act_batch_check_isolation();
+	act_work_check_isolation();
 	entity = PG_GETARG_TEXT_PP(1);
 	act_post_check_entity(runner->name, VARDATA_ANY(entity),
 						  VARSIZE_ANY_EXHDR(entity));

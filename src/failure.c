@@ -40,6 +40,7 @@
 #include "runner.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+#include "work.h"
 
 /* A failure that may come for ever waits at least so long. */
 #define ENDLESS_DELAY_MIN (100 * INT64CONST(1000))
@@ -151,7 +152,7 @@ bury_head(BatchWork *work, Mailbox *mailbox, const Runner *runner,
 	MessageRow	row;
 	DeadMessage dead;
 
-	if (!act_batch_find_head(work, mailbox, &mailbox->target, &row))
+	if (!act_work_find_head(work, mailbox, &mailbox->target, &row))
 		return false;
 	dead.id = row.id;
 	dead.runner = runner->id;
@@ -164,7 +165,7 @@ bury_head(BatchWork *work, Mailbox *mailbox, const Runner *runner,
 	dead.posted_at = row.posted_at;
 	dead.attempts = mailbox->attempts;
 	act_deadletter_insert(&dead, failure);
-	act_batch_consume(mailbox, row.id);
+	act_work_consume(mailbox, row.id);
 	return true;
 }
 
@@ -190,7 +191,7 @@ enter(Visit *visit, BatchWork *work)
 		visit->result = VISIT_BUSY;
 		return false;
 	}
-	act_batch_open(work);
+	act_work_open(work);
 	return true;
 }
 
@@ -206,7 +207,7 @@ load_mailbox(Visit *visit, BatchWork *work, Mailbox *mailbox,
 	act_mailbox_init(mailbox, &visit->key, visit->entity, visit->entity_len);
 	act_mailbox_load(&work->mailboxes, mailbox);
 	return mailbox->entity != NULL ||
-		act_batch_find_head(work, mailbox, target, &row);
+		act_work_find_head(work, mailbox, target, &row);
 }
 
 /*
@@ -233,8 +234,8 @@ record_failure(void *arg)
 												mailbox.entity);
 
 		/* The visit found it empty, if so, and went on to its own target. */
-		act_batch_finish_empty(&work, &mailbox);
-		act_batch_pin(&mailbox, &visit->target);
+		act_work_finish_empty(&work, &mailbox);
+		act_work_pin(&mailbox, &visit->target);
 		if (failed->counted)
 			mailbox.attempts++;
 		if (failed->counted && runner->max_attempts > 0 &&
@@ -258,7 +259,7 @@ record_failure(void *arg)
 			act_atcommit_due(mailbox.wake_at);
 		failed->recorded = true;
 	}
-	act_batch_close(&work);
+	act_work_close(&work);
 }
 
 /*
@@ -278,7 +279,7 @@ visit_alone(void *arg)
 	act_mailbox_begin_run(visit->key.hash);
 	act_batch_visit(&work, visit);
 	act_mailbox_end_run(depth);
-	act_batch_close(&work);
+	act_work_close(&work);
 
 	/* What fails at commit is the doing of what the handler wrote. */
 	if (visit->consumed > 0)
@@ -414,9 +415,9 @@ count_crash(void *arg)
 	runner = act_runner_find(visit->key.runner);
 	if (runner != NULL && load_mailbox(visit, &work, &mailbox, &work.now))
 	{
-		act_batch_finish_empty(&work, &mailbox);
-		act_batch_pin(&mailbox, &work.now);
-		pending = act_batch_find_head(&work, &mailbox, &mailbox.target, &row);
+		act_work_finish_empty(&work, &mailbox);
+		act_work_pin(&mailbox, &work.now);
+		pending = act_work_find_head(&work, &mailbox, &mailbox.target, &row);
 	}
 	if (pending)
 	{
@@ -432,7 +433,7 @@ count_crash(void *arg)
 	}
 	else
 		visit->result = work.messages.blocked ? VISIT_BUSY : VISIT_EMPTY;
-	act_batch_close(&work);
+	act_work_close(&work);
 }
 
 /*

@@ -15,7 +15,6 @@
 #include "access/xact.h"
 #include "actornot.h"
 #include "atcommit.h"
-#include "batch.h"
 #include "catalog.h"
 #include "catalog/pg_type_d.h"
 #include "clock.h"
@@ -32,6 +31,7 @@
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
+#include "work.h"
 
 PG_FUNCTION_INFO_V1(actornot_state);
 PG_FUNCTION_INFO_V1(actornot_pending);
@@ -111,12 +111,12 @@ begin_mending(FunctionCallInfo fcinfo, Mending *mending, const char *command)
 	PreventCommandIfReadOnly(command);
 	PreventCommandIfParallelMode(command);
 	PreventCommandDuringRecovery(command);
-	act_batch_check_isolation();
+	act_work_check_isolation();
 
 	act_mailbox_check_closed(mending->key.hash, mending->runner.name,
 							 mending->entity);
 	act_mailbox_lock(mending->key.hash, true);
-	act_batch_open(&mending->work);
+	act_work_open(&mending->work);
 	act_mailbox_init(&mending->mailbox, &mending->key, mending->entity,
 					 mending->entity_len);
 	act_mailbox_load(&mending->work.mailboxes, &mending->mailbox);
@@ -154,7 +154,7 @@ end_mending(Mending *mending, bool changed)
 {
 	if (changed)
 		act_mailbox_save(&mending->work.mailboxes, &mending->mailbox);
-	act_batch_close(&mending->work);
+	act_work_close(&mending->work);
 	act_atcommit_push(mending->runner.owner, &mending->key);
 }
 
@@ -347,9 +347,9 @@ actornot_skip(PG_FUNCTION_ARGS)
 
 	begin_mending(fcinfo, &mending, "actornot_skip()");
 	check_lease(&mending, false, false);
-	act_batch_finish_empty(&mending.work, mailbox);
+	act_work_finish_empty(&mending.work, mailbox);
 	target = mailbox->has_target ? &mailbox->target : &mending.work.now;
-	if (!act_batch_find_head(&mending.work, mailbox, target, &row))
+	if (!act_work_find_head(&mending.work, mailbox, target, &row))
 	{
 		end_mending(&mending, false);
 		PG_RETURN_NULL();
@@ -368,8 +368,8 @@ actornot_skip(PG_FUNCTION_ARGS)
 		pstrdup("skipped by hand");
 	act_deadletter_insert(&dead, &failure);
 
-	act_batch_pin(mailbox, target);
-	act_batch_consume(mailbox, id);
+	act_work_pin(mailbox, target);
+	act_work_consume(mailbox, id);
 	end_mending(&mending, true);
 	PG_RETURN_INT64(id);
 }
@@ -393,7 +393,7 @@ actornot_purge(PG_FUNCTION_ARGS)
 	mailbox->done = mending.work.now;
 	mailbox->has_target = false;
 	mailbox->plan = NULL;
-	act_batch_consume(mailbox, 0);
+	act_work_consume(mailbox, 0);
 	mailbox->state = (Datum) 0;
 	end_mending(&mending, true);
 	PG_RETURN_INT64(count);

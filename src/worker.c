@@ -49,6 +49,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "worker.h"
+#include "work.h"
 
 PGDLLEXPORT void actornot_worker_main(Datum main_arg);
 
@@ -317,7 +318,7 @@ run_group_body(void *arg)
 			act_mailbox_begin_run(group->keys[i].hash);
 	}
 
-	act_batch_open(&work);
+	act_work_open(&work);
 	for (int i = 0; i < group->n; i++)
 	{
 		Visit	   *visit = &group->visits[i];
@@ -342,7 +343,7 @@ run_group_body(void *arg)
 			break;
 		start = end;
 	}
-	act_batch_close(&work);
+	act_work_close(&work);
 	act_mailbox_end_run(depth);
 }
 

@@ -20,7 +20,7 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
-  new_server start_again wait_until wait_for_value pids_of signal_processes
+  new_server start_again ask wait_until wait_for_value pids_of signal_processes
   install_recorder recorded log_offset log_since count_in_log lock_session
   fails_with
 );
@@ -81,10 +81,12 @@ sub start_again
 sub ask
 {
 	my ($node, $db, $query) = @_;
-	my ($status, $stdout) =
-	  $node->psql($db, $query, on_error_die => 0, on_error_stop => 1);
+	my ($status, $stdout);
 
-	return $status == 0 ? $stdout : undef;
+	# psql may be gone before it has read the query.
+	local $SIG{PIPE} = 'IGNORE';
+	eval { ($status, $stdout) = $node->psql($db, $query); };
+	return defined $status && $status == 0 ? $stdout : undef;
 }
 
 # Until the query's answer is that; a test of its own.
