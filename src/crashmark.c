@@ -217,6 +217,7 @@ read_suspects(void)
 	for (off_t slot = 0;; slot++)
 	{
 		ssize_t		size = pg_pread(fd, &mark, sizeof(Mark), slot * sizeof(Mark));
+
 		if (size <= 0)
 			break;
 		if (is_valid(&mark, size))

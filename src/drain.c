@@ -163,8 +163,8 @@ actornot_run(PG_FUNCTION_ARGS)
 						  VARDATA_ANY(entity), VARSIZE_ANY_EXHDR(entity));
 
 	/*
-	 * Not in the subtransaction: that this very session runs the entity is the
-	 * caller's error, and no failure of its handler.
+	 * Not in the subtransaction: that this very session runs the entity is
+	 * the caller's error, and no failure of its handler.
 	 */
 	act_mailbox_check_closed(key.hash, runner->name, text_to_cstring(entity));
 	act_batch_init_visit(&visit, &key, text_to_cstring(entity),

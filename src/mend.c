@@ -410,15 +410,15 @@ static int64
 redrive(const Runner *cached, bool one, int64 id, int64 *new_id)
 {
 	static const char *query =
-		"WITH taken AS (DELETE FROM actornot.dead_letter"
-		" WHERE runner = $1 AND ($2 IS NULL OR id = $2) RETURNING *)"
-		" SELECT id, entity, payload,"
-		" CASE WHEN pg_catalog.jsonb_typeof(headers) = 'object' THEN headers ELSE '{}'::pg_catalog.jsonb END"
-		" || pg_catalog.jsonb_build_object('actornot_origin', pg_catalog.jsonb_build_object("
-		"'id', id, 'posted_at', posted_at, 'attempts', attempts, 'died_at', died_at, 'message', message)"
-		" || CASE WHEN headers IS NULL OR pg_catalog.jsonb_typeof(headers) = 'object' THEN '{}'::pg_catalog.jsonb"
-		" ELSE pg_catalog.jsonb_build_object('headers', headers) END)"
-		" FROM taken ORDER BY id";
+	"WITH taken AS (DELETE FROM actornot.dead_letter"
+	" WHERE runner = $1 AND ($2 IS NULL OR id = $2) RETURNING *)"
+	" SELECT id, entity, payload,"
+	" CASE WHEN pg_catalog.jsonb_typeof(headers) = 'object' THEN headers ELSE '{}'::pg_catalog.jsonb END"
+	" || pg_catalog.jsonb_build_object('actornot_origin', pg_catalog.jsonb_build_object("
+	"'id', id, 'posted_at', posted_at, 'attempts', attempts, 'died_at', died_at, 'message', message)"
+	" || CASE WHEN headers IS NULL OR pg_catalog.jsonb_typeof(headers) = 'object' THEN '{}'::pg_catalog.jsonb"
+	" ELSE pg_catalog.jsonb_build_object('headers', headers) END)"
+	" FROM taken ORDER BY id";
 	Runner		runner = *cached;
 	Oid			types[2] = {INT4OID, INT8OID};
 	Datum		args[2];

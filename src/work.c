@@ -184,7 +184,7 @@ act_work_fetch(BatchWork *work, Mailbox *mailbox, const PendingItem *item,
  */
 bool
 act_work_find_head(BatchWork *work, Mailbox *mailbox, const Cursor *target,
-					MessageRow *row)
+				   MessageRow *row)
 {
 	Mailbox		rest = *mailbox;
 

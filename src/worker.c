@@ -59,6 +59,9 @@ PGDLLEXPORT void actornot_worker_main(Datum main_arg);
 /* How many entities one transaction takes at most. */
 #define GROUP_MAX 64
 
+/* What pg_stat_activity shows at most. */
+#define ACTIVITY_MAX (ACT_MAX_RUNNER_BYTES + 100)
+
 /* Of how many runners the recent pace is remembered; a power of two. */
 #define PACE_SLOTS 64
 
@@ -155,7 +158,9 @@ clean_session(void)
 	if (used_temporary)
 	{
 		begin_transaction();
+		PushActiveSnapshot(GetTransactionSnapshot());	/* catalogs have TOAST */
 		ResetTempTableNamespace();
+		PopActiveSnapshot();
 		CommitTransactionCommand();
 		used_temporary = false;
 	}
@@ -171,7 +176,7 @@ clean_session(void)
 static void
 report_activity(const char *what, const EntityKey *key, int n)
 {
-	char		text[ACT_MAX_RUNNER_BYTES + 100];
+	char		text[ACTIVITY_MAX];
 	const Runner *runner;
 
 	if (!pgstat_track_activities)
@@ -299,7 +304,7 @@ outcome_of(const Visit *visit)
 static void
 run_group_body(void *arg)
 {
-	EntityGroup	   *group = arg;
+	EntityGroup *group = arg;
 	TimestampTz start = GetCurrentTimestamp();
 	TimestampTz until = TimestampTzPlusMilliseconds(start, group_time);
 	BatchWork	work;
@@ -430,7 +435,7 @@ run_suspect(const EntityKey *key)
 static void
 run_group(EntityKey *keys, int n)
 {
-	EntityGroup		group;
+	EntityGroup group;
 	Failure		failure;
 	bool		ok;
 
