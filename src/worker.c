@@ -176,19 +176,19 @@ clean_session(void)
 static void
 report_activity(const char *what, const EntityKey *key, int n)
 {
-	char		text[ACTIVITY_MAX];
+	char		activity[ACTIVITY_MAX];
 	const Runner *runner;
 
 	if (!pgstat_track_activities)
 		return;
 	runner = act_runner_find(key->runner);
 	if (n == 1)
-		snprintf(text, sizeof(text), "actornot: %s runner \"%s\"",
+		snprintf(activity, sizeof(activity), "actornot: %s runner \"%s\"",
 				 what, runner ? runner->name : "?");
 	else
-		snprintf(text, sizeof(text), "actornot: %s %d entities, first of runner \"%s\"",
+		snprintf(activity, sizeof(activity), "actornot: %s %d entities, first of runner \"%s\"",
 				 what, n, runner ? runner->name : "?");
-	pgstat_report_activity(STATE_RUNNING, text);
+	pgstat_report_activity(STATE_RUNNING, activity);
 }
 
 /*
