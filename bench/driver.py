@@ -53,7 +53,7 @@ def parse_options(arguments):
         prog='bench/run',
         description='Measures actornot against floors on a temporary server: '
         'posting one by one (post) and in arrays (many), draining a backlog '
-        '(drain), latency, and the memory of a worker. Takes about 20 minutes. '
+        '(drain), latency, and the memory of a worker. About 20 minutes. '
         'Results are kept in bench/results/.')
     parser.add_argument('--quick', action='store_true',
                         help='shorter rounds and fewer of them; noisier')

@@ -25,6 +25,8 @@ SELECT actornot_start();
 ROLLBACK;
 SELECT count(*) FROM actornot.clock;
 SELECT actornot_register('r');
+-- (nobody's who can log in: a worker must not be the one who writes below)
+SELECT actornot_set_owner('r', 'regress_clock_alice');
 SELECT tick_offset, database = (SELECT oid FROM pg_database
 	WHERE datname = current_database()) AS here
 	FROM actornot.clock;

@@ -69,6 +69,8 @@ static MemoryContext hints_context = NULL;
 static bool dirty = false;
 static bool committed = false;	/* the hints are due when the locks are gone */
 static bool want_sweep = false;
+static bool silent = false;		/* posted to a runner that nobody runs */
+static uint64 silent_since = 0; /* ... and requests for a sweep before that */
 static bool overflow = false;	/* no more keys are taken, the sweep is asked */
 static TimestampTz due_at = 0;	/* 0: nothing */
 static int	nkeys = 0;
@@ -101,6 +103,7 @@ clear_hints(void)
 	ngroups = 0;
 	nkeys = 0;
 	want_sweep = false;
+	silent = false;
 	overflow = false;
 	due_at = 0;
 	dirty = false;
@@ -123,7 +126,8 @@ give_hints(void)
 		if (groups[i].nkeys > 0)
 			act_readyq_push(MyDatabaseId, groups[i].owner,
 							groups[i].keys, groups[i].nkeys);
-	if (want_sweep)
+	if (want_sweep ||
+		(silent && act_readyq_sweep_requests() != silent_since))
 		act_readyq_request_sweep(MyDatabaseId);
 	if (due_at != 0)
 		act_fleet_due_at(MyDatabaseId, due_at);
@@ -261,6 +265,26 @@ act_atcommit_push(Oid owner, const EntityKey *key)
 	slot->epoch = epoch;
 	slot->group = group - groups;
 	slot->index = group->nkeys - 1;
+}
+
+/*
+ * A post to a runner that is paused, or has no handler, wakes nobody.  But
+ * whoever resumes it meanwhile asks for a sweep, which does not see our
+ * message if it comes before our commit: then we ask for another one.
+ */
+uint64
+act_atcommit_requests(void)
+{
+	return act_readyq_attached() ? act_readyq_sweep_requests() : 0;
+}
+
+void
+act_atcommit_silent(uint64 requests)
+{
+	if (silent || !begin_hint())
+		return;
+	silent = true;
+	silent_since = requests;
 }
 
 void

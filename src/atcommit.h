@@ -19,6 +19,12 @@
 /* This entity has, or may have, something to do. */
 extern void act_atcommit_push(Oid owner, const EntityKey *key);
 
+/*
+ * Something was posted that nobody can run now; "requests" is the number of
+ * requests for a sweep before that was found out.
+ */
+extern uint64 act_atcommit_requests(void);
+extern void act_atcommit_silent(uint64 requests);
 /* Any entity of this database may have something to do. */
 extern void act_atcommit_sweep(void);
 

@@ -226,6 +226,18 @@ remember_entity(void *arg, Oid owner, const EntityKey *key,
 }
 
 /*
+ * Does a head that fails never become a dead letter?  Then a drain must not
+ * wait for that.
+ */
+static bool
+is_tried_for_ever(int32 id)
+{
+	const Runner *runner = act_runner_find(id);
+
+	return runner == NULL || runner->max_attempts == 0;
+}
+
+/*
  * Visit an entity until what was pending at the drain's start is done, though
  * its handler, or others, may post to it all the time.
  */
@@ -248,7 +260,8 @@ drain_entity(Drain *drain, const FoundEntity *found)
 		if (++drain->nlocks >= DRAIN_LOCKS ||
 			GetCurrentTimestamp() >= drain->commit_at)
 			commit_and_begin(drain);
-	} while (visit.result == VISIT_MORE && !visit.reached);
+	} while (visit.result == VISIT_MORE && !visit.reached &&
+			 !(visit.failed && is_tried_for_ever(found->key.runner)));
 }
 
 /*

@@ -27,6 +27,7 @@
 #include "tcop/utility.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 
 PG_FUNCTION_INFO_V1(actornot_post);
 PG_FUNCTION_INFO_V1(actornot_post_many);
@@ -68,12 +69,28 @@ act_post_check_entity(const char *runner, const char *entity, int len)
 }
 
 /*
+ * Can nobody run the runner now, so that no worker is to be woken?  What
+ * seems so is looked at once more, after what others have committed is known
+ * and the requests for a sweep are counted.
+ */
+static bool
+is_silent(const Runner *runner, uint64 *requests)
+{
+	if (!runner->paused && runner->handler != NULL)
+		return false;
+	*requests = act_atcommit_requests();
+	AcceptInvalidationMessages();
+	runner = act_runner_find(runner->id);
+	return runner != NULL && (runner->paused || runner->handler == NULL);
+}
+
+/*
  * Put a message in through an open writer.  "entity" is a text that is not
  * toasted.
  */
 static int64
-put_in(MessageWriter *writer, const EntityKey *key, Oid owner, Datum entity,
-	   Datum payload, Datum headers)
+put_in(MessageWriter *writer, const EntityKey *key, Oid owner, bool silent,
+	   Datum entity, Datum payload, Datum headers)
 {
 	NewMessage	message;
 	int64		id;
@@ -84,7 +101,8 @@ put_in(MessageWriter *writer, const EntityKey *key, Oid owner, Datum entity,
 	message.payload = payload;
 	message.headers = headers;
 	id = act_message_append(writer, &message);
-	act_atcommit_push(owner, key);
+	if (!silent)
+		act_atcommit_push(owner, key);
 	return id;
 }
 
@@ -102,11 +120,16 @@ act_post_message(const Runner *runner, Datum entity, Datum payload,
 									  runner->name_len, VARDATA_ANY(name),
 									  VARSIZE_ANY_EXHDR(name));
 	Oid			owner = runner->owner;
+	uint64		requests;
+	bool		silent = is_silent(runner, &requests);
 	int64		id;
 
 	act_message_open_writer(&writer);
-	id = put_in(&writer, &key, owner, PointerGetDatum(name), payload, headers);
+	id = put_in(&writer, &key, owner, silent, PointerGetDatum(name), payload,
+				headers);
 	act_message_close_writer(&writer);
+	if (silent)
+		act_atcommit_silent(requests);
 	return id;
 }
 
@@ -198,6 +221,8 @@ actornot_post_many(PG_FUNCTION_ARGS)
 	bool	   *entity_nulls,
 			   *payload_nulls,
 			   *header_nulls;
+	uint64		requests;
+	bool		silent;
 	int			n,
 				npayloads,
 				nheaders;
@@ -233,6 +258,9 @@ actornot_post_many(PG_FUNCTION_ARGS)
 		PG_RETURN_ARRAYTYPE_P(construct_empty_array(INT8OID));
 
 	ids = palloc(sizeof(Datum) * n);
+	silent = is_silent(&runner, &requests);
+	if (silent)
+		act_atcommit_silent(requests);
 	act_message_open_writer(&writer);
 	for (int i = 0; i < n; i++)
 	{
@@ -242,7 +270,8 @@ actornot_post_many(PG_FUNCTION_ARGS)
 										  VARSIZE_ANY_EXHDR(entities[i]));
 
 		CHECK_FOR_INTERRUPTS();
-		ids[i] = Int64GetDatum(put_in(&writer, &key, runner.owner, entities[i],
+		ids[i] = Int64GetDatum(put_in(&writer, &key, runner.owner, silent,
+									  entities[i],
 									  payloads == NULL || payload_nulls[i] ?
 									  (Datum) 0 : payloads[i],
 									  headers == NULL || header_nulls[i] ?

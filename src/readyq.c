@@ -51,7 +51,10 @@ typedef struct PlaceShared
 	/* Immutable. */
 	uint32		mask;
 
-	/* Block (32 bits), offset (16) and a tag of the key (16); 0: nothing. */
+	/* Atomic: counts the requests for a sweep, of all databases. */
+	pg_atomic_uint64 sweep_requests;
+
+	/* Atomic. Block (32 bits), offset (16) and a tag of the key (16); 0: nothing. */
 	pg_atomic_uint64 tids[FLEXIBLE_ARRAY_MEMBER];
 } PlaceShared;
 
@@ -83,6 +86,7 @@ act_readyq_shmem_init(void)
 	if (found)
 		return;
 	places->mask = place_count() - 1;
+	pg_atomic_init_u64(&places->sweep_requests, 0);
 	for (uint32 i = 0; i <= places->mask; i++)
 		pg_atomic_init_u64(&places->tids[i], 0);
 }
@@ -227,6 +231,7 @@ act_readyq_request_sweep(Oid database)
 		return;
 
 	now = GetCurrentTimestamp();
+	pg_atomic_fetch_add_u64(&places->sweep_requests, 1);
 	lock_queue();
 	tenant = act_roster_enter_tenant(database);
 	if (tenant != NULL)
@@ -235,6 +240,16 @@ act_readyq_request_sweep(Oid database)
 		act_roster_call_manager(tenant);
 	}
 	unlock_queue();
+}
+
+/*
+ * How often a sweep was asked for.  Whoever gives no hint, because nobody
+ * could use it now, sees by this whether that may have changed meanwhile.
+ */
+uint64
+act_readyq_sweep_requests(void)
+{
+	return pg_atomic_fetch_add_u64(&places->sweep_requests, 0);
 }
 
 /* ---------------------------------------------------------- pop and finish */

@@ -30,6 +30,7 @@ extern bool act_readyq_attached(void);
 extern void act_readyq_push(Oid database, Oid owner,
 							const EntityKey *keys, int nkeys);
 extern void act_readyq_request_sweep(Oid database);
+extern uint64 act_readyq_sweep_requests(void);
 
 /* For the workers of a pool.  Popped entries are "running" until finished. */
 extern int	act_readyq_pop(EntityKey *keys, int max);
