@@ -25,6 +25,7 @@ extern void act_atcommit_push(Oid owner, const EntityKey *key);
  */
 extern uint64 act_atcommit_requests(void);
 extern void act_atcommit_silent(uint64 requests);
+
 /* Any entity of this database may have something to do. */
 extern void act_atcommit_sweep(void);
 

@@ -54,7 +54,10 @@ typedef struct PlaceShared
 	/* Atomic: counts the requests for a sweep, of all databases. */
 	pg_atomic_uint64 sweep_requests;
 
-	/* Atomic. Block (32 bits), offset (16) and a tag of the key (16); 0: nothing. */
+	/*
+	 * Atomic. Block (32 bits), offset (16) and a tag of the key (16); 0:
+	 * nothing.
+	 */
 	pg_atomic_uint64 tids[FLEXIBLE_ARRAY_MEMBER];
 } PlaceShared;
 
