@@ -120,9 +120,6 @@ admit_mailbox(VisitState *state)
 	if (mailbox->paused || act_mailbox_is_leased(mailbox) ||
 		(mailbox->wake_at != 0 && mailbox->wake_at > GetCurrentTimestamp()))
 		return false;
-	visit->result = VISIT_SUSPECT;
-	if (visit->spare_suspects && mailbox->crashes > 0)
-		return false;
 	visit->result = VISIT_ALONE;
 	return !visit->grouped ||
 		(mailbox->attempts == 0 && mailbox->crashes == 0);

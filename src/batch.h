@@ -19,8 +19,6 @@ typedef enum VisitResult
 	VISIT_WAITING,				/* leased, paused, backing off, not runnable:
 								 * whoever ends that queues it */
 	VISIT_ALONE,				/* is not to run in a group */
-	VISIT_SUSPECT,				/* a crash is on its record: is to be run as a
-								 * suspect */
 	VISIT_MOVED					/* the runner belongs to "owner" */
 } VisitResult;
 
@@ -45,7 +43,6 @@ typedef struct Visit
 								 * batch only */
 	bool		fire_deferred;
 	bool		grouped;		/* other entities share the transaction */
-	bool		spare_suspects; /* leave one with a crash on its record alone */
 	const Cursor *goal;			/* what is settled here is to be done; NULL:
 								 * does not matter */
 	MemoryContext context;		/* for what outlives the transaction */

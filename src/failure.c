@@ -419,19 +419,8 @@ count_crash(void *arg)
 		act_work_pin(&mailbox, &work.now);
 		pending = act_work_find_head(&work, &mailbox, &mailbox.target, &row);
 	}
-	if (pending && (runner->paused || mailbox.paused ||
-					act_mailbox_is_leased(&mailbox) ||
-					mailbox.wake_at > GetCurrentTimestamp()))
-	{
-		/* It would not be called. */
-		visit->result = VISIT_WAITING;
-		pending = false;
-	}
 	if (pending)
 	{
-		visit->runner_name = MemoryContextStrdup(visit->context, runner->name);
-		visit->entity = MemoryContextStrdup(visit->context, mailbox.entity);
-		visit->entity_len = mailbox.entity_len;
 		if (mailbox.crashes >= MAX_CRASHES)
 			failed->buried = bury_head(&work, &mailbox, runner,
 									   failed->failure);
@@ -442,7 +431,7 @@ count_crash(void *arg)
 		ForceSyncCommit();
 		failed->recorded = true;
 	}
-	else if (visit->result == VISIT_MORE)
+	else
 		visit->result = work.messages.blocked ? VISIT_BUSY : VISIT_EMPTY;
 	act_work_close(&work);
 }

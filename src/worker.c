@@ -284,7 +284,6 @@ outcome_of(const Visit *visit)
 	{
 		case VISIT_MORE:
 		case VISIT_ALONE:
-		case VISIT_SUSPECT:
 			return READY_AGAIN;
 		case VISIT_BUSY:
 			return READY_BUSY;
@@ -354,6 +353,28 @@ run_group_body(void *arg)
 }
 
 /*
+ * Run one entity alone.
+ */
+static ReadyOutcome
+run_alone(const EntityKey *key)
+{
+	Visit		visit;
+	TimestampTz start = GetCurrentTimestamp();
+
+	act_batch_init_visit(&visit, key, NULL, 0, act_fleet_role(),
+						 round_context);
+	visit.fire_deferred = true;
+	visit.until = TimestampTzPlusMilliseconds(start, group_time);
+	running_alone = key;
+	act_failure_run(&visit, contain_in_transaction, LOG);
+	running_alone = NULL;
+	if (visit.tried > 0)
+		note_pace(key->runner,
+				  (GetCurrentTimestamp() - start) / Max(1, visit.batches));
+	return outcome_of(&visit);
+}
+
+/*
  * Is this the last message of a suspect that has to be run alone?  What went
  * down may have been any of its batch, so all that was pending is, but not
  * much more than a visit can have taken.
@@ -405,33 +426,6 @@ run_suspect(const EntityKey *key)
 		act_crashmark_acquit(MyDatabaseId, key);
 	}
 	act_crashmark_end_suspect_turn();
-	return outcome_of(&visit);
-}
-
-/*
- * Run one entity alone.
- */
-static ReadyOutcome
-run_alone(const EntityKey *key)
-{
-	Visit		visit;
-	TimestampTz start = GetCurrentTimestamp();
-
-	act_batch_init_visit(&visit, key, NULL, 0, act_fleet_role(),
-						 round_context);
-	visit.fire_deferred = true;
-	visit.spare_suspects = true;
-	visit.until = TimestampTzPlusMilliseconds(start, group_time);
-	running_alone = key;
-	act_failure_run(&visit, contain_in_transaction, LOG);
-	running_alone = NULL;
-
-	/* Another crash may have made the server forget that it is one. */
-	if (visit.result == VISIT_SUSPECT)
-		return run_suspect(key);
-	if (visit.tried > 0)
-		note_pace(key->runner,
-				  (GetCurrentTimestamp() - start) / Max(1, visit.batches));
 	return outcome_of(&visit);
 }
 

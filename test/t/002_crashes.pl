@@ -212,15 +212,8 @@ sub wait_for_restart
 {
 	my ($offset) = @_;
 
-	# The one that was killed may have been about to leave.
-	for (1 .. 300)
-	{
-		return
-		  if count_in_log($node, $offset,
-			qr/all server processes terminated; reinitializing/);
-		usleep(10_000);
-	}
-	note('nothing has crashed');
+	$node->wait_for_log(qr/all server processes terminated; reinitializing/,
+		$offset);
 	return;
 }
 

@@ -115,10 +115,6 @@ sub check_poison
 		0, "$name: nobody is blamed for it any more");
 	my $crashes = count_in_log($node, $offset, $crash);
 	cmp_ok($crashes, '<=', 3, "$name: it took $crashes crashes");
-	like(
-		log_since($node, $offset),
-		qr/handler of runner "recorder" failed for entity "$name poison"/,
-		"$name: the log says who it was");
 	return;
 }
 
@@ -128,7 +124,8 @@ check_poison('kill', $offset);
 cmp_ok(count_in_log($node, $offset, $crash), '>=', 2,
 	'kill: the first crash alone does not condemn it');
 
-# A crash of the other sort, and with the first one on the record.
+# A worker that leaves by itself, with an error that ends the session, takes
+# nobody with it; but for ever it must not do so either.
 $offset = log_offset($node);
 post_poison_among_others('segv', 'SEGV');
 check_poison('segv', $offset);
@@ -153,10 +150,8 @@ is( $node->safe_psql('app', q{
 	SELECT count(*), count(DISTINCT id) FROM recorded
 	 WHERE entity LIKE 'several%'}),
 	'15|15', 'several: all else is processed, once');
-# A suspect may be forgotten because of another one's crash before it has had
-# its turn.
-cmp_ok(count_in_log($node, $offset, $crash), '<=', 12,
-	'several: none took more than four crashes');
+cmp_ok(count_in_log($node, $offset, $crash), '<=', 9,
+	'several: none took more than three crashes');
 
 # ------------------------------------------------- innocent ones, and others
 
@@ -171,7 +166,8 @@ my $busy = q{
 	 WHERE backend_type = 'actornot worker' AND wait_event = 'advisory'};
 wait_until($node, 'postgres', $busy, 'innocent: it is being run');
 $offset = log_offset($node);
-kill('KILL', pids_of($node, 'manager'));
+kill('KILL', $node->safe_psql('postgres', 'SELECT pg_backend_pid()'),
+	pids_of($node, 'manager'));
 $node->wait_for_log(qr/all server processes terminated/, $offset);
 eval { $holder->quit };
 wait_for_value($node, 'app',

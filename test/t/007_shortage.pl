@@ -32,6 +32,7 @@ foreach my $db (@databases)
 $node->wait_for_log($hint);
 
 # Tries go on meanwhile; each would have been a reason to complain again.
+my $tries = 0;
 foreach my $time (1 .. 4)
 {
 	foreach my $db (@databases)
@@ -148,6 +149,8 @@ note("last: @last");
 cmp_ok($first[3], '<', $last[0],
 	'all have been served before one has got everything');
 
+# Never more workers than that.
+my $offset = log_offset($node);
 is(count_in_log($node, 0, qr/could not start an actornot/),
 	0, 'that they are few is no reason to complain');
 $node->stop;

@@ -33,6 +33,8 @@ $old->safe_psql('postgres', q{
 
 install_recorder($old, 'app');
 $old->safe_psql('app', q{
+	SELECT actornot_register('failing', 'nobody_there') } =~ s/.*//sr
+	  . q{
 	CREATE FUNCTION fail(entity text, state jsonb, messages jsonb)
 	RETURNS jsonb LANGUAGE plpgsql AS $$
 	BEGIN
