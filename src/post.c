@@ -120,7 +120,7 @@ act_post_message(const Runner *runner, Datum entity, Datum payload,
 									  runner->name_len, VARDATA_ANY(name),
 									  VARSIZE_ANY_EXHDR(name));
 	Oid			owner = runner->owner;
-	uint64		requests;
+	uint64		requests = 0;
 	bool		silent = is_silent(runner, &requests);
 	int64		id;
 
@@ -221,7 +221,7 @@ actornot_post_many(PG_FUNCTION_ARGS)
 	bool	   *entity_nulls,
 			   *payload_nulls,
 			   *header_nulls;
-	uint64		requests;
+	uint64		requests = 0;
 	bool		silent;
 	int			n,
 				npayloads,
