@@ -100,12 +100,17 @@ begin_reading(const char *activity)
 	pgstat_report_activity(STATE_RUNNING, activity);
 }
 
+/*
+ * What waits in a transaction resets our latch, perhaps one that was set for
+ * us: look once more before we sleep.
+ */
 static void
 end_reading(void)
 {
 	CommitTransactionCommand();
 	pgstat_report_activity(STATE_IDLE, NULL);
 	pgstat_report_stat(true);
+	SetLatch(MyLatch);
 }
 
 /* All eligible databases, in TopMemoryContext. */

@@ -97,12 +97,18 @@ begin_chore(const char *activity)
 	proc_exit(0);
 }
 
+/*
+ * Whatever waits in a transaction (for a lock, for another process to read a
+ * page) resets our latch on its way, and a call that came in between is not
+ * heard any more.  So after each chore we look once more before we sleep.
+ */
 static void
 end_chore(void)
 {
 	CommitTransactionCommand();
 	pgstat_report_activity(STATE_IDLE, NULL);
 	pgstat_report_stat(true);
+	SetLatch(MyLatch);
 }
 
 /* -------------------------------------------------------------- workers */
