@@ -115,7 +115,7 @@ SELECT call, code, error FROM unnest(ARRAY[
 	$$register('n', 'wrong')$$, $$register('n', 'no_such')$$, $$register('n', 'no_such.h')$$, $$register('n', 'h', runnable => 'wrong')$$,
 	$$register('n', 'h', runnable => 'h')$$, $$register('n', 'h', runnable => 'no_such')$$]) call,
 	outcome('SELECT actornot_' || call);
--- What is no name at all: 42602
+-- What is no name at all
 SELECT call, code, error FROM unnest(ARRAY[
 	$$register('n', '')$$, $$register('n', 'a b')$$, $$register('n', 'h(text, jsonb, jsonb)')$$, $$register('n', 'a.b.c')$$,
 	$$register('n', '"h')$$, $$register('n', 'h', runnable => '.')$$]) call,

@@ -143,6 +143,7 @@ CREATE FUNCTION w_two(entity text, messages actornot_message[])
 RETURNS jsonb LANGUAGE sql AS $$ SELECT '1'::jsonb $$;
 CREATE FUNCTION w_four(entity text, state jsonb, messages jsonb, more int DEFAULT 1)
 RETURNS jsonb LANGUAGE sql AS $$ SELECT '1'::jsonb $$;
+CREATE FUNCTION w_strict(entity text, state jsonb, messages jsonb) RETURNS jsonb STRICT LANGUAGE sql AS $$ SELECT state $$;
 CREATE PROCEDURE w_proc(entity text, state jsonb, messages jsonb) LANGUAGE sql AS $$ $$;
 CREATE FUNCTION w_trigger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN END $$;
 SELECT actornot_register('wrong', 'w_int');
@@ -152,6 +153,7 @@ SELECT actornot_register('wrong', 'w_one');
 SELECT actornot_register('wrong', 'w_varchar');
 SELECT actornot_register('wrong', 'w_two');
 SELECT actornot_register('wrong', 'w_four');
+SELECT actornot_register('wrong', 'w_strict');
 SELECT actornot_register('wrong', 'w_proc');
 SELECT actornot_register('wrong', 'w_trigger');
 SELECT actornot_register('wrong', 'jsonb_agg');

@@ -17,12 +17,14 @@
  * crashed, and a check sum sorts out what is half there.  An orderly shutdown
  * clears the marks.  Who cannot write a mark runs without one.
  *
- * Locks: an LWLock for the table of suspects and the turn.  A slot of the file
- * belongs to one worker, which has it from the roster, and needs no lock.
+ * The file has a slot for each worker and behind them one for each suspect:
+ * who has not had its turn when the server crashes again is still a suspect.
+ *
+ * Locks: an LWLock for the table of suspects, their slots and the turn.  A
+ * worker's slot belongs to it, which has it from the roster, and needs no
+ * lock.
  *
  * Memory: a hash table of a fixed size, one place for each mark of the file.
- * XXX Suspects live in shared memory only: what has not had its turn before
- * the next crash is forgotten, until it is running during a crash again.
  *
  * Failure: the exit callback of a worker clears its mark, or, if it ends
  * because of what it ran, turns it into a suspect at once.
@@ -47,7 +49,10 @@
 #include "roster.h"
 
 #define MARK_FILE PG_STAT_TMP_DIR "/actornot.mark"
-#define MARK_MAGIC 0xAC7E0001
+#define MARK_MAGIC 0xAC7E0002
+
+/* Who has not been run for so many starts of the server is forgotten. */
+#define MAX_LIVES 32
 
 /* A slot of the file; only as much of it is written as is used. */
 typedef struct Mark
@@ -56,7 +61,8 @@ typedef struct Mark
 	pg_crc32c	crc;			/* of what follows */
 	Oid			database;
 	uint16		nkeys;
-	uint16		alone;
+	uint8		alone;
+	uint8		lives;			/* starts of the server that it has survived */
 	EntityKey	keys[ACT_MARK_MAX];
 } Mark;
 
@@ -74,6 +80,8 @@ typedef struct Suspect
 {
 	SuspectKey	key;			/* hash key */
 	bool		was_alone;
+	uint8		lives;
+	int			place;			/* of its own slot in the file */
 } Suspect;
 
 typedef struct CrashmarkShared
@@ -88,6 +96,7 @@ typedef struct CrashmarkShared
 
 	/* Guarded by the lock. */
 	pid_t		turn;			/* who runs a suspect, or 0 */
+	bool		taken[FLEXIBLE_ARRAY_MEMBER];	/* places of suspects */
 } CrashmarkShared;
 
 static CrashmarkShared *shared = NULL;
@@ -148,13 +157,13 @@ open_file(void)
 }
 
 static void
-write_mark(int slot)
+write_mark(int slot, Mark *mark)
 {
-	size_t		size = MARK_SIZE(my_mark.nkeys);
+	size_t		size = MARK_SIZE(mark->nkeys);
 
-	my_mark.magic = MARK_MAGIC;
-	my_mark.crc = compute_crc(&my_mark);
-	if (pwrite(mark_fd, &my_mark, size, (off_t) slot * sizeof(Mark)) == size)
+	mark->magic = MARK_MAGIC;
+	mark->crc = compute_crc(mark);
+	if (pwrite(mark_fd, mark, size, (off_t) slot * sizeof(Mark)) == size)
 		return;
 	if (!mark_failed)
 		ereport(LOG,
@@ -174,6 +183,39 @@ set_key(SuspectKey *key, Oid database, const EntityKey *entity)
 	key->zero = 0;
 }
 
+static int
+max_suspects(void)
+{
+	return act_roster_max_workers * ACT_MARK_MAX;
+}
+
+/* A suspect's own slot: that it is one, or, with n = 0, nothing. */
+static void
+write_suspect(const Suspect *suspect, int n)
+{
+	Mark		mark;
+
+	if (!open_file())
+		return;
+	mark.database = suspect->key.database;
+	mark.nkeys = n;
+	mark.alone = suspect->was_alone;
+	mark.lives = suspect->lives;
+	mark.keys[0] = suspect->key.entity;
+	write_mark(act_roster_max_workers + suspect->place, &mark);
+}
+
+static int
+take_place(void)
+{
+	int			place = 0;
+
+	while (shared->taken[place])
+		place++;
+	shared->taken[place] = true;
+	return place;
+}
+
 /* The caller holds the lock, or is the only process. */
 static void
 add_suspects(const Mark *mark)
@@ -184,6 +226,8 @@ add_suspects(const Mark *mark)
 		Suspect    *suspect;
 		bool		found;
 
+		if (pg_atomic_read_u32(&shared->nsuspects) >= max_suspects())
+			return;
 		set_key(&key, mark->database, &mark->keys[i]);
 		suspect = hash_search(suspect_table, &key, HASH_ENTER_NULL, &found);
 		if (suspect == NULL)
@@ -191,17 +235,14 @@ add_suspects(const Mark *mark)
 		if (!found)
 		{
 			suspect->was_alone = false;
+			suspect->lives = mark->lives;
+			suspect->place = take_place();
 			pg_atomic_fetch_add_u32(&shared->nsuspects, 1);
 		}
 		if (mark->alone)
 			suspect->was_alone = true;
+		suspect->lives = Min(suspect->lives, mark->lives);
 	}
-}
-
-static int
-max_suspects(void)
-{
-	return act_roster_max_workers * ACT_MARK_MAX;
 }
 
 /* What the workers of the server's last life left behind. */
@@ -220,16 +261,18 @@ read_suspects(void)
 
 		if (size <= 0)
 			break;
-		if (is_valid(&mark, size))
+		if (is_valid(&mark, size) && mark.lives++ < MAX_LIVES)
 			add_suspects(&mark);
 	}
 	close(fd);
 }
 
-/* An empty file; without it nothing is marked, and the workers say so. */
+/* A file without marks; without it the workers say that nothing is marked. */
 static void
 create_file(void)
 {
+	HASH_SEQ_STATUS status;
+	Suspect    *suspect;
 	int			fd;
 
 	(void) unlink(MARK_FILE);
@@ -241,12 +284,32 @@ create_file(void)
 				 errmsg("could not create file \"%s\": %m", MARK_FILE)));
 	else
 		close(fd);
+
+	/* The suspects of now; the file is closed, for our children's sake. */
+	if (fd < 0 || pg_atomic_read_u32(&shared->nsuspects) == 0)
+		return;
+	mark_fd = BasicOpenFile(MARK_FILE, O_RDWR | PG_BINARY);
+	if (mark_fd < 0)
+		return;
+	hash_seq_init(&status, suspect_table);
+	while ((suspect = hash_seq_search(&status)) != NULL)
+		write_suspect(suspect, 1);
+	close(mark_fd);
+	mark_fd = -1;
+	mark_failed = false;
+}
+
+static Size
+shared_size(void)
+{
+	return add_size(offsetof(CrashmarkShared, taken),
+					mul_size(max_suspects(), sizeof(bool)));
 }
 
 Size
 act_crashmark_shmem_size(void)
 {
-	return add_size(MAXALIGN(sizeof(CrashmarkShared)),
+	return add_size(MAXALIGN(shared_size()),
 					hash_estimate_size(max_suspects(), sizeof(Suspect)));
 }
 
@@ -261,13 +324,13 @@ act_crashmark_shmem_init(void)
 	bool		found;
 
 	shared = ShmemInitStruct("actornot crash marks",
-							 sizeof(CrashmarkShared), &found);
+							 shared_size(), &found);
 	if (!found)
 	{
+		memset(shared, 0, shared_size());
 		shared->tranche = LWLockNewTrancheId();
 		LWLockInitialize(&shared->lock, shared->tranche);
 		pg_atomic_init_u32(&shared->nsuspects, 0);
-		shared->turn = 0;
 	}
 	LWLockRegisterTranche(shared->tranche, "actornot_suspects");
 
@@ -291,6 +354,18 @@ act_crashmark_shmem_init(void)
 
 /* ----------------------------------------------------------------- marks */
 
+static void
+write_if_suspect(Oid database, const EntityKey *entity)
+{
+	SuspectKey	key;
+	Suspect    *suspect;
+
+	set_key(&key, database, entity);
+	suspect = hash_search(suspect_table, &key, HASH_FIND, NULL);
+	if (suspect != NULL)
+		write_suspect(suspect, 1);
+}
+
 /*
  * Exit callback.  Registered after the worker has got its slot, so it runs
  * while the slot is still its own.
@@ -302,8 +377,11 @@ settle_mark(int code, Datum arg)
 		return;
 	if (blame)
 	{
+		my_mark.lives = 0;
 		LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
 		add_suspects(&my_mark);
+		for (int i = 0; i < my_mark.nkeys; i++)
+			write_if_suspect(my_mark.database, &my_mark.keys[i]);
 		LWLockRelease(&shared->lock);
 	}
 	act_crashmark_clear(my_slot);
@@ -325,9 +403,10 @@ act_crashmark_set(int slot, Oid database, const EntityKey *keys, int nkeys,
 	my_slot = slot;
 	my_mark.database = database;
 	my_mark.nkeys = Min(nkeys, ACT_MARK_MAX);
+	my_mark.lives = 0;
 	my_mark.alone = alone;
 	memcpy(my_mark.keys, keys, my_mark.nkeys * sizeof(EntityKey));
-	write_mark(slot);
+	write_mark(slot, &my_mark);
 }
 
 void
@@ -337,7 +416,7 @@ act_crashmark_clear(int slot)
 		return;
 	my_mark.nkeys = 0;
 	my_mark.alone = false;
-	write_mark(slot);
+	write_mark(slot, &my_mark);
 }
 
 void
@@ -372,14 +451,21 @@ void
 act_crashmark_acquit(Oid database, const EntityKey *entity)
 {
 	SuspectKey	key;
+	Suspect    *suspect;
 
 	if (shared == NULL || pg_atomic_read_u32(&shared->nsuspects) == 0)
 		return;
 
 	set_key(&key, database, entity);
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
-	if (hash_search(suspect_table, &key, HASH_REMOVE, NULL) != NULL)
+	suspect = hash_search(suspect_table, &key, HASH_FIND, NULL);
+	if (suspect != NULL)
+	{
+		write_suspect(suspect, 0);
+		shared->taken[suspect->place] = false;
+		hash_search(suspect_table, &key, HASH_REMOVE, NULL);
 		pg_atomic_fetch_sub_u32(&shared->nsuspects, 1);
+	}
 	LWLockRelease(&shared->lock);
 }
 

@@ -211,6 +211,21 @@ load_mailbox(Visit *visit, BatchWork *work, Mailbox *mailbox,
 }
 
 /*
+ * Reports name runner and entity, also if no call got so far.
+ */
+static void
+name_entity(Visit *visit, const Runner *runner, const Mailbox *mailbox)
+{
+	if (visit->runner_name == NULL)
+		visit->runner_name = MemoryContextStrdup(visit->context, runner->name);
+	if (visit->entity == NULL)
+	{
+		visit->entity = MemoryContextStrdup(visit->context, mailbox->entity);
+		visit->entity_len = mailbox->entity_len;
+	}
+}
+
+/*
  * Body: write the failure into the row.
  */
 static void
@@ -229,9 +244,7 @@ record_failure(void *arg)
 		load_mailbox(visit, &work, &mailbox, &visit->target) &&
 		is_unchanged(visit, &mailbox))
 	{
-		if (visit->entity == NULL)
-			visit->entity = MemoryContextStrdup(visit->context,
-												mailbox.entity);
+		name_entity(visit, runner, &mailbox);
 
 		/* The visit found it empty, if so, and went on to its own target. */
 		act_work_finish_empty(&work, &mailbox);
@@ -301,6 +314,8 @@ report_failure(const FailureWork *failed, int elevel)
 					visit->runner_name ? visit->runner_name : "?",
 					visit->entity ? visit->entity : "?",
 					failure->message ? failure->message : "unknown error"),
+			 failed->buried && failed->attempts == 0 ?
+			 errdetail("Its message was given up; see actornot.dead_letters.") :
 			 failed->buried ?
 			 errdetail_plural("Its message was given up after %d attempt; see actornot.dead_letters.",
 							  "Its message was given up after %d attempts; see actornot.dead_letters.",
@@ -422,8 +437,11 @@ count_crash(void *arg)
 	if (pending)
 	{
 		if (mailbox.crashes >= MAX_CRASHES)
+		{
+			name_entity(visit, runner, &mailbox);
 			failed->buried = bury_head(&work, &mailbox, runner,
 									   failed->failure);
+		}
 		else
 			mailbox.crashes++;
 		act_mailbox_save(&work.mailboxes, &mailbox);

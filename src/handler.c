@@ -102,6 +102,7 @@ match_arguments(Oid schema, const char *name, const Oid *types, int ntypes,
 
 	form = (Form_pg_proc) GETSTRUCT(tuple);
 	if (form->prokind == PROKIND_FUNCTION && !form->proretset &&
+		!form->proisstrict &&	/* it would not be called without a state */
 		(which == RUNNER_RUNNABLE ? form->prorettype == BOOLOID :
 		 (form->prorettype == JSONBOID || form->prorettype == VOIDOID)))
 	{
@@ -156,7 +157,7 @@ report_no_match(const char *runner_name, const char *name,
 				 match == MATCH_NONE ?
 				 errmsg("handler %s of runner \"%s\" does not exist",
 						name, runner_name) :
-				 errmsg("handler %s of runner \"%s\" is of a wrong kind or result type",
+				 errmsg("handler %s of runner \"%s\" is of a wrong kind or result type, or STRICT",
 						name, runner_name),
 				 errhint("A handler is a function (entity text, state jsonb, messages actornot_message[]) or (entity text, state jsonb, messages jsonb) that returns jsonb or void.")));
 	else
@@ -165,7 +166,7 @@ report_no_match(const char *runner_name, const char *name,
 				 match == MATCH_NONE ?
 				 errmsg("runnable function %s of runner \"%s\" does not exist",
 						name, runner_name) :
-				 errmsg("runnable function %s of runner \"%s\" is of a wrong kind or result type",
+				 errmsg("runnable function %s of runner \"%s\" is of a wrong kind or result type, or STRICT",
 						name, runner_name),
 				 errhint("A runnable function is a function (entity text, state jsonb) that returns boolean.")));
 }
@@ -183,7 +184,7 @@ split_name(const char *runner_name, const char *name,
 	if (!SplitIdentifierString(pstrdup(name), '.', &parts) ||
 		parts == NIL || list_length(parts) > 2)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_NAME),
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
 				 errmsg("\"%s\", named by runner \"%s\", is not the name of a function",
 						name, runner_name),
 				 errhint("Use function or schema.function, without arguments; quote what needs quotes.")));

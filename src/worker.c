@@ -27,7 +27,9 @@
 #include "access/xlog.h"
 #include "actornot.h"
 #include "batch.h"
+#include "catalog.h"
 #include "catalog/namespace.h"
+#include "clock.h"
 #include "commands/prepare.h"
 #include "commands/sequence.h"
 #include "crashmark.h"
@@ -126,6 +128,20 @@ act_worker_define_settings(void)
 /* ---- transactions ---- */
 
 /*
+ * Where the extension is gone, or its data waits for adoption (which is for
+ * the first call of a user), the process ends.
+ */
+static void
+leave_if_not_adopted(void)
+{
+	if (act_catalog_find() != NULL && act_clock_is_adopted())
+		return;
+	act_readyq_forget(MyDatabaseId);
+	AbortCurrentTransaction();
+	proc_exit(0);
+}
+
+/*
  * Start a transaction in which entities can be run, whatever defaults the
  * role or the database has been given.
  */
@@ -139,6 +155,7 @@ begin_transaction(void)
 	synchronous_commit = worker_synchronous_commit;
 	if (GetUserId() != act_fleet_role())
 		elog(FATAL, "worker is not what it was started as");
+	leave_if_not_adopted();
 }
 
 static void
