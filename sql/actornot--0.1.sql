@@ -36,6 +36,17 @@ CREATE TYPE @extschema@.actornot_message AS (
 COMMENT ON TYPE @extschema@.actornot_message IS
 'A message as a handler sees it; attempt is 1 at the first try.';
 
+CREATE TYPE @extschema@.actornot_lease AS (
+	runner text,
+	entity text,
+	token bigint,
+	state jsonb,
+	messages jsonb,
+	expires_at timestamptz
+);
+COMMENT ON TYPE @extschema@.actornot_lease IS
+'An entity that is lent to a program outside the database; messages is an array of objects with the fields of actornot_message.';
+
 -- ---------------------------------------------------------------------------
 -- Tables
 -- ---------------------------------------------------------------------------
@@ -362,6 +373,7 @@ CREATE TABLE actornot.mailbox (
 	state jsonb,
 	last_error text,
 	lease_owner text,
+	lease_all boolean,
 	CONSTRAINT mailbox_key PRIMARY KEY (hash, runner, entity)
 ) WITH (fillfactor = 50);
 -- Packed already: the compressor would find nothing, at each save.
@@ -706,6 +718,66 @@ AS 'MODULE_PATHNAME', 'actornot_redrive_all'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.actornot_redrive_all(runner text) IS
 'Posts all dead letters of a runner again, in the order of their ids; returns how many. Needs the owner''s rights (42501).';
+
+-- ---------------------------------------------------------------------------
+-- Leases
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION @extschema@.actornot_acquire(
+	runner text,
+	entity text DEFAULT NULL,
+	lease interval DEFAULT NULL,
+	max_messages int DEFAULT NULL,
+	max_entities int DEFAULT 1,
+	wait interval DEFAULT '0',
+	owner text DEFAULT NULL)
+RETURNS SETOF @extschema@.actornot_lease
+AS 'MODULE_PATHNAME', 'actornot_acquire'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 1;
+COMMENT ON FUNCTION @extschema@.actornot_acquire(text, text, interval, int, int, interval, text) IS
+'Lends entities with their next batch of messages to a program outside the database, until expires_at. A row for each; none if there is nothing to do within wait. The lease is valid from the commit on and survives the session.
+entity: this one, also if nothing is pending (then messages is []); NULL: any that have work. lease: its length, up to 30 days; default as registered. max_messages: of a batch, 1 to 10000; default as registered. max_entities: 1 to 1000; fewer may come. wait: for work to come or the entity to be free, up to 60 seconds: a waiting statement holds back vacuum. owner: any word for the holder, kept in actornot.mailbox.lease_owner.
+Paused runners and entities, entities in back-off and those of whose runnable says no are not lent. Needs the owner''s rights; for a runner with runnable, which runs in this session, the owner itself.
+Errors: 42704 unknown runner, 22004 NULL, 22023 value out of range, 42501 no right, 55006 the entity is being run by this session, 25001 REPEATABLE READ or SERIALIZABLE, 25006 read-only transaction or standby.';
+
+CREATE FUNCTION @extschema@.actornot_update_locked(
+	runner text,
+	entity text,
+	token bigint,
+	state jsonb,
+	lease interval DEFAULT NULL,
+	max_messages int DEFAULT NULL)
+RETURNS SETOF @extschema@.actornot_lease
+AS 'MODULE_PATHNAME', 'actornot_update_locked'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 1;
+COMMENT ON FUNCTION @extschema@.actornot_update_locked(text, text, bigint, jsonb, interval, int) IS
+'Saves the state of a leased entity (NULL ends it), marks its batch as done and, in the same step, returns the next batch under a new, larger token and a new lease; or, if nothing is pending or max_messages is 0, lets go and returns no row. What the caller wrote in the same transaction commits with it. Whoever does not get the answer finds the token stale: acquire again, nothing was consumed unseen.
+lease: length of the next one; max_messages: of the next batch, 0 to 10000; both default as registered.
+Errors: 55AN1 the lease is no longer held, nothing was changed; 42704, 22004, 22023, 42501, 55006, 25001, 25006 as actornot_acquire.';
+
+CREATE FUNCTION @extschema@.actornot_renew(runner text, entity text, token bigint, lease interval DEFAULT NULL)
+RETURNS timestamptz
+AS 'MODULE_PATHNAME', 'actornot_renew'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.actornot_renew(text, text, bigint, interval) IS
+'Lets a lease end that long from now, and returns when; the token stays. A lease whose time is over can be renewed until somebody has taken the entity.
+Errors: 55AN1 the lease is no longer held; 42704, 22004, 22023, 42501, 55006, 25001, 25006 as actornot_acquire.';
+
+CREATE FUNCTION @extschema@.actornot_release(runner text, entity text, token bigint, retry_in interval DEFAULT '0')
+RETURNS void
+AS 'MODULE_PATHNAME', 'actornot_release'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.actornot_release(text, text, bigint, interval) IS
+'Gives a leased entity back with its batch, which is the next one for whoever comes, after retry_in (up to 366 days). No attempt is counted, the state stays.
+Errors: 55AN1 the lease is no longer held; 42704, 22004, 22023, 42501, 55006, 25001, 25006 as actornot_acquire.';
+
+CREATE FUNCTION @extschema@.actornot_fail(runner text, entity text, token bigint, error text, retry_in interval DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'actornot_fail'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.actornot_fail(text, text, bigint, text, interval) IS
+'Gives a leased entity back, as if a handler had raised the error: an attempt is counted for the first message of the batch, which comes alone from then on, after the runner''s back-off or retry_in (up to 366 days); after max_attempts it goes to the dead letters.
+Errors: 55AN1 the lease is no longer held; 42704, 22004, 22023, 42501, 55006, 25001, 25006 as actornot_acquire.';
 
 -- ---------------------------------------------------------------------------
 -- For operators

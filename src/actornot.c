@@ -20,6 +20,7 @@
 #include "entry.h"
 #include "fleet.h"
 #include "hooks.h"
+#include "lane.h"
 #include "launcher.h"
 #include "readyq.h"
 #include "roster.h"
@@ -40,6 +41,7 @@ request_shmem(void)
 		next_shmem_request_hook();
 
 	RequestAddinShmemSpace(act_roster_shmem_size());
+	RequestAddinShmemSpace(act_lane_shmem_size());
 	RequestAddinShmemSpace(act_entry_shmem_size());
 	RequestAddinShmemSpace(act_readyq_shmem_size());
 	RequestAddinShmemSpace(act_crashmark_shmem_size());
@@ -53,6 +55,7 @@ start_shmem(void)
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	act_roster_shmem_init();
+	act_lane_shmem_init();
 	act_entry_shmem_init();
 	act_readyq_shmem_init();
 	act_crashmark_shmem_init();

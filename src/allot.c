@@ -87,7 +87,8 @@ wants_worker(Pool *pool, TimestampTz now, TimestampTz *next)
 	TimestampTz since;
 	TimestampTz newest;
 
-	if (pool->nready + pool->ndelayed == 0)
+	/* Nobody's work is for programs outside. */
+	if (pool->nready + pool->ndelayed == 0 || !OidIsValid(pool->key.owner))
 		return false;
 	if (!act_roster_has_work(pool, now))
 	{

@@ -54,6 +54,15 @@ typedef struct OwnerGroup
 	EntityKey  *keys;
 } OwnerGroup;
 
+/* An entity whose place in the ready queue depends on this transaction. */
+typedef struct QueueChange
+{
+	EntityKey	key;
+	Oid			owner;
+	bool		taken;			/* to be undone, else done at commit */
+	bool		empty;
+} QueueChange;
+
 /* A slot is empty unless its epoch is the present one. */
 typedef struct TableSlot
 {
@@ -77,6 +86,10 @@ static int	nkeys = 0;
 static int	ngroups = 0;
 static OwnerGroup groups[MAX_GROUPS];
 static EntityKey last_key;		/* valid if nkeys > 0 */
+static QueueChange *changes = NULL;
+static int	nchanges = 0;
+static int	changes_room = 0;
+static bool in_search = false;
 
 /* Never 0, so that a slot that was never used is empty. */
 static uint32 epoch = 1;
@@ -88,7 +101,7 @@ static TableSlot table[TABLE_SLOTS];
 static void
 clear_hints(void)
 {
-	int			room = 0;
+	int			room = changes_room;
 
 	for (int i = 0; i < MAX_GROUPS; i++)
 	{
@@ -98,8 +111,11 @@ clear_hints(void)
 	if (room > KEEP_KEYS)
 	{
 		memset(groups, 0, sizeof(groups));
+		changes = NULL;
+		changes_room = 0;
 		MemoryContextReset(hints_context);
 	}
+	nchanges = 0;
 	ngroups = 0;
 	nkeys = 0;
 	want_sweep = false;
@@ -116,12 +132,36 @@ clear_hints(void)
 	}
 }
 
+/* What was taken is queued again: what was to be done with it is undone. */
+static void
+undo_taken(void)
+{
+	for (int i = 0; i < nchanges; i++)
+	{
+		if (changes[i].taken)
+			act_readyq_requeue(MyDatabaseId, changes[i].owner,
+							   &changes[i].key);
+	}
+}
+
+static void
+end_leases(void)
+{
+	for (int i = 0; i < nchanges; i++)
+	{
+		if (!changes[i].taken)
+			act_readyq_end_lease(MyDatabaseId, changes[i].owner,
+								 &changes[i].key, changes[i].empty);
+	}
+}
+
 /*
  * Tell the processes.  The transaction has committed: nothing may fail.
  */
 static void
 give_hints(void)
 {
+	end_leases();
 	for (int i = 0; i < ngroups; i++)
 		if (groups[i].nkeys > 0)
 			act_readyq_push(MyDatabaseId, groups[i].owner,
@@ -131,6 +171,21 @@ give_hints(void)
 		act_readyq_request_sweep(MyDatabaseId);
 	if (due_at != 0)
 		act_fleet_due_at(MyDatabaseId, due_at);
+}
+
+/*
+ * It is not known which of the changes are undone, so all may be: an entity
+ * that is queued in vain costs little.
+ */
+static void
+at_end_of_subtransaction(SubXactEvent event, SubTransactionId mySubid,
+						 SubTransactionId parentSubid, void *arg)
+{
+	if (event != SUBXACT_EVENT_ABORT_SUB || nchanges == 0 || in_search)
+		return;
+	undo_taken();
+	for (int i = 0; i < nchanges; i++)
+		changes[i].empty = false;
 }
 
 static void
@@ -145,6 +200,9 @@ at_end_of_transaction(XactEvent event, void *arg)
 			committed = true;
 			break;
 		case XACT_EVENT_ABORT:
+			undo_taken();
+			clear_hints();
+			break;
 		case XACT_EVENT_PREPARE:
 			clear_hints();
 			break;
@@ -181,6 +239,7 @@ begin_hint(void)
 											  "actornot hints at commit",
 											  ALLOCSET_DEFAULT_SIZES);
 		RegisterXactCallback(at_end_of_transaction, NULL);
+		RegisterSubXactCallback(at_end_of_subtransaction, NULL);
 		RegisterResourceReleaseCallback(after_release, NULL);
 		registered = true;
 	}
@@ -267,8 +326,61 @@ act_atcommit_push(Oid owner, const EntityKey *key)
 	slot->index = group->nkeys - 1;
 }
 
+static void
+note_change(Oid owner, const EntityKey *key, bool taken, bool empty)
+{
+	if (!begin_hint())
+		return;
+	if (nchanges == changes_room)
+	{
+		int			room = Max(32, 2 * changes_room);
+
+		if (changes == NULL)
+			changes = MemoryContextAlloc(hints_context,
+										 room * sizeof(QueueChange));
+		else
+			changes = repalloc(changes, room * sizeof(QueueChange));
+		changes_room = room;
+	}
+	changes[nchanges].key = *key;
+	changes[nchanges].owner = owner;
+	changes[nchanges].taken = taken;
+	changes[nchanges].empty = empty;
+	nchanges++;
+}
+
+void
+act_atcommit_taken(Oid owner, const EntityKey *key)
+{
+	/* Lent again: that its last lease ended does not say that it is idle. */
+	for (int i = 0; i < nchanges; i++)
+	{
+		if (!changes[i].taken && same_key(&changes[i].key, key))
+			changes[i].empty = false;
+	}
+	note_change(owner, key, true, false);
+}
+
 /*
- * A post to a runner that is paused, or has no handler, wakes nobody.  But
+ * They stay noted for the transaction's abort: that an entity was idle may be
+ * due to what the transaction did before.
+ */
+void
+act_atcommit_rollback_search(void)
+{
+	in_search = true;
+	RollbackAndReleaseCurrentSubTransaction();
+	in_search = false;
+}
+
+void
+act_atcommit_end_lease(Oid owner, const EntityKey *key, bool empty)
+{
+	note_change(owner, key, false, empty);
+}
+
+/*
+ * A post to a runner that is paused wakes nobody.  But
  * whoever resumes it meanwhile asks for a sweep, which does not see our
  * message if it comes before our commit: then we ask for another one.
  */

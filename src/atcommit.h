@@ -26,6 +26,26 @@ extern void act_atcommit_push(Oid owner, const EntityKey *key);
 extern uint64 act_atcommit_requests(void);
 extern void act_atcommit_silent(uint64 requests);
 
+/*
+ * The entity was taken off the ready queue, or lent there, for what this
+ * transaction does: it is queued again if that is undone.
+ */
+extern void act_atcommit_taken(Oid owner, const EntityKey *key);
+
+/*
+ * Roll back the present subtransaction, which has looked for work in vain:
+ * what it took is not queued again.
+ */
+extern void act_atcommit_rollback_search(void);
+
+/*
+ * The entity's lease ends, or its row is changed otherwise so that it may have
+ * something to do.  "empty": nothing was pending under a snapshot newer than
+ * the lease.
+ */
+extern void act_atcommit_end_lease(Oid owner, const EntityKey *key,
+								   bool empty);
+
 /* Any entity of this database may have something to do. */
 extern void act_atcommit_sweep(void);
 

@@ -6,6 +6,7 @@
  *	1. The caller holds the entity's lock, taken before act_work_open took
  *	   the snapshot "now" (or else what the last holder wrote could be unseen).
  *	2. Load the mailbox row.  Leased, paused, backing off: pass by.
+ *	   A lease that has ended is taken over, if the row is saved.
  *	3. The target is the row's pinned one, else "now".
  *	4. Collect what is pending, take a batch of it, call the handler.
  *	5. If that was all of the pending ones, done := target; else the target
@@ -86,12 +87,12 @@ admit_runner(VisitState *state)
 	const Runner *runner = act_runner_find(visit->key.runner);
 
 	visit->result = VISIT_WAITING;
-	if (runner == NULL || runner->handler == NULL || runner->paused)
+	if (runner == NULL || runner->paused)
 		return false;
-	if (runner->owner != visit->role)
+	if (runner->handler == NULL || runner->owner != visit->role)
 	{
 		visit->result = VISIT_MOVED;
-		visit->owner = runner->owner;
+		visit->owner = act_runner_pool(runner);
 		return false;
 	}
 	state->runner = *runner;
@@ -116,8 +117,15 @@ admit_mailbox(VisitState *state)
 	act_mailbox_load(&state->work->mailboxes, mailbox);
 	visit->had_row = mailbox->exists;
 	visit->tid = mailbox->tid;
+	if (act_mailbox_is_leased(mailbox))
+	{
+		visit->result = VISIT_LEASED;
+		visit->leased_until = mailbox->lease_until;
+		return false;
+	}
+	act_mailbox_end_lease(mailbox);
 	visit->result = VISIT_WAITING;
-	if (mailbox->paused || act_mailbox_is_leased(mailbox) ||
+	if (mailbox->paused ||
 		(mailbox->wake_at != 0 && mailbox->wake_at > GetCurrentTimestamp()))
 		return false;
 	visit->result = VISIT_ALONE;
@@ -181,41 +189,6 @@ collect(VisitState *state)
 		act_work_finish_target(&state->mailbox, &state->target);
 		state->dirty = true;
 	}
-}
-
-/*
- * Take the next batch out of the list.  Returns the id up to which the list
- * has been taken, 0 if the list held nothing any more.
- */
-static int64
-take_batch(VisitState *state, MessagesArgument *messages)
-{
-	PendingList *list = &state->list;
-	int			limit = state->visit->max_messages > 0 ?
-	state->visit->max_messages : state->runner.batch_size;
-	int64		last_id = 0;
-
-	/* A head that has failed runs alone. */
-	if (state->mailbox.attempts > 0 || state->mailbox.crashes > 0)
-		limit = 1;
-
-	while (list->next < list->nitems && messages->nmessages < limit)
-	{
-		const PendingItem *item = &list->items[list->next];
-		MessageRow	row;
-
-		if (act_work_fetch(state->work, &state->mailbox, item, &row))
-		{
-			if (messages->nmessages > 0 &&
-				messages->bytes + act_call_message_size(&row) >
-				state->runner.batch_bytes)
-				break;
-			act_call_add_message(messages, &row, state->mailbox.attempts + 1);
-		}
-		last_id = item->id;
-		list->next++;
-	}
-	return last_id;
 }
 
 /*
@@ -358,7 +331,11 @@ run_batch(VisitState *state)
 	state->visit->phase = PHASE_READ;
 
 	act_call_begin_messages(&messages, state->form);
-	last_id = take_batch(state, &messages);
+	last_id = act_work_take(state->work, &state->mailbox, &state->list,
+							state->visit->max_messages > 0 ?
+							state->visit->max_messages :
+							state->runner.batch_size,
+							state->runner.batch_bytes, &messages);
 	if (messages.nmessages > 0)
 	{
 		note_try(state, messages.nmessages);

@@ -16,8 +16,10 @@ typedef enum VisitResult
 	VISIT_EMPTY,				/* nothing pending under a fresh target */
 	VISIT_MORE,					/* there is, or may be, more */
 	VISIT_BUSY,					/* somebody holds a lock: later */
-	VISIT_WAITING,				/* leased, paused, backing off, not runnable:
-								 * whoever ends that queues it */
+	VISIT_WAITING,				/* paused, backing off, not runnable: whoever
+								 * ends that queues it */
+	VISIT_LEASED,				/* lent to a program outside until
+								 * "leased_until" */
 	VISIT_ALONE,				/* is not to run in a group */
 	VISIT_MOVED					/* the runner belongs to "owner" */
 } VisitResult;
@@ -49,7 +51,8 @@ typedef struct Visit
 
 	/* what came of it */
 	VisitResult result;
-	Oid			owner;
+	Oid			owner;			/* InvalidOid: only programs outside run it */
+	TimestampTz leased_until;
 	int64		consumed;		/* messages */
 	int			batches;
 	bool		reached;		/* all up to "goal" is done */

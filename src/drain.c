@@ -36,7 +36,6 @@
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "work.h"
@@ -73,44 +72,6 @@ typedef struct Drain
 	TimestampTz commit_at;		/* of the present transaction */
 	int			nlocks;
 } Drain;
-
-/*
- * A ContainFunction: a subtransaction.  Cancels and shutdowns that are not
- * our timeout's are not the handler's failure; they pass through.
- */
-static bool
-contain_in_subtransaction(void (*body) (void *arg), void *arg,
-						  Failure *failure, MemoryContext context)
-{
-	MemoryContext old_context = CurrentMemoryContext;
-	ResourceOwner old_owner = CurrentResourceOwner;
-	int			depth = act_mailbox_open_depth();
-	volatile bool ok = true;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(old_context);
-	PG_TRY();
-	{
-		body(arg);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		act_mailbox_end_run(depth);
-		act_failure_capture(failure, context);
-		RollbackAndReleaseCurrentSubTransaction();
-		ok = false;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(old_context);
-	CurrentResourceOwner = old_owner;
-
-	if (!ok && act_failure_is_foreign_cancel(failure))
-		ereport(ERROR,
-				(errcode(failure->sqlstate),
-				 errmsg("%s", failure->message)));
-	return ok;
-}
 
 /*
  * The runner and its owner's rights.
@@ -179,11 +140,12 @@ actornot_run(PG_FUNCTION_ARGS)
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
-		act_failure_run(&visit, contain_in_subtransaction, WARNING);
+		act_failure_run(&visit, act_failure_contain, WARNING);
 	} while (visit.result == VISIT_MORE && visit.consumed == 0 &&
 			 !visit.failed);
 
-	if (visit.result == VISIT_BUSY && visit.tried == 0)
+	if (visit.result == VISIT_LEASED ||
+		(visit.result == VISIT_BUSY && visit.tried == 0))
 		PG_RETURN_NULL();
 	PG_RETURN_INT32((int32) visit.consumed);
 }
@@ -207,14 +169,14 @@ commit_and_begin(Drain *drain)
 }
 
 static void
-remember_entity(void *arg, Oid owner, const EntityKey *key,
-				const char *entity, int entity_len)
+remember_entity(void *arg, Oid owner, TimestampTz leased_until,
+				const EntityKey *key, const char *entity, int entity_len)
 {
 	Drain	   *drain = arg;
 	FoundEntity *found;
 	MemoryContext old;
 
-	if (owner != drain->role)
+	if (owner != drain->role || leased_until != 0)
 		return;
 	Assert(drain->nfound < DRAIN_PIECE);
 	old = MemoryContextSwitchTo(drain->piece_context);
@@ -255,7 +217,7 @@ drain_entity(Drain *drain, const FoundEntity *found)
 		visit.fire_deferred = true;
 		visit.goal = &drain->start;
 		visit.until = drain->commit_at;
-		act_failure_run(&visit, contain_in_subtransaction, WARNING);
+		act_failure_run(&visit, act_failure_contain, WARNING);
 		drain->processed += visit.consumed;
 		if (++drain->nlocks >= DRAIN_LOCKS ||
 			GetCurrentTimestamp() >= drain->commit_at)

@@ -9,6 +9,11 @@
  *					come, or when it is pushed
  *		running		popped by a worker, in that worker's list
  *		again		running, and pushed since
+ *		lent		under a lease of a program outside, up to its end
+ *
+ * Each queued entry is in the list of its runner's lane, too (see lane.c).
+ * The lent ones of a database are in a heap by the end of their leases
+ * (the server's pairing heap: Fredman, Sedgewick, Sleator and Tarjan, 1986).
  *
  * The delays are 1, 2, 4 ... 1024 ms, and for each of them a pool has a list.
  * Entries enter at the tail as time goes by, so that every list is sorted by
@@ -35,6 +40,7 @@
 #include "utils/timestamp.h"
 
 #include "entry.h"
+#include "lane.h"
 #include "roster.h"
 
 int			act_entry_limit = 65536;
@@ -52,7 +58,7 @@ act_entry_define_settings(void)
 
 	DefineCustomIntVariable("actornot.ready_queue_size",
 							"Number of entities that can be known to be ready at a time.",
-							"What does not fit is found a little later. An entry takes about 150 bytes.",
+							"What does not fit is found a little later. An entry takes about 200 bytes.",
 							&act_entry_limit,
 							65536, 1024, 16 * 1024 * 1024,
 							PGC_POSTMASTER, 0,
@@ -237,15 +243,25 @@ act_entry_queue(ReadyEntry *entry, TimestampTz now)
 	dlist_push_tail(&pool->ready, &entry->node);
 	if (pool->nready++ == 0)
 		pool->ready_since = now;
+
+	entry->lane = act_lane_enter(pool->key.database,
+								 entry->key.entity.runner);
+	if (entry->lane != NULL)
+	{
+		dlist_push_tail(&entry->lane->ready, &entry->lane_node);
+		entry->lane->nready++;
+		act_lane_wake_one(entry->lane);
+	}
 }
 
-/* running, again (and released) -> delayed; twice as long as the last time */
+/* new, running, again (and released) -> delayed; twice as long as before */
 void
 act_entry_delay(ReadyEntry *entry, TimestampTz now)
 {
 	Pool	   *pool = entry->pool;
 
-	Assert(entry->state == ENTRY_RUNNING || entry->state == ENTRY_AGAIN);
+	Assert(entry->state == ENTRY_RUNNING || entry->state == ENTRY_AGAIN ||
+		   entry->state == ENTRY_NEW);
 	Assert(entry->slot == NULL);
 
 	entry->delay = Min(entry->delay + 1, ACT_DELAYS - 1);
@@ -256,19 +272,96 @@ act_entry_delay(ReadyEntry *entry, TimestampTz now)
 	pool->delayed_until = Min(pool->delayed_until, entry->since);
 }
 
-/* queued, delayed -> new: taken off its list */
+static int
+compare_leases(const pairingheap_node *a, const pairingheap_node *b, void *arg)
+{
+	TimestampTz x = pairingheap_const_container(ReadyEntry, lease_node, a)->since;
+	TimestampTz y = pairingheap_const_container(ReadyEntry, lease_node, b)->since;
+
+	/* The server's heap gives the greatest first. */
+	return (x < y) - (x > y);
+}
+
+/* new, queued, delayed, running or again (and released) -> lent */
+void
+act_entry_lend(ReadyEntry *entry, TimestampTz until)
+{
+	Tenant	   *tenant = entry->pool->tenant;
+
+	Assert(entry->slot == NULL);
+	if (entry->state != ENTRY_NEW && entry->state != ENTRY_RUNNING &&
+		entry->state != ENTRY_AGAIN)
+		act_entry_withdraw(entry);
+
+	entry->state = ENTRY_LENT;
+	entry->since = until;
+	entry->delay = -1;
+	entry->posted = false;
+	tenant->leases.ph_compare = compare_leases;
+	pairingheap_add(&tenant->leases, &entry->lease_node);
+	if (until >= tenant->lease_alarm)
+		return;
+
+	/* Whoever looks at the alarm has to look earlier. */
+	tenant->lease_alarm = until;
+	if (tenant->manager == MANAGER_RUNNING)
+		act_roster_call_manager(tenant);
+	else
+		act_roster_call_launcher();
+}
+
+/* The entry whose lease ends first, or NULL. */
+ReadyEntry *
+act_entry_first_lent(Tenant *tenant)
+{
+	if (pairingheap_is_empty(&tenant->leases))
+		return NULL;
+	return pairingheap_container(ReadyEntry, lease_node,
+								 pairingheap_first(&tenant->leases));
+}
+
+/*
+ * When somebody has to look at the leases.  The alarm is not taken back when a
+ * lease ends early; it is set anew when it rings.
+ */
+TimestampTz
+act_entry_lease_alarm(Tenant *tenant, TimestampTz now)
+{
+	if (tenant->lease_alarm <= now)
+	{
+		ReadyEntry *first = act_entry_first_lent(tenant);
+
+		tenant->lease_alarm = first == NULL ? DT_NOEND : first->since;
+	}
+	return tenant->lease_alarm;
+}
+
+/* queued, delayed, lent -> new: taken off its list */
 void
 act_entry_withdraw(ReadyEntry *entry)
 {
 	Pool	   *pool = entry->pool;
 
-	Assert(entry->state == ENTRY_QUEUED || entry->state == ENTRY_DELAYED);
+	Assert(entry->state == ENTRY_QUEUED || entry->state == ENTRY_DELAYED ||
+		   entry->state == ENTRY_LENT);
 
+	if (entry->state == ENTRY_LENT)
+	{
+		pairingheap_remove(&pool->tenant->leases, &entry->lease_node);
+		entry->state = ENTRY_NEW;
+		return;
+	}
 	dlist_delete(&entry->node);
 	if (entry->state == ENTRY_QUEUED)
 	{
 		pool->nready--;
 		note_first_ready(pool);
+		if (entry->lane != NULL)
+		{
+			dlist_delete(&entry->lane_node);
+			entry->lane->nready--;
+			entry->lane = NULL;
+		}
 	}
 	else
 	{

@@ -6,16 +6,18 @@
 #define ACT_ENTRY_H
 
 #include "actornot.h"
+#include "lane.h"
 #include "lib/ilist.h"
 #include "roster.h"
 
 typedef enum EntryState
 {
-	ENTRY_NEW,					/* -> QUEUED */
-	ENTRY_QUEUED,				/* -> RUNNING; gone with its database */
-	ENTRY_DELAYED,				/* -> QUEUED; gone with its database */
-	ENTRY_RUNNING,				/* -> AGAIN, QUEUED, DELAYED, gone */
-	ENTRY_AGAIN					/* -> QUEUED, DELAYED, gone */
+	ENTRY_NEW,					/* -> QUEUED, DELAYED, LENT */
+	ENTRY_QUEUED,				/* -> RUNNING, LENT, gone */
+	ENTRY_DELAYED,				/* -> QUEUED, LENT; gone with its database */
+	ENTRY_RUNNING,				/* -> AGAIN, QUEUED, DELAYED, LENT, gone */
+	ENTRY_AGAIN,				/* -> QUEUED, DELAYED, gone */
+	ENTRY_LENT					/* -> QUEUED, gone */
 } EntryState;
 
 /* No padding: hashed and compared as bytes. */
@@ -31,10 +33,14 @@ typedef struct ReadyEntry
 {
 	EntryKey	key;			/* hash key; immutable */
 	dlist_node	node;			/* in a list of the pool or of the worker */
+	dlist_node	lane_node;		/* queued: in the list of the lane */
+	pairingheap_node lease_node;	/* lent: in the heap of the tenant */
 	Pool	   *pool;
+	Lane	   *lane;			/* queued: where it is listed, or NULL */
 	WorkerSlot *slot;			/* while it is running */
-	TimestampTz since;			/* queued since, or delayed until */
+	TimestampTz since;			/* queued since, or delayed or lent until */
 	uint8		state;			/* EntryState */
+	bool		posted;			/* lent, and pushed since */
 	int8		delay;			/* number of the last delay, -1: none */
 } ReadyEntry;
 
@@ -63,5 +69,8 @@ extern void act_entry_repeat(ReadyEntry *entry);
 extern void act_entry_release(ReadyEntry *entry);
 extern void act_entry_withdraw(ReadyEntry *entry);
 extern void act_entry_change_pool(ReadyEntry *entry, Pool *pool);
+extern void act_entry_lend(ReadyEntry *entry, TimestampTz until);
+extern ReadyEntry *act_entry_first_lent(Tenant *tenant);
+extern TimestampTz act_entry_lease_alarm(Tenant *tenant, TimestampTz now);
 
 #endif							/* ACT_ENTRY_H */

@@ -39,6 +39,7 @@
 #include "message.h"
 #include "runner.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 #include "work.h"
 
@@ -91,11 +92,49 @@ act_failure_capture(Failure *failure, MemoryContext context)
 /*
  * Is this somebody else's cancel or shutdown, not meant for the handler?
  */
-bool
-act_failure_is_foreign_cancel(const Failure *failure)
+static bool
+is_foreign_cancel(const Failure *failure)
 {
 	return !failure->timed_out &&
 		ERRCODE_TO_CATEGORY(failure->sqlstate) == ERRCODE_OPERATOR_INTERVENTION;
+}
+
+/*
+ * A ContainFunction: a subtransaction.  Cancels and shutdowns that are not
+ * our timeout's are not the handler's failure; they pass through.
+ */
+bool
+act_failure_contain(void (*body) (void *arg), void *arg,
+					Failure *failure, MemoryContext context)
+{
+	MemoryContext old_context = CurrentMemoryContext;
+	ResourceOwner old_owner = CurrentResourceOwner;
+	int			depth = act_mailbox_open_depth();
+	volatile bool ok = true;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(old_context);
+	PG_TRY();
+	{
+		body(arg);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		act_mailbox_end_run(depth);
+		act_failure_capture(failure, context);
+		RollbackAndReleaseCurrentSubTransaction();
+		ok = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old_context);
+	CurrentResourceOwner = old_owner;
+
+	if (!ok && is_foreign_cancel(failure))
+		ereport(ERROR,
+				(errcode(failure->sqlstate),
+				 errmsg("%s", failure->message)));
+	return ok;
 }
 
 /*
@@ -226,6 +265,48 @@ name_entity(Visit *visit, const Runner *runner, const Mailbox *mailbox)
 }
 
 /*
+ * Write a failure of the head, which is pinned, into its row: an attempt more
+ * and a back-off ("retry_in", or as the runner says if that is negative), or
+ * the end of the message.
+ */
+static void
+note_failure(FailureWork *failed, BatchWork *work, Mailbox *mailbox,
+			 const Runner *runner, int64 retry_in)
+{
+	if (failed->counted)
+		mailbox->attempts++;
+	failed->attempts = mailbox->attempts;
+	if (failed->counted && runner->max_attempts > 0 &&
+		mailbox->attempts >= runner->max_attempts)
+		failed->buried = bury_head(work, mailbox, runner, failed->failure);
+	else
+	{
+		if (retry_in < 0)
+			retry_in = back_off(runner, mailbox, failed->counted);
+		mailbox->wake_at = retry_in > 0 ? GetCurrentTimestamp() + retry_in : 0;
+		mailbox->last_error = failed->failure->message;
+		failed->wake_at = mailbox->wake_at;
+	}
+	act_mailbox_save(&work->mailboxes, mailbox);
+	if (mailbox->wake_at != 0)
+		act_atcommit_due(mailbox->wake_at);
+}
+
+/*
+ * For leases: a batch that was lent, or the attempt to lend one, has failed.
+ * The caller has pinned the head and ended the lease.
+ */
+void
+act_failure_note(BatchWork *work, Mailbox *mailbox, const Runner *runner,
+				 const Failure *failure, int64 retry_in)
+{
+	FailureWork failed = {NULL, failure};
+
+	failed.counted = !is_transient(failure);
+	note_failure(&failed, work, mailbox, runner, retry_in);
+}
+
+/*
  * Body: write the failure into the row.
  */
 static void
@@ -249,27 +330,8 @@ record_failure(void *arg)
 		/* The visit found it empty, if so, and went on to its own target. */
 		act_work_finish_empty(&work, &mailbox);
 		act_work_pin(&mailbox, &visit->target);
-		if (failed->counted)
-			mailbox.attempts++;
-		if (failed->counted && runner->max_attempts > 0 &&
-			mailbox.attempts >= runner->max_attempts)
-		{
-			failed->attempts = mailbox.attempts;
-			failed->buried = bury_head(&work, &mailbox, runner,
-									   failed->failure);
-		}
-		else
-		{
-			int64		delay = back_off(runner, &mailbox, failed->counted);
-
-			mailbox.wake_at = delay > 0 ? GetCurrentTimestamp() + delay : 0;
-			mailbox.last_error = failed->failure->message;
-			failed->wake_at = mailbox.wake_at;
-			failed->attempts = mailbox.attempts;
-		}
-		act_mailbox_save(&work.mailboxes, &mailbox);
-		if (mailbox.wake_at != 0)
-			act_atcommit_due(mailbox.wake_at);
+		act_mailbox_end_lease(&mailbox);	/* the visit took it over */
+		note_failure(failed, &work, &mailbox, runner, -1);
 		failed->recorded = true;
 	}
 	act_work_close(&work);
@@ -430,6 +492,14 @@ count_crash(void *arg)
 	runner = act_runner_find(visit->key.runner);
 	if (runner != NULL && load_mailbox(visit, &work, &mailbox, &work.now))
 	{
+		if (act_mailbox_is_leased(&mailbox))
+		{
+			visit->result = VISIT_LEASED;
+			visit->leased_until = mailbox.lease_until;
+			act_work_close(&work);
+			return;
+		}
+		act_mailbox_end_lease(&mailbox);
 		act_work_finish_empty(&work, &mailbox);
 		act_work_pin(&mailbox, &work.now);
 		pending = act_work_find_head(&work, &mailbox, &mailbox.target, &row);

@@ -16,8 +16,12 @@ typedef bool (*ContainFunction) (void (*body) (void *arg), void *arg,
 								 Failure *failure, MemoryContext context);
 
 extern void act_failure_capture(Failure *failure, MemoryContext context);
-extern bool act_failure_is_foreign_cancel(const Failure *failure);
+extern bool act_failure_contain(void (*body) (void *arg), void *arg,
+								Failure *failure, MemoryContext context);
 extern void act_failure_run(Visit *visit, ContainFunction contain, int elevel);
+extern void act_failure_note(BatchWork *work, Mailbox *mailbox,
+							 const Runner *runner, const Failure *failure,
+							 int64 retry_in);
 extern bool act_failure_count_crash(Visit *visit, ContainFunction contain);
 
 #endif							/* ACT_FAILURE_H */

@@ -64,7 +64,8 @@ enum
 	MB_STATE,
 	MB_LAST_ERROR,
 	MB_LEASE_OWNER,
-	MB_NATTS = MB_LEASE_OWNER
+	MB_LEASE_ALL,
+	MB_NATTS = MB_LEASE_ALL
 };
 
 /*
@@ -86,23 +87,34 @@ set_entity_tag(LOCKTAG *tag, int64 hash)
 }
 
 /*
- * Error 55006 if a batch of this hash is open in this backend.
+ * Is a batch of this hash open in this backend?
+ */
+bool
+act_mailbox_is_open(int64 hash)
+{
+	for (int i = 0; i < open_runs_depth; i++)
+	{
+		if (open_runs[i] == hash)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Error 55006 if it is.
  */
 void
 act_mailbox_check_closed(int64 hash, const char *runner, const char *entity)
 {
-	for (int i = 0; i < open_runs_depth; i++)
-	{
-		if (open_runs[i] != hash)
-			continue;
-		collided = true;
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("entity \"%s\" of runner \"%s\" is being run by this very session",
-						entity, runner),
-				 errdetail("A handler cannot run, lock or change an entity whose batch is open in its own session."),
-				 errhint("Post a message to it instead.")));
-	}
+	if (!act_mailbox_is_open(hash))
+		return;
+	collided = true;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("entity \"%s\" of runner \"%s\" is being run by this very session",
+					entity, runner),
+			 errdetail("A handler cannot run, lock or change an entity whose batch is open in its own session."),
+			 errhint("Post a message to it instead.")));
 }
 
 /*
@@ -309,6 +321,8 @@ deform_mailbox(TupleTableSlot *slot, Mailbox *mailbox)
 		DatumGetInt64(values[MB_LEASE_LAST_ID - 1]);
 	mailbox->lease_owner = nulls[MB_LEASE_OWNER - 1] ? NULL :
 		TextDatumGetCString(values[MB_LEASE_OWNER - 1]);
+	mailbox->lease_all = !nulls[MB_LEASE_ALL - 1] &&
+		DatumGetBool(values[MB_LEASE_ALL - 1]);
 	mailbox->paused = DatumGetBool(values[MB_PAUSED - 1]);
 	mailbox->created_at = DatumGetTimestampTz(values[MB_CREATED_AT - 1]);
 	mailbox->updated_at = DatumGetTimestampTz(values[MB_UPDATED_AT - 1]);
@@ -441,6 +455,8 @@ form_mailbox(TupleTableSlot *slot, Mailbox *mailbox)
 	set_nullable(slot, MB_LEASE_LAST_ID, Int64GetDatum(mailbox->lease_last_id),
 				 mailbox->lease_last_id == 0);
 	set_nullable(slot, MB_LEASE_OWNER, owner, owner == (Datum) 0);
+	set_nullable(slot, MB_LEASE_ALL, BoolGetDatum(mailbox->lease_all),
+				 !mailbox->lease_all);
 	values[MB_PAUSED - 1] = BoolGetDatum(mailbox->paused);
 	values[MB_CREATED_AT - 1] = TimestampTzGetDatum(mailbox->created_at);
 	values[MB_UPDATED_AT - 1] = TimestampTzGetDatum(now);
@@ -548,6 +564,18 @@ act_mailbox_is_leased(const Mailbox *mailbox)
 }
 
 /*
+ * Nobody outside holds it any more.  The token stays: the next one is larger.
+ */
+void
+act_mailbox_end_lease(Mailbox *mailbox)
+{
+	mailbox->lease_until = 0;
+	mailbox->lease_last_id = 0;
+	mailbox->lease_all = false;
+	mailbox->lease_owner = NULL;
+}
+
+/*
  * Queue the entity of a row whose back-off is over.
  */
 static void
@@ -565,7 +593,7 @@ push_row(TupleTableSlot *slot)
 	key = act_catalog_key(runner->id, runner->name, runner->name_len,
 						  VARDATA_ANY(entity), VARSIZE_ANY_EXHDR(entity));
 	key.hash = DatumGetInt64(slot->tts_values[MB_HASH - 1]);
-	act_readyq_push(MyDatabaseId, runner->owner, &key, 1);
+	act_readyq_push(MyDatabaseId, act_runner_pool(runner), &key, 1);
 }
 
 /*

@@ -34,7 +34,8 @@ typedef struct Mailbox
 	TimestampTz wake_at;		/* 0: no back-off */
 	int64		lease_token;	/* 0: never leased */
 	TimestampTz lease_until;	/* 0: not leased */
-	int64		lease_last_id;
+	int64		lease_last_id;	/* what is lent ends there; 0: nothing is */
+	bool		lease_all;		/* ... and is all that was under the target */
 	char	   *lease_owner;
 	bool		paused;
 	TimestampTz created_at;
@@ -62,6 +63,7 @@ typedef enum MailboxLock
 	MAILBOX_LOCK_BUSY			/* only if it was not to wait */
 } MailboxLock;
 
+extern bool act_mailbox_is_open(int64 hash);
 extern void act_mailbox_check_closed(int64 hash, const char *runner,
 									 const char *entity);
 extern MailboxLock act_mailbox_lock(int64 hash, bool wait);
@@ -79,6 +81,7 @@ extern void act_mailbox_save(MailboxTable *table, Mailbox *mailbox);
 extern void act_mailbox_delete(MailboxTable *table, Mailbox *mailbox);
 
 extern bool act_mailbox_is_leased(const Mailbox *mailbox);
+extern void act_mailbox_end_lease(Mailbox *mailbox);
 extern TimestampTz act_mailbox_push_due(int max);
 
 #endif							/* ACT_MAILBOX_H */

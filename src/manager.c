@@ -391,6 +391,7 @@ actornot_manager_main(Datum main_arg)
 		act_tenant_begin_look();
 		now = GetCurrentTimestamp();
 		serve_pools(now, &next);
+		act_readyq_expire(MyDatabaseId, now, &next);
 		push_due(now, &next);
 		push_swept(now, &next);
 		leave_if_quiet(&quiet_since, &next);

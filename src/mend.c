@@ -141,9 +141,7 @@ check_lease(Mending *mending, bool can_force, bool force)
 				 can_force ?
 				 errhint("Wait until the lease ends, or use force => true to end it.") :
 				 errhint("Wait until the lease ends.")));
-	mailbox->lease_until = 0;
-	mailbox->lease_last_id = 0;
-	mailbox->lease_owner = NULL;
+	act_mailbox_end_lease(mailbox);
 }
 
 /*
@@ -155,7 +153,8 @@ end_mending(Mending *mending, bool changed)
 	if (changed)
 		act_mailbox_save(&mending->work.mailboxes, &mending->mailbox);
 	act_work_close(&mending->work);
-	act_atcommit_push(mending->runner.owner, &mending->key);
+	act_atcommit_end_lease(act_runner_pool(&mending->runner), &mending->key,
+						   false);
 }
 
 /* ---- reading ---- */

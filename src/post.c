@@ -76,12 +76,12 @@ act_post_check_entity(const char *runner, const char *entity, int len)
 static bool
 is_silent(const Runner *runner, uint64 *requests)
 {
-	if (!runner->paused && runner->handler != NULL)
+	if (!runner->paused)
 		return false;
 	*requests = act_atcommit_requests();
 	AcceptInvalidationMessages();
 	runner = act_runner_find(runner->id);
-	return runner != NULL && (runner->paused || runner->handler == NULL);
+	return runner != NULL && runner->paused;
 }
 
 /*
@@ -119,7 +119,7 @@ act_post_message(const Runner *runner, Datum entity, Datum payload,
 	EntityKey	key = act_catalog_key(runner->id, runner->name,
 									  runner->name_len, VARDATA_ANY(name),
 									  VARSIZE_ANY_EXHDR(name));
-	Oid			owner = runner->owner;
+	Oid			owner = act_runner_pool(runner);
 	uint64		requests = 0;
 	bool		silent = is_silent(runner, &requests);
 	int64		id;
@@ -222,6 +222,7 @@ actornot_post_many(PG_FUNCTION_ARGS)
 			   *payload_nulls,
 			   *header_nulls;
 	uint64		requests = 0;
+	Oid			owner;
 	bool		silent;
 	int			n,
 				npayloads,
@@ -243,6 +244,7 @@ actornot_post_many(PG_FUNCTION_ARGS)
 	cached = act_runner_get(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
 	act_runner_check_post(cached);
 	runner = *cached;
+	owner = act_runner_pool(&runner);
 	for (int i = 0; i < n; i++)
 	{
 		if (entity_nulls[i])
@@ -270,7 +272,7 @@ actornot_post_many(PG_FUNCTION_ARGS)
 										  VARSIZE_ANY_EXHDR(entities[i]));
 
 		CHECK_FOR_INTERRUPTS();
-		ids[i] = Int64GetDatum(put_in(&writer, &key, runner.owner, silent,
+		ids[i] = Int64GetDatum(put_in(&writer, &key, owner, silent,
 									  entities[i],
 									  payloads == NULL || payload_nulls[i] ?
 									  (Datum) 0 : payloads[i],

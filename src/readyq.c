@@ -33,6 +33,7 @@
 #include "utils/timestamp.h"
 
 #include "entry.h"
+#include "lane.h"
 #include "readyq.h"
 #include "roster.h"
 
@@ -147,7 +148,8 @@ note_dropped(Pool *pool, TimestampTz now)
 static void
 announce(Pool *pool)
 {
-	if (pool->nready == 0 || act_roster_wake_worker(pool))
+	if (pool->nready == 0 || !OidIsValid(pool->key.owner) ||
+		act_roster_wake_worker(pool))
 		return;
 	if (!pool->wants_help)
 	{
@@ -177,6 +179,9 @@ push_entry(Pool *pool, const EntityKey *entity, TimestampTz now)
 			break;
 		case ENTRY_RUNNING:
 			act_entry_repeat(entry);
+			break;
+		case ENTRY_LENT:
+			entry->posted = true;
 			break;
 		case ENTRY_DELAYED:
 			act_entry_resume(entry, now);
@@ -222,6 +227,37 @@ act_readyq_push(Oid database, Oid owner, const EntityKey *keys, int nkeys)
 			refuse_all(database, now);
 		unlock_queue();
 	}
+}
+
+/*
+ * Queue a lent entry, whose lease is over.
+ */
+static void
+end_lent(ReadyEntry *entry, TimestampTz now)
+{
+	Assert(entry->state == ENTRY_LENT);
+
+	act_entry_withdraw(entry);
+	act_entry_queue(entry, now);
+	announce(entry->pool);
+}
+
+void
+act_readyq_requeue(Oid database, Oid owner, const EntityKey *key)
+{
+	TimestampTz now;
+	ReadyEntry *entry;
+
+	if (!act_readyq_attached())
+		return;
+	now = GetCurrentTimestamp();
+	lock_queue();
+	entry = act_entry_find(database, key);
+	if (entry != NULL && entry->state == ENTRY_LENT)
+		end_lent(entry, now);
+	act_lane_wake_entity(database, key);
+	unlock_queue();
+	act_readyq_push(database, owner, key, 1);
 }
 
 void
@@ -287,7 +323,7 @@ watch_delayed(Pool *pool)
 {
 	dlist_iter	iter;
 
-	if (pool->ndelayed == 0)
+	if (pool->ndelayed == 0 || !OidIsValid(pool->key.owner))
 		return;
 	dlist_foreach(iter, &pool->idle)
 	{
@@ -435,6 +471,8 @@ act_readyq_finish(const EntityKey *keys, const ReadyOutcome *outcomes,
 			act_entry_queue(entry, now);
 		else
 			act_entry_remove(entry);
+		act_lane_wake_entity(act_roster_my_slot->pool->key.database,
+							 &keys[i]);
 	}
 	unlock_queue();
 }
@@ -475,7 +513,169 @@ act_readyq_move(const EntityKey *key, Oid owner)
 	unlock_queue();
 }
 
+/* ------------------------------------------------ for programs outside */
+
+int
+act_readyq_take(Oid database, Oid owner, int32 runner, EntityKey *keys,
+				int max, TimestampTz *retry)
+{
+	TimestampTz now;
+	Pool	   *pool;
+	Lane	   *lane;
+	int			n = 0;
+
+	if (!act_readyq_attached())
+		return 0;
+	now = GetCurrentTimestamp();
+	lock_queue();
+	pool = act_roster_find_pool(database, owner);
+	if (pool != NULL)
+		resume_due(pool, now);
+	lane = act_lane_find(database, runner);
+	while (lane != NULL && n < max && lane->nready > 0)
+	{
+		ReadyEntry *entry = dlist_head_element(ReadyEntry, lane_node,
+											   &lane->ready);
+
+		keys[n++] = entry->key.entity;
+		act_entry_withdraw(entry);
+		act_entry_remove(entry);
+	}
+	*retry = pool != NULL ? pool->delayed_until : DT_NOEND;
+	unlock_queue();
+	return n;
+}
+
+void
+act_readyq_put_back(Oid database, Oid owner, const EntityKey *key)
+{
+	TimestampTz now;
+	Pool	   *pool;
+
+	if (!act_readyq_attached())
+		return;
+	now = GetCurrentTimestamp();
+	lock_queue();
+	pool = act_roster_enter_pool(database, owner);
+	if (pool == NULL)
+		refuse_all(database, now);
+	else if (act_entry_find(database, key) == NULL)
+	{
+		ReadyEntry *entry = act_entry_add(key, pool);
+
+		if (entry != NULL)
+			act_entry_delay(entry, now);
+		else
+			note_dropped(pool, now);
+		watch_delayed(pool);
+	}
+	unlock_queue();
+}
+
+/*
+ * An entry that is already there has been pushed since it was taken, or it is
+ * held by a worker, which will find the entity lent.
+ */
+void
+act_readyq_lend(Oid database, Oid owner, const EntityKey *key,
+				TimestampTz until)
+{
+	TimestampTz now;
+	ReadyEntry *entry;
+	bool		posted = true;
+	Pool	   *pool;
+
+	if (!act_readyq_attached())
+		return;
+	now = GetCurrentTimestamp();
+	lock_queue();
+	entry = act_entry_find(database, key);
+	if (entry != NULL && entry->slot != NULL)
+	{
+		if (entry->slot != act_roster_my_slot)
+			goto done;
+		posted = (entry->state == ENTRY_AGAIN);
+		act_entry_release(entry);
+	}
+	else if (entry != NULL && entry->state == ENTRY_LENT)
+		posted = entry->posted;
+	else if (entry == NULL)
+	{
+		posted = false;
+		pool = act_roster_enter_pool(database, owner);
+		entry = pool == NULL ? NULL : act_entry_add(key, pool);
+	}
+	if (entry != NULL)
+	{
+		act_entry_lend(entry, until);
+		entry->posted = posted;
+	}
+	else
+	{
+		Tenant	   *tenant = act_roster_enter_tenant(database);
+
+		/* No place: what is pending then is found by a sweep. */
+		if (tenant != NULL && until < tenant->sweep_at)
+		{
+			tenant->sweep_at = Max(until, now + REFUSED_SWEEP_DELAY);
+			if (tenant->manager == MANAGER_RUNNING)
+				act_roster_call_manager(tenant);
+			else
+				act_roster_call_launcher();
+		}
+	}
+done:
+	unlock_queue();
+}
+
+void
+act_readyq_end_lease(Oid database, Oid owner, const EntityKey *key,
+					 bool empty)
+{
+	ReadyEntry *entry;
+	bool		settled = false;
+
+	if (!act_readyq_attached())
+		return;
+	if (empty)
+	{
+		lock_queue();
+		entry = act_entry_find(database, key);
+		if (entry != NULL && entry->state == ENTRY_LENT && !entry->posted)
+		{
+			act_entry_withdraw(entry);
+			act_entry_remove(entry);
+			act_lane_wake_entity(database, key);
+			settled = true;
+		}
+		unlock_queue();
+	}
+	if (!settled)
+		act_readyq_requeue(database, owner, key);
+}
+
 /* ------------------------------------------------------- for the manager */
+
+void
+act_readyq_expire(Oid database, TimestampTz now, TimestampTz *next)
+{
+	Tenant	   *tenant;
+	ReadyEntry *entry;
+
+	lock_queue();
+	tenant = act_roster_find_tenant(database);
+	if (tenant != NULL)
+	{
+		while ((entry = act_entry_first_lent(tenant)) != NULL &&
+			   entry->since <= now)
+		{
+			act_lane_wake_entity(database, &entry->key.entity);
+			end_lent(entry, now);
+		}
+		*next = Min(*next, act_entry_lease_alarm(tenant, now));
+	}
+	unlock_queue();
+}
 
 /*
  * How many more entities the sweep may push: what fits into the fullest pool
@@ -501,7 +701,8 @@ act_readyq_room(Oid database)
 		{
 			Pool	   *pool = dlist_container(Pool, node, iter.cur);
 
-			if (pool->block == POOL_OPEN && pool->nentries > 0)
+			if (pool->block == POOL_OPEN && pool->nentries > 0 &&
+				OidIsValid(pool->key.owner))
 				room = Min(room, act_entry_room(pool));
 		}
 	}
@@ -538,6 +739,7 @@ void
 act_readyq_forget(Oid database)
 {
 	Tenant	   *tenant;
+	ReadyEntry *entry;
 	dlist_iter	iter;
 
 	if (!act_readyq_attached())
@@ -555,6 +757,11 @@ act_readyq_forget(Oid database)
 			forget_list(&pool->ready);
 			for (int i = 0; i < ACT_DELAYS; i++)
 				forget_list(&pool->delayed[i]);
+		}
+		while ((entry = act_entry_first_lent(tenant)) != NULL)
+		{
+			act_entry_withdraw(entry);
+			act_entry_remove(entry);
 		}
 	}
 	unlock_queue();

@@ -26,9 +26,13 @@ extern bool act_readyq_attached(void);
 /*
  * Safe in a commit callback: no error, no memory, no catalogue.  "owner" says
  * which pool; a wrong one only costs a delay (see act_readyq_move).
+ * InvalidOid: nobody's, for runners that only programs outside run.
  */
 extern void act_readyq_push(Oid database, Oid owner,
 							const EntityKey *keys, int nkeys);
+
+/* The same for one entity that is known not to be lent (any more). */
+extern void act_readyq_requeue(Oid database, Oid owner, const EntityKey *key);
 extern void act_readyq_request_sweep(Oid database);
 extern uint64 act_readyq_sweep_requests(void);
 
@@ -39,6 +43,30 @@ extern void act_readyq_finish(const EntityKey *keys,
 
 /* Hand a popped entry to another owner's pool. */
 extern void act_readyq_move(const EntityKey *key, Oid owner);
+
+/*
+ * For programs outside, which hold entities under a lease.  What is taken is
+ * off the queue, and who does not keep it puts it back: later, because somebody
+ * has its lock, or (act_readyq_requeue) at once.  "retry": when to look again
+ * for what is delayed.
+ */
+extern int	act_readyq_take(Oid database, Oid owner, int32 runner,
+							EntityKey *keys, int max, TimestampTz *retry);
+extern void act_readyq_put_back(Oid database, Oid owner,
+								const EntityKey *key);
+
+/*
+ * The entity is lent up to then: pushes wake nobody until the lease has ended.
+ * "empty": nothing was pending under a snapshot that is newer than the lease.
+ */
+extern void act_readyq_lend(Oid database, Oid owner, const EntityKey *key,
+							TimestampTz until);
+extern void act_readyq_end_lease(Oid database, Oid owner,
+								 const EntityKey *key, bool empty);
+
+/* For the manager: queue those whose lease has ended; when is the next? */
+extern void act_readyq_expire(Oid database, TimestampTz now,
+							  TimestampTz *next);
 
 /* For the sweep: how many more entries the queue takes for this database. */
 extern int	act_readyq_room(Oid database);

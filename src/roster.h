@@ -10,6 +10,7 @@
 
 #include "actornot.h"
 #include "lib/ilist.h"
+#include "lib/pairingheap.h"
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
@@ -65,6 +66,10 @@ typedef struct Tenant
 	int64		sweep_took;		/* microseconds */
 	uint64		pushes;			/* since the server's start */
 	uint64		pushes_swept;	/* as many when the last sweep began */
+
+	/* Owned by entry. */
+	pairingheap leases;			/* entries that are lent, by their end */
+	TimestampTz lease_alarm;	/* somebody looks at them then */
 } Tenant;
 
 /* Why a pool gets no workers. */

@@ -80,6 +80,13 @@ extern const Runner *act_runner_lookup(const char *name, int len);
 /* By number: NULL if it is unknown or was unregistered. */
 extern const Runner *act_runner_find(int32 id);
 
+/* Whose workers run it: the owner's, or InvalidOid if it has no handler. */
+static inline Oid
+act_runner_pool(const Runner *runner)
+{
+	return runner->handler != NULL ? runner->owner : InvalidOid;
+}
+
 /* Error 42501 unless the current user may post / is (has the rights of) the owner. */
 extern void act_runner_check_post(const Runner *runner);
 extern void act_runner_check_rights(const Runner *runner);

@@ -56,6 +56,7 @@ typedef struct KnownEntity
 	Cursor		done;
 	Cursor		target;
 	int64		last_id;
+	TimestampTz leased_until;	/* 0: not leased */
 } KnownEntity;
 
 struct Sweep
@@ -86,10 +87,13 @@ struct Sweep
  * indexes, costs more cache misses: an entity has several messages.)
  */
 static void
-push_to_queue(void *arg, Oid owner, const EntityKey *key,
-			  const char *entity, int entity_len)
+push_to_queue(void *arg, Oid owner, TimestampTz leased_until,
+			  const EntityKey *key, const char *entity, int entity_len)
 {
-	act_readyq_push(MyDatabaseId, owner, key, 1);
+	if (leased_until != 0)
+		act_readyq_lend(MyDatabaseId, owner, key, leased_until);
+	else
+		act_readyq_requeue(MyDatabaseId, owner, key);
 }
 
 /*
@@ -182,6 +186,8 @@ look_up(Sweep *sweep, KnownEntity *known, const char *entity, int len)
 		known->has_target = mailbox.has_target;
 		known->target = mailbox.target;
 		known->last_id = mailbox.last_id;
+		known->leased_until = act_mailbox_is_leased(&mailbox) ?
+			mailbox.lease_until : 0;
 	}
 	MemoryContextSwitchTo(old);
 }
@@ -246,8 +252,8 @@ consider(Sweep *sweep, const MessageRow *row)
 		sweep->full = true;
 		return;
 	}
-	sweep->function(sweep->arg, runner->owner, &key, VARDATA_ANY(entity),
-					VARSIZE_ANY_EXHDR(entity));
+	sweep->function(sweep->arg, act_runner_pool(runner), known->leased_until,
+					&key, VARDATA_ANY(entity), VARSIZE_ANY_EXHDR(entity));
 	known->pushed = !sweep->every_message;
 	sweep->found++;
 }
@@ -355,8 +361,8 @@ act_sweep_step(Sweep *sweep, int max)
 }
 
 static void
-count_message(void *arg, Oid owner, const EntityKey *key,
-			  const char *entity, int entity_len)
+count_message(void *arg, Oid owner, TimestampTz leased_until,
+			  const EntityKey *key, const char *entity, int entity_len)
 {
 	++*(int64 *) arg;
 }

@@ -9,8 +9,12 @@
 
 typedef struct Sweep Sweep;
 
-/* What to do with an entity that has pending messages. */
-typedef void (*SweepFunction) (void *arg, Oid owner, const EntityKey *key,
+/*
+ * What to do with an entity that has pending messages.  "owner" is the pool,
+ * see readyq.h; "leased_until" is 0 unless it is lent to a program outside.
+ */
+typedef void (*SweepFunction) (void *arg, Oid owner, TimestampTz leased_until,
+							   const EntityKey *key,
 							   const char *entity, int entity_len);
 
 extern Sweep *act_sweep_begin(MemoryContext context);

@@ -31,6 +31,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "entry.h"
 #include "roster.h"
 #include "tenant.h"
 
@@ -249,10 +250,13 @@ next_chore(Tenant *tenant)
 	if (tenant->presence != TENANT_PRESENT)
 		return DT_NOEND;
 	at = Min(tenant->next_due, next_sweep(tenant));
+	at = Min(at, act_entry_lease_alarm(tenant, GetCurrentTimestamp()));
 	dlist_foreach(iter, &tenant->pools)
 	{
 		Pool	   *pool = dlist_container(Pool, node, iter.cur);
 
+		if (!OidIsValid(pool->key.owner))
+			continue;
 		if (pool->nready > 0 && pool->nworkers == 0)
 			at = Min(at, pool->not_before);
 		else if (pool->ndelayed > 0 && pool->nworkers == 0)
@@ -455,6 +459,9 @@ detach_manager(int code, Datum arg)
 	dlist_foreach(iter, &tenant->pools)
 	{
 		Pool	   *pool = dlist_container(Pool, node, iter.cur);
+
+		if (!OidIsValid(pool->key.owner))
+			continue;
 
 		/* Nobody keeps an eye on it now; let the next one know. */
 		act_roster_end_starved(pool);

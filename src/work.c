@@ -17,6 +17,7 @@
 
 #include "access/xact.h"
 #include "actornot.h"
+#include "call.h"
 #include "catalog.h"
 #include "clock.h"
 #include "cursor.h"
@@ -176,6 +177,39 @@ act_work_fetch(BatchWork *work, Mailbox *mailbox, const PendingItem *item,
 	entry.segment = item->segment;
 	return act_message_fetch(&work->messages, &entry, row) &&
 		belongs(work, mailbox, row);
+}
+
+/*
+ * Take the next batch out of a list: "limit" messages, "limit_bytes" bytes
+ * (but at least one message).  Returns the id up to which the list has been
+ * taken, 0 if it held nothing any more.
+ */
+int64
+act_work_take(BatchWork *work, Mailbox *mailbox, PendingList *list,
+			  int limit, Size limit_bytes, MessagesArgument *messages)
+{
+	int64		last_id = 0;
+
+	/* A head that has failed runs alone. */
+	if (mailbox->attempts > 0 || mailbox->crashes > 0)
+		limit = 1;
+
+	while (list->next < list->nitems && messages->nmessages < limit)
+	{
+		const PendingItem *item = &list->items[list->next];
+		MessageRow	row;
+
+		if (act_work_fetch(work, mailbox, item, &row))
+		{
+			if (messages->nmessages > 0 &&
+				messages->bytes + act_call_message_size(&row) > limit_bytes)
+				break;
+			act_call_add_message(messages, &row, mailbox->attempts + 1);
+		}
+		last_id = item->id;
+		list->next++;
+	}
+	return last_id;
 }
 
 /*

@@ -307,6 +307,10 @@ outcome_of(const Visit *visit)
 		case VISIT_MOVED:
 			act_readyq_move(&visit->key, visit->owner);
 			return READY_DROP;
+		case VISIT_LEASED:
+			act_readyq_lend(MyDatabaseId, act_fleet_role(), &visit->key,
+							visit->leased_until);
+			return READY_DROP;
 		case VISIT_EMPTY:
 		case VISIT_WAITING:
 			break;

@@ -1,0 +1,771 @@
+/*
+ * lease.c
+ *	  Leases: programs outside run entities, and may die at any time.
+ *
+ * Each function is one step in the caller's transaction and leaves nothing in
+ * the session, so that it works behind any pooler.  What is lent, to whom
+ * and until when is in the mailbox row (see lend.c); what of that the
+ * processes need to know is told to the ready queue: at once where an entity
+ * is taken, and taken back if the transaction aborts; at commit where a lease
+ * ends.
+ *
+ * actornot_acquire finds entities in the ready queue, or, without
+ * shared_preload_libraries, by reading the log.  While it waits it holds no
+ * lock of ours: each try is a subtransaction, which is rolled back if nothing
+ * was found.
+ *
+ * The functions that name a token look at it before they wait for the
+ * entity's lock, so that who is stale learns that at once, and again after it.
+ *
+ * Memory: what goes to the caller in the function's context.
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/twophase.h"
+#include "access/xact.h"
+#include "actornot.h"
+#include "atcommit.h"
+#include "catalog.h"
+#include "clock.h"
+#include "deadletter.h"
+#include "failure.h"
+#include "funcapi.h"
+#include "lane.h"
+#include "lend.h"
+#include "mailbox.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "post.h"
+#include "readyq.h"
+#include "runner.h"
+#include "storage/latch.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "sweep.h"
+#include "tcop/utility.h"
+#include "token.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+#include "work.h"
+
+PG_FUNCTION_INFO_V1(actornot_acquire);
+PG_FUNCTION_INFO_V1(actornot_update_locked);
+PG_FUNCTION_INFO_V1(actornot_renew);
+PG_FUNCTION_INFO_V1(actornot_release);
+PG_FUNCTION_INFO_V1(actornot_fail);
+
+/* A waiting statement holds back vacuum. */
+#define MAX_WAIT (60 * USECS_PER_SEC)
+
+#define MAX_LENGTH (30 * USECS_PER_DAY)
+#define MAX_RETRY_IN (366 * USECS_PER_DAY)
+#define MAX_MESSAGES 10000
+#define MAX_ENTITIES 1000
+
+/* How many are taken off the queue at a time. */
+#define TAKE_MAX 64
+
+/* Who waits looks again so often where nobody can tell. */
+#define BUSY_DELAY (20 * INT64CONST(1000))
+#define UNTOLD_DELAY (100 * INT64CONST(1000))
+
+/* A call of actornot_acquire. */
+typedef struct Acquisition
+{
+	LendTerms	terms;
+	Oid			pool;
+	char	   *entity;			/* NULL: any */
+	int			entity_len;
+	EntityKey	key;			/* of the entity */
+	int			max_entities;
+	TimestampTz deadline;
+	MemoryContext context;		/* of the leases */
+	Lease	   *leases;
+	int			nleases;
+	TimestampTz retry;			/* look again then, if nobody tells */
+	bool		changed;		/* a row, though nothing was lent */
+} Acquisition;
+
+/* A call that names a lease. */
+typedef struct Holding
+{
+	Runner		runner;			/* a copy */
+	EntityKey	key;
+	char	   *entity;
+	int			entity_len;
+	int64		token;
+	BatchWork	work;
+	Mailbox		mailbox;
+} Holding;
+
+/* ------------------------------------------------------------------------
+ * Arguments
+ * ------------------------------------------------------------------------ */
+
+static void
+reject_null(FunctionCallInfo fcinfo, int argno, const char *name)
+{
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", name)));
+}
+
+static void
+check_may_write(const char *command)
+{
+	PreventCommandIfReadOnly(command);
+	PreventCommandIfParallelMode(command);
+	PreventCommandDuringRecovery(command);
+	act_work_check_isolation();
+}
+
+/*
+ * The runner of the first argument, whose owner's rights the caller has.
+ */
+static void
+read_runner(FunctionCallInfo fcinfo, Runner *copy)
+{
+	const Runner *runner;
+	text	   *name;
+
+	reject_null(fcinfo, 0, "runner");
+	name = PG_GETARG_TEXT_PP(0);
+	runner = act_runner_get(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+	act_runner_check_rights(runner);
+	*copy = *runner;
+	if (copy->initial_state != (Datum) 0)
+		copy->initial_state =
+			PointerGetDatum(PG_DETOAST_DATUM_COPY(copy->initial_state));
+}
+
+/*
+ * The entity of the second argument.
+ */
+static char *
+read_entity(FunctionCallInfo fcinfo, const Runner *runner, int *len,
+			EntityKey *key)
+{
+	text	   *entity = PG_GETARG_TEXT_PP(1);
+
+	*len = VARSIZE_ANY_EXHDR(entity);
+	act_post_check_entity(runner->name, VARDATA_ANY(entity), *len);
+	*key = act_catalog_key(runner->id, runner->name, runner->name_len,
+						   VARDATA_ANY(entity), *len);
+	return text_to_cstring(entity);
+}
+
+/*
+ * An interval in microseconds, within min and max.
+ */
+static int64
+read_interval(FunctionCallInfo fcinfo, int argno, const char *name,
+			  const Runner *runner, int64 min, int64 max,
+			  const char *max_text)
+{
+	int64		us;
+
+	if (!act_runner_interval_us(PG_GETARG_INTERVAL_P(argno), &us) || us > max)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s of runner \"%s\" is too long", name, runner->name),
+				 errdetail("The maximum is %s.", max_text)));
+	if (us < min)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 min > 0 ?
+				 errmsg("%s of runner \"%s\" must be greater than zero",
+						name, runner->name) :
+				 errmsg("%s of runner \"%s\" must not be negative",
+						name, runner->name)));
+	return us;
+}
+
+static int64
+read_length(FunctionCallInfo fcinfo, int argno, const Runner *runner)
+{
+	if (PG_ARGISNULL(argno))
+		return runner->lease;
+	return read_interval(fcinfo, argno, "lease", runner, 1, MAX_LENGTH,
+						 "30 days");
+}
+
+static int64
+read_retry_in(FunctionCallInfo fcinfo, int argno, const Runner *runner)
+{
+	return read_interval(fcinfo, argno, "retry_in", runner, 0, MAX_RETRY_IN,
+						 "366 days");
+}
+
+static int
+read_count(FunctionCallInfo fcinfo, int argno, const char *name,
+		   const Runner *runner, int min, int max)
+{
+	int			n = PG_GETARG_INT32(argno);
+
+	if (n < min || n > max)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s of runner \"%s\" must be between %d and %d",
+						name, runner->name, min, max)));
+	return n;
+}
+
+static void
+read_acquisition(FunctionCallInfo fcinfo, Acquisition *call)
+{
+	Runner	   *runner = &call->terms.runner;
+
+	memset(call, 0, sizeof(Acquisition));
+	read_runner(fcinfo, runner);
+	call->pool = act_runner_pool(runner);
+	call->context = CurrentMemoryContext;
+	if (!PG_ARGISNULL(1))
+		call->entity = read_entity(fcinfo, runner, &call->entity_len,
+								   &call->key);
+	call->terms.empty_too = (call->entity != NULL);
+	call->terms.length = read_length(fcinfo, 2, runner);
+	call->terms.max_messages = PG_ARGISNULL(3) ? runner->batch_size :
+		read_count(fcinfo, 3, "max_messages", runner, 1, MAX_MESSAGES);
+	reject_null(fcinfo, 4, "max_entities");
+	call->max_entities = read_count(fcinfo, 4, "max_entities", runner, 1,
+									MAX_ENTITIES);
+	reject_null(fcinfo, 5, "wait");
+	call->deadline = GetCurrentTimestamp() +
+		read_interval(fcinfo, 5, "wait", runner, 0, MAX_WAIT, "60 seconds");
+	if (!PG_ARGISNULL(6))
+		call->terms.owner = text_to_cstring(PG_GETARG_TEXT_PP(6));
+
+	/* "runnable" is code of the owner's, which is run in this session. */
+	if (runner->runnable != NULL)
+		act_runner_check_is_owner(runner);
+}
+
+/*
+ * Never more than a part of the server's lock table in one transaction.
+ */
+static int
+lock_limit(void)
+{
+	int64		locks = (int64) max_locks_per_xact * (MaxBackends + max_prepared_xacts);
+
+	return (int) Max(1, Min(locks / 16, MAX_ENTITIES));
+}
+
+/* ------------------------------------------------------------------------
+ * Results
+ * ------------------------------------------------------------------------ */
+
+static void
+put_lease(FunctionCallInfo fcinfo, const Runner *runner, const Lease *lease)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	Datum		values[6];
+	bool		nulls[6] = {false};
+
+	values[0] = CStringGetTextDatum(runner->name);
+	values[1] = CStringGetTextDatum(lease->entity);
+	values[2] = Int64GetDatum(lease->token);
+	values[3] = lease->state;
+	nulls[3] = (lease->state == (Datum) 0);
+	values[4] = lease->messages;
+	values[5] = TimestampTzGetDatum(lease->expires_at);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/* ------------------------------------------------------------------------
+ * Acquiring
+ * ------------------------------------------------------------------------ */
+
+/*
+ * Try to lend one entity, whose lock is held.  Says when it may be worth
+ * trying again, if it was not lent.
+ */
+static LendResult
+lend_one(Acquisition *call, BatchWork *work, const EntityKey *key,
+		 const char *entity, int entity_len)
+{
+	MemoryContext old = MemoryContextSwitchTo(call->context);
+	Lease	   *lease = &call->leases[call->nleases];
+	Mailbox		mailbox;
+	LendResult	result;
+
+	act_mailbox_init(&mailbox, key, entity, entity_len);
+	act_mailbox_load(&work->mailboxes, &mailbox);
+	result = act_lend(work, &mailbox, &call->terms, lease);
+	switch (result)
+	{
+		case LEND_LENT:
+			call->nleases++;
+			act_readyq_lend(MyDatabaseId, call->pool, key, lease->expires_at);
+			break;
+		case LEND_LEASED:
+			act_readyq_lend(MyDatabaseId, call->pool, key,
+							mailbox.lease_until);
+			call->retry = Min(call->retry, mailbox.lease_until);
+			break;
+		case LEND_BUSY:
+			act_readyq_put_back(MyDatabaseId, call->pool, key);
+			call->retry = Min(call->retry, GetCurrentTimestamp() + BUSY_DELAY);
+			break;
+		case LEND_FAILED:
+			call->changed = true;
+			/* fall through */
+		case LEND_WAITING:
+			if (mailbox.wake_at != 0)
+				call->retry = Min(call->retry, mailbox.wake_at);
+			break;
+		case LEND_EMPTY:
+			break;
+	}
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
+/*
+ * Try to lend the entities of these keys, as many as are still wanted.
+ */
+static void
+lend_keys(Acquisition *call, const EntityKey *keys, int nkeys)
+{
+	bool	   *locked = palloc0(sizeof(bool) * nkeys);
+	BatchWork	work;
+
+	for (int i = 0; i < nkeys; i++)
+	{
+		act_atcommit_taken(call->pool, &keys[i]);
+		locked[i] = !act_mailbox_is_open(keys[i].hash) &&
+			act_mailbox_lock(keys[i].hash, false) == MAILBOX_LOCKED;
+		if (!locked[i])
+			act_readyq_put_back(MyDatabaseId, call->pool, &keys[i]);
+	}
+	act_work_open(&work);
+	for (int i = 0; i < nkeys; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (locked[i])
+			lend_one(call, &work, &keys[i], NULL, 0);
+	}
+	act_work_close(&work);
+	pfree(locked);
+}
+
+/*
+ * Any entities, from the ready queue.
+ */
+static void
+take_from_queue(Acquisition *call)
+{
+	int			tries = 0;
+
+	while (call->nleases < call->max_entities && tries < lock_limit())
+	{
+		EntityKey	keys[TAKE_MAX];
+		TimestampTz retry = DT_NOEND;
+		int			n;
+
+		n = act_readyq_take(MyDatabaseId, call->pool, call->terms.runner.id,
+							keys, Min(TAKE_MAX,
+									  call->max_entities - call->nleases),
+							&retry);
+		call->retry = Min(call->retry, retry);
+		if (n == 0)
+			break;
+		lend_keys(call, keys, n);
+		tries += n;
+	}
+}
+
+/* What a walk through the log has found. */
+typedef struct FoundKeys
+{
+	EntityKey	keys[TAKE_MAX];
+	int			n;
+} FoundKeys;
+
+static void
+remember_key(void *arg, Oid owner, TimestampTz leased_until,
+			 const EntityKey *key, const char *entity, int entity_len)
+{
+	FoundKeys  *found = arg;
+
+	if (leased_until == 0 && found->n < TAKE_MAX)
+		found->keys[found->n++] = *key;
+}
+
+/*
+ * Any entities, from the log: where there is no ready queue.
+ */
+static void
+take_from_log(Acquisition *call)
+{
+	Sweep	   *sweep = act_sweep_begin(CurrentMemoryContext);
+	FoundKeys	found;
+	bool		complete = false;
+	int			tries = 0;
+
+	act_sweep_set_runner(sweep, call->terms.runner.id);
+	act_sweep_set_function(sweep, remember_key, &found);
+	while (!complete && call->nleases < call->max_entities &&
+		   tries < lock_limit())
+	{
+		found.n = 0;
+		complete = act_sweep_step(sweep, Min(TAKE_MAX,
+											 call->max_entities - call->nleases));
+		if (found.n > 0)
+			lend_keys(call, found.keys, found.n);
+		tries += found.n;
+	}
+	act_sweep_end(sweep);
+	call->retry = Min(call->retry, GetCurrentTimestamp() + UNTOLD_DELAY);
+}
+
+/*
+ * The entity that was named.
+ */
+static void
+take_entity(Acquisition *call)
+{
+	BatchWork	work;
+
+	act_mailbox_check_closed(call->key.hash, call->terms.runner.name,
+							 call->entity);
+	if (act_mailbox_lock(call->key.hash, false) == MAILBOX_LOCK_BUSY)
+	{
+		call->retry = Min(call->retry, GetCurrentTimestamp() + BUSY_DELAY);
+		return;
+	}
+	act_atcommit_taken(call->pool, &call->key);
+	act_work_open(&work);
+	lend_one(call, &work, &call->key, call->entity, call->entity_len);
+	act_work_close(&work);
+	if (!act_readyq_attached())
+		call->retry = Min(call->retry, GetCurrentTimestamp() + UNTOLD_DELAY);
+}
+
+static void
+try_once(Acquisition *call)
+{
+	call->nleases = 0;
+	call->changed = false;
+	call->retry = DT_NOEND;
+	if (call->entity != NULL)
+		take_entity(call);
+	else if (act_readyq_attached())
+		take_from_queue(call);
+	else
+		take_from_log(call);
+}
+
+/*
+ * A try that holds no locks afterwards, unless it found something: who waits
+ * must be in nobody's way.
+ */
+static void
+try_apart(Acquisition *call)
+{
+	MemoryContext old_context = CurrentMemoryContext;
+	ResourceOwner old_owner = CurrentResourceOwner;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(old_context);
+	PG_TRY();
+	{
+		try_once(call);
+		if (call->nleases > 0 || call->changed)
+			ReleaseCurrentSubTransaction();
+		else
+			act_atcommit_rollback_search();
+	}
+	PG_CATCH();
+	{
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(old_context);
+		CurrentResourceOwner = old_owner;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old_context);
+	CurrentResourceOwner = old_owner;
+}
+
+/*
+ * Sleep until somebody tells, or it is time to look.
+ */
+static void
+sleep_until(TimestampTz then)
+{
+	long		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+													 then);
+
+	if (!act_readyq_attached() || !act_lane_is_woken())
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 Min(ms, INT_MAX - 1), PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+static void
+wait_and_try(Acquisition *call)
+{
+	for (;;)
+	{
+		if (act_readyq_attached())
+			act_lane_wait(MyDatabaseId, call->terms.runner.id,
+						  call->entity != NULL ? &call->key : NULL);
+		try_apart(call);
+		if (call->nleases > 0 || GetCurrentTimestamp() >= call->deadline)
+			break;
+		sleep_until(Min(call->retry, call->deadline));
+	}
+}
+
+/*
+ * actornot_acquire(runner, entity, lease, max_messages, max_entities, wait,
+ * owner)
+ */
+Datum
+actornot_acquire(PG_FUNCTION_ARGS)
+{
+	Acquisition call;
+
+	check_may_write("actornot_acquire()");
+	read_acquisition(fcinfo, &call);
+	InitMaterializedSRF(fcinfo, 0);
+	call.leases = palloc(sizeof(Lease) * call.max_entities);
+
+	if (call.deadline <= GetCurrentTimestamp())
+		try_once(&call);
+	else
+	{
+		PG_TRY();
+		{
+			wait_and_try(&call);
+		}
+		PG_FINALLY();
+		{
+			if (act_readyq_attached())
+				act_lane_leave();
+		}
+		PG_END_TRY();
+	}
+
+	if (call.nleases > 0)
+		act_token_flush();
+	for (int i = 0; i < call.nleases; i++)
+		put_lease(fcinfo, &call.terms.runner, &call.leases[i]);
+	return (Datum) 0;
+}
+
+/* ------------------------------------------------------------------------
+ * What the holder of a lease may do
+ * ------------------------------------------------------------------------ */
+
+static bool
+holds_lease(const Holding *holding)
+{
+	return holding->mailbox.lease_until != 0 &&
+		holding->mailbox.lease_token == holding->token;
+}
+
+static void
+check_token(const Holding *holding)
+{
+	if (!holds_lease(holding))
+		ereport(ERROR,
+				(errcode(ERRCODE_ACT_STALE_LEASE),
+				 errmsg("lease " INT64_FORMAT " of entity \"%s\" of runner \"%s\" is no longer held",
+						holding->token, holding->entity,
+						holding->runner.name),
+				 errdetail("It has ended, or somebody else has taken the entity. Nothing was changed."),
+				 errhint("Acquire the entity again.")));
+}
+
+/*
+ * Look at the token without the entity's lock.
+ */
+static void
+peek_token(Holding *holding)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	MailboxTable table;
+
+	act_mailbox_open(&table);
+	table.snapshot = snapshot;
+	act_mailbox_init(&holding->mailbox, &holding->key, holding->entity,
+					 holding->entity_len);
+	act_mailbox_load(&table, &holding->mailbox);
+	act_mailbox_close(&table);
+	UnregisterSnapshot(snapshot);
+	check_token(holding);
+}
+
+/*
+ * Lock the entity of a lease that the caller holds, and load its mailbox.
+ */
+static void
+begin_holding(FunctionCallInfo fcinfo, Holding *holding, const char *command)
+{
+	check_may_write(command);
+	read_runner(fcinfo, &holding->runner);
+	reject_null(fcinfo, 1, "entity");
+	holding->entity = read_entity(fcinfo, &holding->runner,
+								  &holding->entity_len, &holding->key);
+	reject_null(fcinfo, 2, "token");
+	holding->token = PG_GETARG_INT64(2);
+
+	act_mailbox_check_closed(holding->key.hash, holding->runner.name,
+							 holding->entity);
+	if (act_mailbox_lock(holding->key.hash, false) == MAILBOX_LOCK_BUSY)
+	{
+		peek_token(holding);
+		act_mailbox_lock(holding->key.hash, true);
+	}
+	act_work_open(&holding->work);
+	act_mailbox_init(&holding->mailbox, &holding->key, holding->entity,
+					 holding->entity_len);
+	act_mailbox_load(&holding->work.mailboxes, &holding->mailbox);
+	check_token(holding);
+}
+
+/*
+ * The lease has ended, and the row has been saved.
+ */
+static void
+end_holding(Holding *holding, bool empty)
+{
+	act_work_close(&holding->work);
+	act_atcommit_end_lease(act_runner_pool(&holding->runner), &holding->key,
+						   empty);
+}
+
+/*
+ * Lend the next batch to the same holder.  False if there is none.
+ */
+static bool
+lend_next(Holding *holding, LendTerms *terms, Lease *lease, LendResult *result)
+{
+	terms->runner = holding->runner;
+	*result = act_lend(&holding->work, &holding->mailbox, terms, lease);
+	if (*result != LEND_LENT)
+		return false;
+	act_atcommit_taken(act_runner_pool(&holding->runner), &holding->key);
+	act_readyq_lend(MyDatabaseId, act_runner_pool(&holding->runner),
+					&holding->key, lease->expires_at);
+	return true;
+}
+
+/*
+ * actornot_update_locked(runner, entity, token, state, lease, max_messages)
+ */
+Datum
+actornot_update_locked(PG_FUNCTION_ARGS)
+{
+	Holding		holding;
+	LendTerms	terms = {0};
+	Lease		lease;
+	LendResult	result = LEND_WAITING;
+
+	begin_holding(fcinfo, &holding, "actornot_update_locked()");
+	InitMaterializedSRF(fcinfo, 0);
+	terms.length = read_length(fcinfo, 4, &holding.runner);
+	terms.max_messages = PG_ARGISNULL(5) ? holding.runner.batch_size :
+		read_count(fcinfo, 5, "max_messages", &holding.runner, 0, MAX_MESSAGES);
+	terms.owner = holding.mailbox.lease_owner;
+	if (holding.runner.runnable != NULL && terms.max_messages > 0)
+		act_runner_check_is_owner(&holding.runner);
+
+	act_lend_consume(&holding.mailbox);
+	holding.mailbox.state = PG_ARGISNULL(3) ? (Datum) 0 :
+		PointerGetDatum(PG_DETOAST_DATUM_COPY(PG_GETARG_DATUM(3)));
+
+	if (terms.max_messages > 0 &&
+		lend_next(&holding, &terms, &lease, &result))
+	{
+		act_work_close(&holding.work);
+		act_token_flush();
+		put_lease(fcinfo, &holding.runner, &lease);
+		return (Datum) 0;
+	}
+
+	act_mailbox_save(&holding.work.mailboxes, &holding.mailbox);
+	end_holding(&holding, result == LEND_EMPTY ||
+				(terms.max_messages == 0 &&
+				 act_lend_is_empty(&holding.work, &holding.mailbox)));
+	return (Datum) 0;
+}
+
+/*
+ * actornot_renew(runner, entity, token, lease)
+ */
+Datum
+actornot_renew(PG_FUNCTION_ARGS)
+{
+	Holding		holding;
+	TimestampTz until;
+
+	begin_holding(fcinfo, &holding, "actornot_renew()");
+	until = GetCurrentTimestamp() + read_length(fcinfo, 3, &holding.runner);
+	holding.mailbox.lease_until = until;
+	act_mailbox_save(&holding.work.mailboxes, &holding.mailbox);
+	act_work_close(&holding.work);
+	act_atcommit_taken(act_runner_pool(&holding.runner), &holding.key);
+	act_readyq_lend(MyDatabaseId, act_runner_pool(&holding.runner),
+					&holding.key, until);
+	PG_RETURN_TIMESTAMPTZ(until);
+}
+
+/*
+ * actornot_release(runner, entity, token, retry_in)
+ */
+Datum
+actornot_release(PG_FUNCTION_ARGS)
+{
+	Holding		holding;
+	int64		retry_in;
+
+	begin_holding(fcinfo, &holding, "actornot_release()");
+	retry_in = PG_ARGISNULL(3) ? 0 : read_retry_in(fcinfo, 3, &holding.runner);
+	act_mailbox_end_lease(&holding.mailbox);
+	if (retry_in > 0)
+	{
+		holding.mailbox.wake_at = GetCurrentTimestamp() + retry_in;
+		act_atcommit_due(holding.mailbox.wake_at);
+	}
+	act_mailbox_save(&holding.work.mailboxes, &holding.mailbox);
+	end_holding(&holding, false);
+	PG_RETURN_VOID();
+}
+
+/*
+ * actornot_fail(runner, entity, token, error, retry_in)
+ */
+Datum
+actornot_fail(PG_FUNCTION_ARGS)
+{
+	Holding		holding;
+	Failure		failure = {ERRCODE_RAISE_EXCEPTION};
+	int64		retry_in;
+	bool		had_batch;
+
+	begin_holding(fcinfo, &holding, "actornot_fail()");
+	reject_null(fcinfo, 3, "error");
+	failure.message = text_to_cstring(PG_GETARG_TEXT_PP(3));
+	retry_in = PG_ARGISNULL(4) ? -1 : read_retry_in(fcinfo, 4, &holding.runner);
+
+	had_batch = (holding.mailbox.lease_last_id != 0);
+	act_mailbox_end_lease(&holding.mailbox);
+	if (had_batch)
+		act_failure_note(&holding.work, &holding.mailbox, &holding.runner,
+						 &failure, retry_in);
+	else
+		act_mailbox_save(&holding.work.mailboxes, &holding.mailbox);
+	end_holding(&holding, false);
+	PG_RETURN_VOID();
+}
