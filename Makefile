@@ -46,7 +46,7 @@ all install installcheck clean:
 
 endif
 
-.PHONY: help demo demo-stop test test-cassert bench
+.PHONY: help demo demo-stop test test-cassert test-examples bench
 .PHONY: check-floors check-indent indent typedefs cppcheck
 
 help:
@@ -55,6 +55,7 @@ help:
 	@echo 'make test          all tests; ONLY="regress isolation pgtap tap", TESTS="name ..."'
 	@echo '                   and REPEAT=n choose some, STRICT=1 adds assertions of our own'
 	@echo 'make test-cassert  the same on a PostgreSQL built with --enable-cassert'
+	@echo 'make test-examples tests of examples/: servers that are killed, a page in a browser'
 	@echo 'make bench         measure against floors'
 	@echo 'make check-floors  who may include whom'
 	@echo 'make indent        format src/ as PostgreSQL does (check-indent only looks)'
@@ -72,6 +73,9 @@ test:
 
 test-cassert:
 	@scripts/test-cassert
+
+test-examples:
+	@scripts/test-examples
 
 bench:
 	@bench/run

@@ -70,8 +70,10 @@ PG_FUNCTION_INFO_V1(actornot_fail);
 /* How many are taken off the queue at a time. */
 #define TAKE_MAX 64
 
-/* Who waits looks again so often where nobody can tell. */
-#define BUSY_DELAY (20 * INT64CONST(1000))
+/*
+ * Who waits is told, but not by everybody (sessions that run or drain), and
+ * without shared_preload_libraries by nobody: then look again.
+ */
 #define UNTOLD_DELAY (100 * INT64CONST(1000))
 
 /* A call of actornot_acquire. */
@@ -302,16 +304,17 @@ lend_one(Acquisition *call, BatchWork *work, const EntityKey *key,
 	{
 		case LEND_LENT:
 			call->nleases++;
-			act_readyq_lend(MyDatabaseId, call->pool, key, lease->expires_at);
+			act_readyq_lend(MyDatabaseId, call->pool, key, lease->expires_at,
+							true);
 			break;
 		case LEND_LEASED:
 			act_readyq_lend(MyDatabaseId, call->pool, key,
-							mailbox.lease_until);
+							mailbox.lease_until, false);
 			call->retry = Min(call->retry, mailbox.lease_until);
 			break;
 		case LEND_BUSY:
 			act_readyq_put_back(MyDatabaseId, call->pool, key);
-			call->retry = Min(call->retry, GetCurrentTimestamp() + BUSY_DELAY);
+			call->retry = Min(call->retry, GetCurrentTimestamp() + UNTOLD_DELAY);
 			break;
 		case LEND_FAILED:
 			call->changed = true;
@@ -437,7 +440,7 @@ take_entity(Acquisition *call)
 							 call->entity);
 	if (act_mailbox_lock(call->key.hash, false) == MAILBOX_LOCK_BUSY)
 	{
-		call->retry = Min(call->retry, GetCurrentTimestamp() + BUSY_DELAY);
+		call->retry = Min(call->retry, GetCurrentTimestamp() + UNTOLD_DELAY);
 		return;
 	}
 	act_atcommit_taken(call->pool, &call->key);
@@ -657,7 +660,7 @@ lend_next(Holding *holding, LendTerms *terms, Lease *lease, LendResult *result)
 		return false;
 	act_atcommit_taken(act_runner_pool(&holding->runner), &holding->key);
 	act_readyq_lend(MyDatabaseId, act_runner_pool(&holding->runner),
-					&holding->key, lease->expires_at);
+					&holding->key, lease->expires_at, true);
 	return true;
 }
 
@@ -717,7 +720,7 @@ actornot_renew(PG_FUNCTION_ARGS)
 	act_work_close(&holding.work);
 	act_atcommit_taken(act_runner_pool(&holding.runner), &holding.key);
 	act_readyq_lend(MyDatabaseId, act_runner_pool(&holding.runner),
-					&holding.key, until);
+					&holding.key, until, false);
 	PG_RETURN_TIMESTAMPTZ(until);
 }
 

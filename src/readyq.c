@@ -578,7 +578,7 @@ act_readyq_put_back(Oid database, Oid owner, const EntityKey *key)
  */
 void
 act_readyq_lend(Oid database, Oid owner, const EntityKey *key,
-				TimestampTz until)
+				TimestampTz until, bool looked)
 {
 	TimestampTz now;
 	ReadyEntry *entry;
@@ -608,7 +608,7 @@ act_readyq_lend(Oid database, Oid owner, const EntityKey *key,
 	if (entry != NULL)
 	{
 		act_entry_lend(entry, until);
-		entry->posted = posted;
+		entry->posted = posted || !looked;
 	}
 	else
 	{

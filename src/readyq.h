@@ -57,10 +57,12 @@ extern void act_readyq_put_back(Oid database, Oid owner,
 
 /*
  * The entity is lent up to then: pushes wake nobody until the lease has ended.
- * "empty": nothing was pending under a snapshot that is newer than the lease.
+ * "looked": by who lends it, for what is pending, after it was taken; else it
+ * is queued when the lease ends.  "empty": nothing was pending under a snapshot
+ * that is newer than the lease.
  */
 extern void act_readyq_lend(Oid database, Oid owner, const EntityKey *key,
-							TimestampTz until);
+							TimestampTz until, bool looked);
 extern void act_readyq_end_lease(Oid database, Oid owner,
 								 const EntityKey *key, bool empty);
 

@@ -91,7 +91,7 @@ push_to_queue(void *arg, Oid owner, TimestampTz leased_until,
 			  const EntityKey *key, const char *entity, int entity_len)
 {
 	if (leased_until != 0)
-		act_readyq_lend(MyDatabaseId, owner, key, leased_until);
+		act_readyq_lend(MyDatabaseId, owner, key, leased_until, false);
 	else
 		act_readyq_requeue(MyDatabaseId, owner, key);
 }

@@ -309,7 +309,7 @@ outcome_of(const Visit *visit)
 			return READY_DROP;
 		case VISIT_LEASED:
 			act_readyq_lend(MyDatabaseId, act_fleet_role(), &visit->key,
-							visit->leased_until);
+							visit->leased_until, false);
 			return READY_DROP;
 		case VISIT_EMPTY:
 		case VISIT_WAITING:
@@ -407,7 +407,7 @@ has_passed(const Visit *visit)
 	static int	passed = 0;
 
 	if (visit->result != VISIT_MORE)
-		return visit->result != VISIT_BUSY;
+		return visit->result != VISIT_BUSY && visit->result != VISIT_LEASED;
 	if (memcmp(&last, &visit->key, sizeof(EntityKey)) != 0)
 		passed = 0;
 	last = visit->key;
