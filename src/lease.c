@@ -515,7 +515,7 @@ sleep_until(TimestampTz then)
 }
 
 static void
-wait_and_try(Acquisition *call)
+try_until_deadline(Acquisition *call)
 {
 	for (;;)
 	{
@@ -527,6 +527,24 @@ wait_and_try(Acquisition *call)
 			break;
 		sleep_until(Min(call->retry, call->deadline));
 	}
+}
+
+static void
+wait_and_try(Acquisition *call)
+{
+	PG_TRY();
+	{
+		try_until_deadline(call);
+	}
+	PG_CATCH();
+	{
+		if (act_readyq_attached())
+			act_lane_leave();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	if (act_readyq_attached())
+		act_lane_leave();
 }
 
 /*
@@ -546,18 +564,7 @@ actornot_acquire(PG_FUNCTION_ARGS)
 	if (call.deadline <= GetCurrentTimestamp())
 		try_once(&call);
 	else
-	{
-		PG_TRY();
-		{
-			wait_and_try(&call);
-		}
-		PG_FINALLY();
-		{
-			if (act_readyq_attached())
-				act_lane_leave();
-		}
-		PG_END_TRY();
-	}
+		wait_and_try(&call);
 
 	if (call.nleases > 0)
 		act_token_flush();
