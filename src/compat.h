@@ -31,4 +31,11 @@
 #define act_my_lxid() (MyProc->lxid)
 #endif
 
+/* 17: backends are numbered from 0, by a variable of their own. */
+#if PG_VERSION_NUM >= 170000
+#define act_my_proc_number() MyProcNumber
+#else
+#define act_my_proc_number() (MyProc->pgprocno)
+#endif
+
 #endif							/* ACT_COMPAT_H */

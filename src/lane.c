@@ -28,6 +28,7 @@
 #include "storage/shmem.h"
 #include "utils/hsearch.h"
 
+#include "compat.h"
 #include "lane.h"
 #include "roster.h"
 
@@ -179,7 +180,7 @@ act_lane_wake_entity(Oid database, const EntityKey *entity)
 static Waiter *
 my_waiter(void)
 {
-	return &waiters[MyProc->pgprocno];
+	return &waiters[act_my_proc_number()];
 }
 
 static void
