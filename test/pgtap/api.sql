@@ -49,6 +49,19 @@ INSERT INTO api VALUES
 ('actornot_advance_clock()', '', 'void', 'v', 'u', false),
 ('actornot_redrive(text,bigint)', 'runner text, id bigint', 'bigint', 'v', 'u', true),
 ('actornot_redrive_all(text)', 'runner text', 'bigint', 'v', 'u', true),
+('actornot_acquire(text,text,interval,int,int,interval,text)',
+ 'runner text, entity text DEFAULT NULL::text, lease interval DEFAULT NULL::interval, max_messages integer DEFAULT NULL::integer, '
+ 'max_entities integer DEFAULT 1, wait interval DEFAULT ''00:00:00''::interval, owner text DEFAULT NULL::text',
+ 'SETOF actornot_lease', 'v', 'u', true),
+('actornot_update_locked(text,text,bigint,jsonb,interval,int)',
+ 'runner text, entity text, token bigint, state jsonb, lease interval DEFAULT NULL::interval, max_messages integer DEFAULT NULL::integer',
+ 'SETOF actornot_lease', 'v', 'u', true),
+('actornot_renew(text,text,bigint,interval)', 'runner text, entity text, token bigint, lease interval DEFAULT NULL::interval',
+ 'timestamp with time zone', 'v', 'u', true),
+('actornot_release(text,text,bigint,interval)',
+ 'runner text, entity text, token bigint, retry_in interval DEFAULT ''00:00:00''::interval', 'void', 'v', 'u', true),
+('actornot_fail(text,text,bigint,text,interval)',
+ 'runner text, entity text, token bigint, error text, retry_in interval DEFAULT NULL::interval', 'void', 'v', 'u', true),
 ('actornot_hash(text,text)', 'runner text, entity text', 'bigint', 's', 's', true),
 ('actornot.cursor_text(bytea)', 'cursor bytea', 'text', 'i', 's', true);
 
@@ -59,7 +72,7 @@ SELECT unnest(ARRAY[
 	is(p.provolatile, volatility, 'volatility of ' || signature),
 	is(p.proparallel, parallel, 'parallel safety of ' || signature),
 	ok(NOT p.prosecdef, signature || ' runs as its caller'),
-	ok(NOT p.proretset, signature || ' returns one row'),
+	is(p.proretset, coalesce(result LIKE 'SETOF %', false), signature || ' returns ' || CASE WHEN p.proretset THEN 'rows' ELSE 'one row' END),
 	is(has_function_privilege('pgtap_api_nobody', p.oid, 'EXECUTE'), for_all, 'who may execute ' || signature),
 	isnt(obj_description(p.oid, 'pg_proc'), NULL, signature || ' has a comment')])
   FROM api JOIN pg_proc p ON p.oid = to_regprocedure(signature);
@@ -80,6 +93,10 @@ SELECT has_type('public', 'actornot_message', 'type actornot_message exists');
 SELECT is(string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum),
 	'id bigint, payload jsonb, headers jsonb, posted_at timestamp with time zone, attempt integer', 'its fields')
   FROM pg_attribute a WHERE a.attrelid = 'actornot_message'::regclass AND a.attnum > 0 AND NOT a.attisdropped;
+SELECT has_type('public', 'actornot_lease', 'type actornot_lease exists');
+SELECT is(string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum),
+	'runner text, entity text, token bigint, state jsonb, messages jsonb, expires_at timestamp with time zone', 'its fields')
+  FROM pg_attribute a WHERE a.attrelid = 'actornot_lease'::regclass AND a.attnum > 0 AND NOT a.attisdropped;
 
 --
 -- The view of dead letters
