@@ -124,16 +124,15 @@ begin_mending(FunctionCallInfo fcinfo, Mending *mending, const char *command)
 
 /*
  * An entity that is lent to a program outside is left alone, unless forced:
- * then the lease ends here.
+ * then the lease ends here.  So does one whose time is over: its holder must
+ * not write over what is mended, nor consume by a cursor that has moved.
  */
 static void
 check_lease(Mending *mending, bool can_force, bool force)
 {
 	Mailbox    *mailbox = &mending->mailbox;
 
-	if (!act_mailbox_is_leased(mailbox))
-		return;
-	if (!force)
+	if (act_mailbox_is_leased(mailbox) && !force)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("entity \"%s\" of runner \"%s\" is leased",
