@@ -168,7 +168,8 @@ make_lease(Mailbox *mailbox, const LendTerms *terms, Lease *lease)
 	mailbox->lease_owner = terms->owner;
 
 	lease->key = mailbox->key;
-	lease->entity = mailbox->entity;
+	/* Without a row the mailbox has it from the log, in a work's context. */
+	lease->entity = pnstrdup(mailbox->entity, mailbox->entity_len);
 	lease->token = mailbox->lease_token;
 	lease->state = current_state(mailbox, &terms->runner);
 	lease->expires_at = mailbox->lease_until;
