@@ -38,4 +38,11 @@
 #define act_my_proc_number() (MyProc->pgprocno)
 #endif
 
+/* No server has this. */
+#if defined(__GNUC__)
+#define act_prefetch_memory(address) __builtin_prefetch(address)
+#else
+#define act_prefetch_memory(address) ((void) (address))
+#endif
+
 #endif							/* ACT_COMPAT_H */

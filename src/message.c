@@ -29,6 +29,7 @@
 #include "postgres.h"
 
 #include "access/heapam.h"
+#include "access/htup_details.h"
 #include "access/nbtree.h"
 #include "access/table.h"
 #include "access/xact.h"
@@ -37,12 +38,17 @@
 #include "catalog/pg_type_d.h"
 #include "clock.h"
 #include "commands/sequence.h"
+#include "compat.h"
 #include "executor/tuptable.h"
 #include "message.h"
+#include "pgstat.h"
+#include "storage/buf_internals.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -72,6 +78,26 @@ enum
 
 /* How often a poster tries without waiting; then an administrator is at it. */
 #define CONDITIONAL_TRIES 20
+
+/*
+ * Where in the buffer pool this backend has last seen the blocks of a
+ * segment.  The messages of an entity lie scattered over the log, so to fetch
+ * one is mostly to wait for memory: for the buffer mapping, the buffer's
+ * header, the page, the tuple.  Who knows the place does without the first,
+ * and asks for the others while it works on the messages before.
+ */
+#define PLACES 16384
+
+typedef struct BlockPlace
+{
+	BlockNumber block;
+	Buffer		buffer;			/* InvalidBuffer: nothing is known */
+} BlockPlace;
+
+static BlockPlace *places[ACT_SEGMENTS];
+
+/* How much of a message is prefetched: a small one is all there. */
+#define PREFETCH_BYTES 192
 
 /* Cached number of the current segment, or -1; and which relation tells. */
 static int	current_segment = -1;
@@ -312,7 +338,6 @@ act_message_close_reader(MessageReader *reader)
 		if (segment->heap == NULL)
 			continue;
 		ExecDropSingleTupleTableSlot(segment->slot);
-		table_index_fetch_end(segment->fetch);
 		index_endscan(segment->scan);
 		index_close(segment->index, NoLock);
 		table_close(segment->heap, NoLock);
@@ -338,7 +363,6 @@ open_segment(MessageReader *reader, int number)
 	segment->scan = index_beginscan(segment->heap, segment->index,
 									reader->snapshot, 3, 0);
 	segment->scan->xs_want_itup = true;
-	segment->fetch = table_index_fetch_begin(segment->heap);
 	segment->slot = table_slot_create(segment->heap, NULL);
 	return true;
 }
@@ -523,10 +547,75 @@ act_message_deform(TupleTableSlot *slot, MessageRow *row)
 }
 
 /*
+ * The place that is remembered for a block, or is to be.
+ */
+static BlockPlace *
+find_place(int segment, BlockNumber block)
+{
+	if (places[segment] == NULL)
+		places[segment] = MemoryContextAllocZero(TopMemoryContext,
+												 sizeof(BlockPlace) * PLACES);
+	return &places[segment][block % PLACES];
+}
+
+/*
+ * A message will be fetched soon: let the memory that it takes come while
+ * others are worked on.  The page is looked at without a pin, so what is read
+ * there may be wrong by now; it is only where to prefetch from, and that
+ * cannot fail.  The fetch itself checks everything.
+ */
+void
+act_message_prefetch(int segment, const ItemPointerData *tid)
+{
+	BlockNumber block = ItemPointerGetBlockNumber(tid);
+	OffsetNumber offset = ItemPointerGetOffsetNumber(tid);
+	const BlockPlace *place = find_place(segment, block);
+	Page		page;
+	char	   *tuple;
+
+	if (place->block != block || place->buffer == InvalidBuffer ||
+		offset > MaxHeapTuplesPerPage)
+		return;
+	page = BufferGetPage(place->buffer);
+	act_prefetch_memory(GetBufferDescriptor(place->buffer - 1));
+	act_prefetch_memory(page);
+	tuple = (char *) page + ItemIdGetOffset(PageGetItemId(page, offset));
+	for (int i = 0; i < PREFETCH_BYTES; i += 64)
+		act_prefetch_memory(tuple + i);
+}
+
+/*
+ * Pin a block of the log.  A place that is out of date is found out by the
+ * server: it compares file and block.
+ */
+static Buffer
+read_block(SegmentReader *segment, int number, BlockNumber block)
+{
+	BlockPlace *place = find_place(number, block);
+
+	if (place->block == block && place->buffer != InvalidBuffer &&
+		ReadRecentBuffer(segment->heap->rd_node, MAIN_FORKNUM, block,
+						 place->buffer))
+	{
+		pgstat_count_buffer_read(segment->heap);
+		pgstat_count_buffer_hit(segment->heap);
+	}
+	else
+	{
+		place->block = block;
+		place->buffer = ReadBuffer(segment->heap, block);
+	}
+	return place->buffer;
+}
+
+/*
  * Fetch the message of an entry: false if it is not visible (its
  * transaction aborted), or if the place holds another message by now, which
  * happens only to the place of an aborted one.  The row is valid until the
  * next fetch from the same segment.
+ *
+ * This is what table_index_fetch_tuple does, without an attempt to prune the
+ * page: nobody updates or deletes a message.
  */
 bool
 act_message_fetch(MessageReader *reader, const LogEntry *entry,
@@ -534,13 +623,25 @@ act_message_fetch(MessageReader *reader, const LogEntry *entry,
 {
 	SegmentReader *segment = &reader->segment[entry->segment];
 	ItemPointerData tid = entry->tid;
-	bool		call_again = false;
+	Buffer		buffer;
+	bool		found;
 
 	if (segment->heap == NULL)
 		elog(ERROR, "segment %d of the log was not opened", entry->segment);
-	if (!table_index_fetch_tuple(segment->fetch, &tid, reader->snapshot,
-								 segment->slot, &call_again, NULL))
+	buffer = read_block(segment, entry->segment,
+						ItemPointerGetBlockNumber(&tid));
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	found = heap_hot_search_buffer(&tid, segment->heap, buffer,
+								   reader->snapshot, &segment->tuple, NULL,
+								   true);
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	if (!found)
+	{
+		ReleaseBuffer(buffer);
 		return false;
+	}
+	segment->tuple.t_tableOid = RelationGetRelid(segment->heap);
+	ExecStorePinnedBufferHeapTuple(&segment->tuple, segment->slot, buffer);
 	act_message_deform(segment->slot, row);
 	return row->id == entry->at.id;
 }

@@ -71,8 +71,8 @@ typedef struct SegmentReader
 	Relation	heap;			/* NULL: not opened */
 	Relation	index;
 	IndexScanDesc scan;
-	IndexFetchTableData *fetch;
-	TupleTableSlot *slot;
+	TupleTableSlot *slot;		/* the message that was fetched last */
+	HeapTupleData tuple;
 	bool		active;			/* takes part in the present seek */
 	LogEntry	head;			/* its next entry */
 	ScanKeyData keys[3];
@@ -99,6 +99,7 @@ extern bool act_message_seek(MessageReader *reader, int64 hash,
 extern bool act_message_next(MessageReader *reader, LogEntry *entry);
 extern bool act_message_get_files(MessageReader *reader, Oid *files,
 								  bool open);
+extern void act_message_prefetch(int segment, const ItemPointerData *tid);
 extern bool act_message_fetch(MessageReader *reader, const LogEntry *entry,
 							  MessageRow *row);
 extern void act_message_deform(TupleTableSlot *slot, MessageRow *row);

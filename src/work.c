@@ -30,6 +30,9 @@
 #include "utils/snapmgr.h"
 #include "work.h"
 
+/* How many messages ahead of the fetched one memory is asked for. */
+#define PREFETCH_AHEAD 8
+
 /*
  * The cursor needs a snapshot that is newer than the entity's lock.
  */
@@ -189,6 +192,7 @@ act_work_take(BatchWork *work, Mailbox *mailbox, PendingList *list,
 			  int limit, Size limit_bytes, MessagesArgument *messages)
 {
 	int64		last_id = 0;
+	int			ahead = list->next;
 
 	/* A head that has failed runs alone. */
 	if (mailbox->attempts > 0 || mailbox->crashes > 0)
@@ -199,6 +203,12 @@ act_work_take(BatchWork *work, Mailbox *mailbox, PendingList *list,
 		const PendingItem *item = &list->items[list->next];
 		MessageRow	row;
 
+		while (ahead < list->nitems && ahead <= list->next + PREFETCH_AHEAD)
+		{
+			act_message_prefetch(list->items[ahead].segment,
+								 &list->items[ahead].tid);
+			ahead++;
+		}
 		if (act_work_fetch(work, mailbox, item, &row))
 		{
 			if (messages->nmessages > 0 &&
