@@ -38,7 +38,7 @@
 #	Makes folders that this user owns.
 #
 # pg_stage [MAKE-ARGUMENT...]
-#	Copies the sources to TREE (WORK/tree: sql/, expected/, test/, examples/
+#	Copies the sources to TREE (WORK/tree: sql/, expected/, test/, examples/, doc/
 #	included, readable by the ordinary user), builds them there and installs
 #	them into STAGE (WORK/stage), a private copy of the PostgreSQL that
 #	PG_CONFIG belongs to.  Sets and exports STAGE, TREE, PGBIN (its programs;
@@ -287,7 +287,7 @@ copy_sources()
 	mkdir -p "$TREE/src"
 	cp "$ROOT"/src/*.[ch] "$TREE/src/"
 	cp "$ROOT/Makefile" "$ROOT/actornot.control" "$TREE/"
-	for item in sql expected test examples; do
+	for item in sql expected test examples doc; do
 		[ ! -d "$ROOT/$item" ] || cp -R "$ROOT/$item" "$TREE/"
 	done
 	chmod -R a+rX "$TREE"
