@@ -168,7 +168,7 @@ commit_and_begin(Drain *drain)
 	MemoryContextSwitchTo(drain->piece_context);
 }
 
-static void
+static bool
 remember_entity(void *arg, Oid owner, TimestampTz leased_until,
 				const EntityKey *key, const char *entity, int entity_len)
 {
@@ -177,7 +177,7 @@ remember_entity(void *arg, Oid owner, TimestampTz leased_until,
 	MemoryContext old;
 
 	if (owner != drain->role || leased_until != 0)
-		return;
+		return false;
 	Assert(drain->nfound < DRAIN_PIECE);
 	old = MemoryContextSwitchTo(drain->piece_context);
 	found = &drain->found[drain->nfound++];
@@ -185,6 +185,7 @@ remember_entity(void *arg, Oid owner, TimestampTz leased_until,
 	found->entity = pnstrdup(entity, entity_len);
 	found->entity_len = entity_len;
 	MemoryContextSwitchTo(old);
+	return true;
 }
 
 /*

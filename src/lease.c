@@ -384,21 +384,34 @@ take_from_queue(Acquisition *call)
 	}
 }
 
-/* What a walk through the log has found. */
+/* What a walk through the log has found: the last "n" of all. */
 typedef struct FoundKeys
 {
-	EntityKey	keys[TAKE_MAX];
+	EntityKey  *keys;
+	int			total;
 	int			n;
 } FoundKeys;
 
-static void
+/*
+ * What was found before is found again in the next piece, and must not count:
+ * else the walk would never get beyond a block.
+ */
+static bool
 remember_key(void *arg, Oid owner, TimestampTz leased_until,
 			 const EntityKey *key, const char *entity, int entity_len)
 {
 	FoundKeys  *found = arg;
 
-	if (leased_until == 0 && found->n < TAKE_MAX)
-		found->keys[found->n++] = *key;
+	if (leased_until != 0)
+		return false;
+	for (int i = 0; i < found->total; i++)
+	{
+		if (memcmp(&found->keys[i], key, sizeof(EntityKey)) == 0)
+			return false;
+	}
+	found->keys[found->total++] = *key;
+	found->n++;
+	return true;
 }
 
 /*
@@ -408,22 +421,25 @@ static void
 take_from_log(Acquisition *call)
 {
 	Sweep	   *sweep = act_sweep_begin(CurrentMemoryContext);
-	FoundKeys	found;
+	FoundKeys	found = {0};
+	int			limit = lock_limit();
 	bool		complete = false;
-	int			tries = 0;
 
+	found.keys = palloc(sizeof(EntityKey) * limit);
 	act_sweep_set_runner(sweep, call->terms.runner.id);
 	act_sweep_set_function(sweep, remember_key, &found);
 	while (!complete && call->nleases < call->max_entities &&
-		   tries < lock_limit())
+		   found.total < limit)
 	{
+		int			wanted = call->max_entities - call->nleases;
+
 		found.n = 0;
-		complete = act_sweep_step(sweep, Min(TAKE_MAX,
-											 call->max_entities - call->nleases));
+		complete = act_sweep_step(sweep, Min(Min(TAKE_MAX, wanted),
+											 limit - found.total));
 		if (found.n > 0)
-			lend_keys(call, found.keys, found.n);
-		tries += found.n;
+			lend_keys(call, found.keys + found.total - found.n, found.n);
 	}
+	pfree(found.keys);
 	act_sweep_end(sweep);
 	call->retry = Min(call->retry, GetCurrentTimestamp() + UNTOLD_DELAY);
 }

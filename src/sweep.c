@@ -86,7 +86,7 @@ struct Sweep
  * in the heap.  (The order of the hashes, which makes neighbours in the
  * indexes, costs more cache misses: an entity has several messages.)
  */
-static void
+static bool
 push_to_queue(void *arg, Oid owner, TimestampTz leased_until,
 			  const EntityKey *key, const char *entity, int entity_len)
 {
@@ -94,6 +94,7 @@ push_to_queue(void *arg, Oid owner, TimestampTz leased_until,
 		act_readyq_lend(MyDatabaseId, owner, key, leased_until, false);
 	else
 		act_readyq_requeue(MyDatabaseId, owner, key);
+	return true;
 }
 
 /*
@@ -252,10 +253,11 @@ consider(Sweep *sweep, const MessageRow *row)
 		sweep->full = true;
 		return;
 	}
-	sweep->function(sweep->arg, act_runner_pool(runner), known->leased_until,
-					&key, VARDATA_ANY(entity), VARSIZE_ANY_EXHDR(entity));
+	if (sweep->function(sweep->arg, act_runner_pool(runner),
+						known->leased_until, &key, VARDATA_ANY(entity),
+						VARSIZE_ANY_EXHDR(entity)))
+		sweep->found++;
 	known->pushed = !sweep->every_message;
-	sweep->found++;
 }
 
 /*
@@ -263,7 +265,8 @@ consider(Sweep *sweep, const MessageRow *row)
  * entity than wanted, or enough blocks were read.  True when the segment is
  * finished; else sweep->block is where to go on (in the block that holds the
  * entity that was one too many: what was found before it is found again, and
- * that is harmless).
+ * that is harmless as long as the function does not count it again, or "max"
+ * is larger than what a block can hold).
  */
 static bool
 walk_segment(Sweep *sweep, Relation heap, int *blocks)
@@ -360,11 +363,12 @@ act_sweep_step(Sweep *sweep, int max)
 	return complete;
 }
 
-static void
+static bool
 count_message(void *arg, Oid owner, TimestampTz leased_until,
 			  const EntityKey *key, const char *entity, int entity_len)
 {
 	++*(int64 *) arg;
+	return true;
 }
 
 /*

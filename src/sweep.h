@@ -12,8 +12,9 @@ typedef struct Sweep Sweep;
 /*
  * What to do with an entity that has pending messages.  "owner" is the pool,
  * see readyq.h; "leased_until" is 0 unless it is lent to a program outside.
+ * Returns whether it counts as found.
  */
-typedef void (*SweepFunction) (void *arg, Oid owner, TimestampTz leased_until,
+typedef bool (*SweepFunction) (void *arg, Oid owner, TimestampTz leased_until,
 							   const EntityKey *key,
 							   const char *entity, int entity_len);
 
