@@ -27,6 +27,7 @@
 #include "catalog.h"
 #include "clock.h"
 #include "cursor.h"
+#include "fleet.h"
 #include "mailbox.h"
 #include "message.h"
 #include "miscadmin.h"
@@ -39,6 +40,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 /* Of how many entities is remembered what was found. */
 #define MAX_KNOWN 65536
@@ -51,7 +53,8 @@ typedef struct KnownEntity
 {
 	EntityKey	key;
 	bool		pushed;			/* nothing more to be found out */
-	bool		ignored;		/* its runner is gone or does not interest */
+	bool		ignored;		/* its runner is gone or does not interest, or
+								 * it waits for something else */
 	bool		has_target;
 	Cursor		done;
 	Cursor		target;
@@ -168,6 +171,21 @@ forget_known(Sweep *sweep)
 }
 
 /*
+ * Is it paused, or backing off?  Whoever ends that queues it; and that a
+ * back-off ends is said again here, for that hint can be lost as well.
+ */
+static bool
+is_waiting(const Mailbox *mailbox)
+{
+	if (mailbox->wake_at != 0 && mailbox->wake_at > GetCurrentTimestamp())
+	{
+		act_fleet_due_at(MyDatabaseId, mailbox->wake_at);
+		return true;
+	}
+	return mailbox->paused;
+}
+
+/*
  * Find out what there is to know of an entity: its row's cursor.
  */
 static void
@@ -189,6 +207,9 @@ look_up(Sweep *sweep, KnownEntity *known, const char *entity, int len)
 		known->last_id = mailbox.last_id;
 		known->leased_until = act_mailbox_is_leased(&mailbox) ?
 			mailbox.lease_until : 0;
+
+		if (!sweep->every_message)
+			known->ignored = is_waiting(&mailbox);
 	}
 	MemoryContextSwitchTo(old);
 }
