@@ -46,6 +46,7 @@
 #include "tcop/utility.h"
 #include "token.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
@@ -128,7 +129,20 @@ check_may_write(const char *command)
 }
 
 /*
- * The runner of the first argument, whose owner's rights the caller has.
+ * Check that the caller has the rights of the runner's owner, and copy it.
+ */
+static void
+copy_runner(const Runner *runner, Runner *copy)
+{
+	act_runner_check_rights(runner);
+	*copy = *runner;
+	if (copy->initial_state != (Datum) 0)
+		copy->initial_state =
+			PointerGetDatum(PG_DETOAST_DATUM_COPY(copy->initial_state));
+}
+
+/*
+ * The runner of the first argument.
  */
 static void
 read_runner(FunctionCallInfo fcinfo, Runner *copy)
@@ -139,11 +153,7 @@ read_runner(FunctionCallInfo fcinfo, Runner *copy)
 	reject_null(fcinfo, 0, "runner");
 	name = PG_GETARG_TEXT_PP(0);
 	runner = act_runner_get(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
-	act_runner_check_rights(runner);
-	*copy = *runner;
-	if (copy->initial_state != (Datum) 0)
-		copy->initial_state =
-			PointerGetDatum(PG_DETOAST_DATUM_COPY(copy->initial_state));
+	copy_runner(runner, copy);
 }
 
 /*
@@ -530,11 +540,37 @@ sleep_until(TimestampTz then)
 	CHECK_FOR_INTERRUPTS();
 }
 
+/*
+ * The runner as it is now: while the call slept it may have been paused,
+ * resumed, registered anew or taken away.
+ */
+static void
+refresh_runner(Acquisition *call)
+{
+	MemoryContext old = MemoryContextSwitchTo(call->context);
+	const Runner *runner;
+
+	AcceptInvalidationMessages();
+	runner = act_runner_get(call->terms.runner.name,
+							call->terms.runner.name_len);
+	copy_runner(runner, &call->terms.runner);
+	call->pool = act_runner_pool(&call->terms.runner);
+	if (call->terms.runner.runnable != NULL)
+		act_runner_check_is_owner(&call->terms.runner);
+	if (call->entity != NULL)
+		call->key = act_catalog_key(call->terms.runner.id,
+									call->terms.runner.name,
+									call->terms.runner.name_len,
+									call->entity, call->entity_len);
+	MemoryContextSwitchTo(old);
+}
+
 static void
 try_until_deadline(Acquisition *call)
 {
 	for (;;)
 	{
+		refresh_runner(call);
 		if (act_readyq_attached())
 			act_lane_wait(MyDatabaseId, call->terms.runner.id,
 						  call->entity != NULL ? &call->key : NULL);
