@@ -91,6 +91,7 @@ typedef struct Acquisition
 	Lease	   *leases;
 	int			nleases;
 	TimestampTz retry;			/* look again then, if nobody tells */
+	bool		more;			/* not all that are queued were looked at */
 	bool		changed;		/* a row, though nothing was lent */
 } Acquisition;
 
@@ -391,7 +392,10 @@ take_from_queue(Acquisition *call)
 			break;
 		lend_keys(call, keys, n);
 		tries += n;
+		call->more = (tries >= lock_limit());
 	}
+	if (call->more)
+		call->retry = 0;
 }
 
 /* What a walk through the log has found: the last "n" of all. */
@@ -482,6 +486,7 @@ try_once(Acquisition *call)
 {
 	call->nleases = 0;
 	call->changed = false;
+	call->more = false;
 	call->retry = DT_NOEND;
 	if (call->entity != NULL)
 		take_entity(call);
@@ -614,7 +619,13 @@ actornot_acquire(PG_FUNCTION_ARGS)
 	call.leases = palloc(sizeof(Lease) * call.max_entities);
 
 	if (call.deadline <= GetCurrentTimestamp())
+	{
 		try_once(&call);
+
+		/* Ready ones may be queued behind many that are not to be lent. */
+		while (call.nleases == 0 && call.more)
+			try_apart(&call);
+	}
 	else
 		wait_and_try(&call);
 
@@ -697,14 +708,15 @@ begin_holding(FunctionCallInfo fcinfo, Holding *holding, const char *command)
 }
 
 /*
- * The lease has ended, and the row has been saved.
+ * The lease has ended, and the row has been saved.  "idle": there is nothing
+ * to be done now, be it because nothing is pending or because it has to wait.
  */
 static void
-end_holding(Holding *holding, bool empty)
+end_holding(Holding *holding, bool idle)
 {
 	act_work_close(&holding->work);
 	act_atcommit_end_lease(act_runner_pool(&holding->runner), &holding->key,
-						   empty);
+						   idle);
 }
 
 /*
@@ -801,7 +813,7 @@ actornot_release(PG_FUNCTION_ARGS)
 		act_atcommit_due(holding.mailbox.wake_at);
 	}
 	act_mailbox_save(&holding.work.mailboxes, &holding.mailbox);
-	end_holding(&holding, false);
+	end_holding(&holding, retry_in > 0);
 	PG_RETURN_VOID();
 }
 
@@ -828,6 +840,7 @@ actornot_fail(PG_FUNCTION_ARGS)
 						 &failure, retry_in);
 	else
 		act_mailbox_save(&holding.work.mailboxes, &holding.mailbox);
-	end_holding(&holding, false);
+	end_holding(&holding,
+				holding.mailbox.wake_at > GetCurrentTimestamp());
 	PG_RETURN_VOID();
 }
