@@ -329,6 +329,8 @@ lend_one(Acquisition *call, BatchWork *work, const EntityKey *key,
 			break;
 		case LEND_FAILED:
 			call->changed = true;
+			/* Its next message may be one that can be lent. */
+			act_atcommit_end_lease(call->pool, key, false);
 			/* fall through */
 		case LEND_WAITING:
 			if (mailbox.wake_at != 0)
