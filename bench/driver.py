@@ -8,6 +8,7 @@ import time
 
 import drain
 import latency
+import lease
 import many
 import memory
 import post
@@ -15,7 +16,7 @@ from report import cpu_times, machine, server_facts, table, write_csv
 from server import HERE, BenchError, Server, Session
 
 PARTS = {'post': post, 'many': many, 'drain': drain, 'latency': latency,
-         'memory': memory}
+         'lease': lease, 'memory': memory}
 
 
 class Plan:
@@ -33,6 +34,8 @@ class Plan:
         self.backlog = 500000
         self.floor_backlog = 10000 if quick else 20000
         self.memory_millions = 2 if quick else 10
+        self.fills = 3 if quick else 10
+        self.lease_backlog = 200000 if quick else 1000000
 
     def rounds(self, usual):
         if self.repeat:
@@ -53,8 +56,8 @@ def parse_options(arguments):
         prog='bench/run',
         description='Measures actornot against floors on a temporary server: '
         'posting one by one (post) and in arrays (many), draining a backlog '
-        '(drain), latency, and the memory of a worker. About 20 minutes. '
-        'Results are kept in bench/results/.')
+        '(drain), latency, leases, and the memory of a worker. About 25 '
+        'minutes. Results are kept in bench/results/.')
     parser.add_argument('--quick', action='store_true',
                         help='shorter rounds and fewer of them; noisier')
     parser.add_argument('--only', metavar='PART,...', default=','.join(PARTS),

@@ -1,0 +1,1 @@
+WITH job AS (DELETE FROM queue WHERE id = (SELECT id FROM queue ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING entity, payload) INSERT INTO account AS a SELECT entity, jsonb_build_object('n', (payload->>'delta')::bigint) FROM job ON CONFLICT (entity) DO UPDATE SET state = jsonb_build_object('n', (a.state->>'n')::bigint + (excluded.state->>'n')::bigint);

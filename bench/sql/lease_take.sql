@@ -1,0 +1,2 @@
+SELECT coalesce(array_agg(entity), '{}') AS entities, coalesce(array_agg(token), '{}') AS tokens, coalesce(array_agg(jsonb_build_object('n', coalesce((state->>'n')::bigint, 0) + (messages->0->'payload'->>'delta')::bigint)), '{}') AS states FROM actornot_acquire('bench', max_entities => 10) \gset
+SELECT count(u) FROM unnest(:entities::text[], :tokens::bigint[], :states::jsonb[]) AS l (entity, token, state) LEFT JOIN LATERAL actornot_update_locked('bench', l.entity, l.token, l.state) u ON true;
