@@ -37,7 +37,7 @@ CREATE TABLE posted (poster int, entity text, id bigint, xid xid8,
 	seen pg_snapshot);
 CREATE TABLE turn (entity text, turn int, token bigint, holder text,
 	acquired_by int, pid int DEFAULT pg_backend_pid(), messages int,
-	PRIMARY KEY (entity, turn));
+	taken_at timestamptz DEFAULT clock_timestamp(), PRIMARY KEY (entity, turn));
 
 CREATE FUNCTION append(state jsonb, messages jsonb) RETURNS jsonb
 LANGUAGE sql IMMUTABLE AS \$\$
@@ -65,21 +65,23 @@ LANGUAGE sql AS \$\$
 		   pg_current_xact_id(), pg_current_snapshot()
 \$\$;
 
--- A holder that is too late: it waits until somebody else has its entity.
+-- A holder that is too late: it waits until somebody else has had its entity.
 CREATE PROCEDURE wait_until_taken(entity text, token bigint)
 LANGUAGE plpgsql AS \$\$
 BEGIN
 	FOR i IN 1 .. 1000 LOOP
 		EXIT WHEN NOT EXISTS (SELECT FROM actornot.mailbox b
-			WHERE b.entity = \$1 AND b.lease_token = \$2);
+			WHERE b.entity = \$1 AND b.lease_token = \$2 AND
+				b.lease_until IS NOT NULL);
 		PERFORM pg_sleep(0.01);
 	END LOOP;
 END
 \$\$;
 CREATE VIEW appended AS
 	SELECT b.entity, s.id::bigint, s.place
-	  FROM actornot.mailbox b, jsonb_array_elements_text(b.state)
-		   WITH ORDINALITY s (id, place);
+	  FROM actornot.mailbox b JOIN actornot.runner r ON r.id = b.runner,
+		   jsonb_array_elements_text(CASE r.name WHEN 'oracle' THEN b.state
+				ELSE '[]' END) WITH ORDINALITY s (id, place);
 SELECT actornot_register('oracle', $arguments);
 });
 	return;
