@@ -88,6 +88,7 @@ static OwnerGroup groups[MAX_GROUPS];
 static EntityKey last_key;		/* valid if nkeys > 0 */
 static QueueChange *changes = NULL;
 static int	nchanges = 0;
+static int	nended = 0;			/* of these, not "taken" */
 static int	changes_room = 0;
 static bool in_search = false;
 
@@ -116,6 +117,7 @@ clear_hints(void)
 		MemoryContextReset(hints_context);
 	}
 	nchanges = 0;
+	nended = 0;
 	ngroups = 0;
 	nkeys = 0;
 	want_sweep = false;
@@ -347,13 +349,14 @@ note_change(Oid owner, const EntityKey *key, bool taken, bool empty)
 	changes[nchanges].taken = taken;
 	changes[nchanges].empty = empty;
 	nchanges++;
+	nended += !taken;
 }
 
 void
 act_atcommit_taken(Oid owner, const EntityKey *key)
 {
 	/* Lent again: that its last lease ended does not say that it is idle. */
-	for (int i = 0; i < nchanges; i++)
+	for (int i = 0; nended > 0 && i < nchanges; i++)
 	{
 		if (!changes[i].taken && same_key(&changes[i].key, key))
 			changes[i].empty = false;

@@ -38,6 +38,9 @@
 #define act_my_proc_number() (MyProc->pgprocno)
 #endif
 
+/* libpq/libpq.h has it, but takes headers that the server's package lacks. */
+extern bool pq_check_connection(void);
+
 /* No server has this. */
 #if defined(__GNUC__)
 #define act_prefetch_memory(address) __builtin_prefetch(address)

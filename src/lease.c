@@ -27,6 +27,7 @@
 #include "actornot.h"
 #include "atcommit.h"
 #include "catalog.h"
+#include "compat.h"
 #include "clock.h"
 #include "deadletter.h"
 #include "failure.h"
@@ -544,6 +545,13 @@ sleep_until(TimestampTz then)
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 Min(ms, INT_MAX - 1), PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
+
+	/* What is lent to a client that is gone helps nobody. */
+	if (MyProcPort != NULL && !pq_check_connection())
+	{
+		ClientConnectionLost = true;
+		InterruptPending = true;
+	}
 	CHECK_FOR_INTERRUPTS();
 }
 
