@@ -209,13 +209,17 @@ $node->safe_psql('crashes', q{
 my $lost = 0;
 for my $round (1 .. $rounds)
 {
-	my ($writer) = $node->safe_psql('postgres', q{
-		SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'});
+	my $find = q{FROM pg_stat_activity WHERE backend_type = 'walwriter'};
+
+	wait_until($node, 'postgres', "SELECT count(*) = 1 $find",
+		"round $round: there is a WAL writer");
+
+	my $writer = $node->safe_psql('postgres', "SELECT pid $find");
 	my $offset = log_offset($node);
 
 	# It would write each page of WAL as soon as it is full.  What has been
 	# written is not lost with the server, only with the machine.
-	kill('STOP', $writer);
+	BAIL_OUT('the WAL writer is gone') unless $writer && kill('STOP', $writer);
 
 	my @takers = map { start_taker("taker${round}_$_") } (1, 2);
 	my @posters = map { start_poster("poster${round}_$_") } (1, 2);
@@ -418,7 +422,7 @@ check_stale($node, 'dropped', $dropped, 'killed before the commit of acquire');
 # ------------------------------------------------------------ open, and idle
 
 # Nothing happens while leases are open: the database's workers and manager
-# leave, and nobody looks into it.  In the end somebody does.
+# leave, and nobody looks into it.  In the end, further down, somebody does.
 $node->safe_psql('postgres', 'CREATE DATABASE idle');
 install_recorder($node, 'idle');
 $node->safe_psql('idle', q{SELECT actornot_register('plain')});
@@ -435,8 +439,8 @@ $node->safe_psql('idle', q{SELECT actornot_post('recorder', 'e')});
 $node->safe_psql('idle', q{
 	SELECT actornot_renew('recorder', 'e',
 		(SELECT lease_token FROM actornot.mailbox
-		  WHERE lease_token > 0 ORDER BY lease_token DESC LIMIT 1), '14 s')});
-my $until = time() + 12;
+		  WHERE lease_token > 0 ORDER BY lease_token DESC LIMIT 1), '20 s')});
+my $until = time() + 18;
 my $transactions = q{
 	SELECT xact_commit + xact_rollback FROM pg_stat_database
 	 WHERE datname = 'idle'};
@@ -450,8 +454,6 @@ while (time() < $began + 5 && time() < $until)
 }
 cmp_ok(time() - $began, '>=', 5, 'idle: nobody looks at open leases');
 is(recorded($node, 'idle'), 0, 'idle: what is lent is not run');
-wait_for_value($node, 'idle', 'SELECT count(*) FROM recorded', 1,
-	'idle: the end of a lease is noticed');
 
 # ---------------------------------------------------------------- a standby
 
@@ -490,6 +492,8 @@ my @unheard = split /\n/, $node->safe_psql('app', q{
 	SELECT token FROM actornot_acquire('plain', 'lost', '1 us');} x 100);
 is(scalar(@unheard), 100, 'more tokens are given');
 my $last = max(@unheard, values %held);
+wait_for_value($node, 'idle', 'SELECT count(*) FROM recorded', 1,
+	'idle: the end of a lease is noticed');
 $node->stop('immediate');
 $standby->promote;
 
