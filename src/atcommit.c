@@ -142,7 +142,7 @@ undo_taken(void)
 	{
 		if (changes[i].taken)
 			act_readyq_requeue(MyDatabaseId, changes[i].owner,
-							   &changes[i].key);
+							   &changes[i].key, 1);
 	}
 }
 

@@ -158,8 +158,21 @@ announce(Pool *pool)
 	}
 }
 
+/* From whatever list it is on to the end of this pool's. */
 static void
-push_entry(Pool *pool, const EntityKey *entity, TimestampTz now)
+requeue_entry(ReadyEntry *entry, Pool *pool, TimestampTz now)
+{
+	act_entry_withdraw(entry);
+	if (entry->pool != pool)
+		act_entry_change_pool(entry, pool);
+	act_entry_queue(entry, now);
+}
+
+/*
+ * "unlent": the entity is known not to be lent, whatever the entry says.
+ */
+static void
+push_entry(Pool *pool, const EntityKey *entity, TimestampTz now, bool unlent)
 {
 	ReadyEntry *entry = act_entry_find(pool->key.database, entity);
 
@@ -181,24 +194,23 @@ push_entry(Pool *pool, const EntityKey *entity, TimestampTz now)
 			act_entry_repeat(entry);
 			break;
 		case ENTRY_LENT:
-			entry->posted = true;
+			if (unlent)
+				requeue_entry(entry, pool, now);
+			else
+				entry->posted = true;
 			break;
 		case ENTRY_DELAYED:
-			act_entry_resume(entry, now);
-			/* fall through */
+			requeue_entry(entry, pool, now);
+			break;
 		case ENTRY_QUEUED:
 			if (entry->pool != pool)
-			{
-				act_entry_withdraw(entry);
-				act_entry_change_pool(entry, pool);
-				act_entry_queue(entry, now);
-			}
+				requeue_entry(entry, pool, now);
 			break;
 	}
 }
 
-void
-act_readyq_push(Oid database, Oid owner, const EntityKey *keys, int nkeys)
+static void
+push(Oid database, Oid owner, const EntityKey *keys, int nkeys, bool unlent)
 {
 	TimestampTz now;
 
@@ -216,7 +228,7 @@ act_readyq_push(Oid database, Oid owner, const EntityKey *keys, int nkeys)
 		if (pool != NULL)
 		{
 			for (int i = done; i < end; i++)
-				push_entry(pool, &keys[i], now);
+				push_entry(pool, &keys[i], now, unlent);
 
 			/* What the manager finds is no reason for it to search again. */
 			if (pool->tenant->manager_pid != MyProcPid)
@@ -225,39 +237,22 @@ act_readyq_push(Oid database, Oid owner, const EntityKey *keys, int nkeys)
 		}
 		else
 			refuse_all(database, now);
+		for (int i = done; unlent && i < end; i++)
+			act_lane_wake_entity(database, &keys[i]);
 		unlock_queue();
 	}
 }
 
-/*
- * Queue a lent entry, whose lease is over.
- */
-static void
-end_lent(ReadyEntry *entry, TimestampTz now)
+void
+act_readyq_push(Oid database, Oid owner, const EntityKey *keys, int nkeys)
 {
-	Assert(entry->state == ENTRY_LENT);
-
-	act_entry_withdraw(entry);
-	act_entry_queue(entry, now);
-	announce(entry->pool);
+	push(database, owner, keys, nkeys, false);
 }
 
 void
-act_readyq_requeue(Oid database, Oid owner, const EntityKey *key)
+act_readyq_requeue(Oid database, Oid owner, const EntityKey *keys, int nkeys)
 {
-	TimestampTz now;
-	ReadyEntry *entry;
-
-	if (!act_readyq_attached())
-		return;
-	now = GetCurrentTimestamp();
-	lock_queue();
-	entry = act_entry_find(database, key);
-	if (entry != NULL && entry->state == ENTRY_LENT)
-		end_lent(entry, now);
-	act_lane_wake_entity(database, key);
-	unlock_queue();
-	act_readyq_push(database, owner, key, 1);
+	push(database, owner, keys, nkeys, true);
 }
 
 void
@@ -651,7 +646,7 @@ act_readyq_end_lease(Oid database, Oid owner, const EntityKey *key,
 		unlock_queue();
 	}
 	if (!settled)
-		act_readyq_requeue(database, owner, key);
+		act_readyq_requeue(database, owner, key, 1);
 }
 
 /* ------------------------------------------------------- for the manager */
@@ -670,7 +665,8 @@ act_readyq_expire(Oid database, TimestampTz now, TimestampTz *next)
 			   entry->since <= now)
 		{
 			act_lane_wake_entity(database, &entry->key.entity);
-			end_lent(entry, now);
+			requeue_entry(entry, entry->pool, now);
+			announce(entry->pool);
 		}
 		*next = Min(*next, act_entry_lease_alarm(tenant, now));
 	}

@@ -31,8 +31,9 @@ extern bool act_readyq_attached(void);
 extern void act_readyq_push(Oid database, Oid owner,
 							const EntityKey *keys, int nkeys);
 
-/* The same for one entity that is known not to be lent (any more). */
-extern void act_readyq_requeue(Oid database, Oid owner, const EntityKey *key);
+/* The same for entities that are known not to be lent (any more). */
+extern void act_readyq_requeue(Oid database, Oid owner,
+							   const EntityKey *keys, int nkeys);
 extern void act_readyq_request_sweep(Oid database);
 extern uint64 act_readyq_sweep_requests(void);
 

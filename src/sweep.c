@@ -48,6 +48,9 @@
 /* How many blocks a piece reads at most before it lets the caller commit. */
 #define BLOCKS_PER_PIECE 8192
 
+/* How many entities are put into the ready queue at a time. */
+#define QUEUE_AT_ONCE 64
+
 /* What is known of an entity in this piece. */
 typedef struct KnownEntity
 {
@@ -82,7 +85,20 @@ struct Sweep
 	int			found;
 	int			max;			/* find no more than this */
 	bool		full;			/* there was one more than "max" */
+	/* found, but not yet in the ready queue */
+	Oid			queued_owner;
+	int			nqueued;
+	EntityKey	queued[QUEUE_AT_ONCE];
 };
+
+/* One lock of the queue for so many. */
+static void
+flush_queued(Sweep *sweep)
+{
+	act_readyq_requeue(MyDatabaseId, sweep->queued_owner, sweep->queued,
+					   sweep->nqueued);
+	sweep->nqueued = 0;
+}
 
 /*
  * In the order of the log: what is neighbours in the queue is then neighbours
@@ -93,10 +109,17 @@ static bool
 push_to_queue(void *arg, Oid owner, TimestampTz leased_until,
 			  const EntityKey *key, const char *entity, int entity_len)
 {
+	Sweep	   *sweep = arg;
+
 	if (leased_until != 0)
+	{
 		act_readyq_lend(MyDatabaseId, owner, key, leased_until, false);
-	else
-		act_readyq_requeue(MyDatabaseId, owner, key);
+		return true;
+	}
+	if (sweep->nqueued == QUEUE_AT_ONCE || sweep->queued_owner != owner)
+		flush_queued(sweep);
+	sweep->queued_owner = owner;
+	sweep->queued[sweep->nqueued++] = *key;
 	return true;
 }
 
@@ -110,6 +133,7 @@ act_sweep_begin(MemoryContext context)
 
 	sweep->context = context;
 	sweep->function = push_to_queue;
+	sweep->arg = sweep;
 	return sweep;
 }
 
@@ -374,6 +398,7 @@ act_sweep_step(Sweep *sweep, int max)
 	PushActiveSnapshot(sweep->snapshot);
 
 	complete = walk_segments(sweep);
+	flush_queued(sweep);
 
 	PopActiveSnapshot();
 	act_mailbox_close(&sweep->mailboxes);
