@@ -134,7 +134,9 @@ is($largest{repeated} // 0, 0, 'tokens only grow through crashes');
 
 # --------------------------- expiry is noticed after a restart, by everybody
 
+# The reload reaches the sessions sooner or later; this one must not lose it.
 $node->safe_psql('postgres', q{
+	SET synchronous_commit = on;
 	SELECT actornot_post('out', 'short', '1');
 	SELECT count(*) FROM actornot_acquire('out', 'short', '2 s');
 	ALTER SYSTEM SET synchronous_commit = on;
