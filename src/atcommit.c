@@ -193,6 +193,7 @@ at_end_of_subtransaction(SubXactEvent event, SubTransactionId mySubid,
 static void
 at_end_of_transaction(XactEvent event, void *arg)
 {
+	in_search = false;			/* also if its rollback failed */
 	if (!dirty)
 		return;
 
@@ -383,9 +384,9 @@ act_atcommit_end_lease(Oid owner, const EntityKey *key, bool empty)
 }
 
 /*
- * A post to a runner that is paused wakes nobody.  But
- * whoever resumes it meanwhile asks for a sweep, which does not see our
- * message if it comes before our commit: then we ask for another one.
+ * A post to a runner that is paused wakes nobody.  But whoever resumes it
+ * meanwhile asks for a sweep, which does not see our message if it comes before
+ * our commit: then we ask for another one.
  */
 uint64
 act_atcommit_requests(void)
