@@ -345,13 +345,23 @@ CREATE TABLE actornot.segment (
 	number int PRIMARY KEY,
 	current boolean NOT NULL,
 	sealed boolean NOT NULL,
-	upper xid8
+	upper xid8,
+	turn bigint NOT NULL DEFAULT 0,
+	done xid8,
+	mixed boolean NOT NULL DEFAULT false,
+	copied boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE actornot.segment IS
-'What is known of a segment of the log: whether posts go to it, whether it is sealed (no transaction will write to it any more), and then the tick below which all of its messages lie.';
+'What is known of a segment of the log: whether posts go to it (current), whether it is sealed (no transaction will write to it any more), and then the tick below which all of its messages lie (upper; 1: it is empty). turn: the larger, the later it became current. done: the transaction that found that nothing in it is pending; when no older snapshot is left it is emptied. mixed: it may hold messages that were brought from elsewhere. copied: pending messages of it were copied to later segments.';
 INSERT INTO actornot.segment (number, current, sealed, upper)
 	SELECT n, n = 0, n > 0, CASE WHEN n > 0 THEN '1'::xid8 END
 	  FROM generate_series(0, 15) n;
+
+CREATE TABLE actornot.collision (
+	hash bigint NOT NULL
+);
+COMMENT ON TABLE actornot.collision IS
+'Hashes that two entities share, noted when the batch of one of them meets a message of the other. With 64 bits there should never be any.';
 
 CREATE TABLE actornot.mailbox (
 	hash bigint NOT NULL,

@@ -24,6 +24,7 @@
 #include "launcher.h"
 #include "readyq.h"
 #include "roster.h"
+#include "segment.h"
 #include "tenant.h"
 #include "worker.h"
 
@@ -70,6 +71,7 @@ _PG_init(void)
 	act_entry_define_settings();
 	act_fleet_define_settings();
 	act_tenant_define_settings();
+	act_segment_define_settings();
 	act_worker_define_settings();
 
 	if (!process_shared_preload_libraries_in_progress)

@@ -73,6 +73,7 @@ is_ours(Oid relid)
 {
 	if (relid == catalog.runner || relid == catalog.runner_grant ||
 		relid == catalog.mailbox || relid == catalog.segment ||
+		relid == catalog.collision ||
 		relid == catalog.timer || relid == catalog.dead_letter ||
 		relid == catalog.dedup || relid == catalog.clock ||
 		relid == catalog.id_seq || relid == catalog.runner_seq)
@@ -182,6 +183,7 @@ look_up_catalog(Catalog *found, const char **missing)
 		found->message_key[i] = find_relation(found, name, missing);
 	}
 	found->segment = find_relation(found, "segment", missing);
+	found->collision = find_relation(found, "collision", missing);
 	found->mailbox = find_relation(found, "mailbox", missing);
 	found->mailbox_key = find_relation(found, "mailbox_key", missing);
 	found->mailbox_wake = find_relation(found, "mailbox_wake", missing);

@@ -19,6 +19,7 @@ typedef struct Catalog
 	Oid			message[ACT_SEGMENTS];
 	Oid			message_key[ACT_SEGMENTS];	/* (hash, tick, id) */
 	Oid			segment;
+	Oid			collision;
 	Oid			mailbox;
 	Oid			mailbox_key;	/* (hash, runner, entity) */
 	Oid			mailbox_wake;	/* (wake_at) where wake_at is not null */

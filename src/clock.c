@@ -386,13 +386,20 @@ mend_sequence(const char *name, int64 stored)
 
 /*
  * Set the segment rows to what the log holds: only the current segment can
- * get more messages, the others are sealed under their bounds.
+ * get more messages, the others are sealed under their bounds.  What may have
+ * been brought from elsewhere is looked at message by message (see segment.c),
+ * and whoever was looking at a segment notices that it has another turn.
  */
 static void
 mend_segments(const Stored *stored)
 {
 	Oid			types[2] = {INT4OID, XID8OID};
 
+	act_catalog_execute("UPDATE actornot.segment SET sealed = NOT current,"
+						" turn = turn + CASE WHEN current THEN 2 ELSE 1 END"
+						" + (SELECT pg_catalog.max(turn) FROM actornot.segment),"
+						" done = NULL, mixed = true, copied = true",
+						0, NULL, NULL, NULL);
 	for (int i = 0; i < ACT_SEGMENTS; i++)
 	{
 		Datum		values[2] = {
@@ -400,8 +407,7 @@ mend_segments(const Stored *stored)
 		};
 
 		act_catalog_execute("UPDATE actornot.segment"
-							" SET sealed = NOT current,"
-							" upper = CASE WHEN NOT current THEN $2 END"
+							" SET upper = CASE WHEN NOT current THEN $2 END"
 							" WHERE number = $1",
 							2, types, values, NULL);
 	}

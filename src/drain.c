@@ -31,6 +31,8 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "post.h"
+#include "readyq.h"
+#include "rotate.h"
 #include "runner.h"
 #include "sweep.h"
 #include "tcop/utility.h"
@@ -245,6 +247,24 @@ note_start(Drain *drain)
 }
 
 /*
+ * Where there is no manager, its chore: rotation, as far as it can go now.
+ */
+static void
+rotate_log(Drain *drain)
+{
+	Rotation   *rotation = act_rotate_begin(drain->context, false);
+	TimestampTz next = DT_NOEND;
+
+	while (act_rotate_step(rotation, &next))
+	{
+		CHECK_FOR_INTERRUPTS();
+		commit_and_begin(drain);
+		MemoryContextReset(drain->piece_context);
+	}
+	commit_and_begin(drain);
+}
+
+/*
  * Drain all runners of the current user, or one of them.
  */
 static int64
@@ -279,6 +299,8 @@ drain_runners(int32 runner)
 		MemoryContextReset(drain.piece_context);
 	} while (!complete);
 	act_sweep_end(sweep);
+	if (!act_readyq_attached())
+		rotate_log(&drain);
 	SPI_finish();
 	return drain.processed;
 }

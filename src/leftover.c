@@ -52,6 +52,7 @@ act_leftover_take(PendingList *taken, MessageReader *reader,
 		return false;
 
 	/* The row may have gone on, or back to where a failure had found it. */
+	list->taken_id = mailbox->last_id;
 	while (list->next > 0 && list->items[list->next - 1].id > mailbox->last_id)
 		list->next--;
 	while (list->next < list->nitems &&
@@ -79,6 +80,7 @@ act_leftover_keep(const PendingList *list, MessageReader *reader,
 	if (list->items == leftover.list.items)
 	{
 		leftover.list.next = list->next;
+		leftover.list.taken_id = list->taken_id;
 		leftover.valid = true;
 		return;
 	}

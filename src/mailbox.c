@@ -200,6 +200,7 @@ act_mailbox_open(MailboxTable *table)
 	table->written = MakeSingleTupleTableSlot(RelationGetDescr(table->heap),
 											  &TTSOpsVirtual);
 	table->snapshot = InvalidSnapshot;
+	table->without_state = false;
 	table->nblocks = 0;
 	table->scan = NULL;
 }
@@ -278,7 +279,7 @@ copy_varlena(Datum value)
  * Take the columns out of the slot, into the current memory context.
  */
 static void
-deform_mailbox(TupleTableSlot *slot, Mailbox *mailbox)
+deform_mailbox(TupleTableSlot *slot, Mailbox *mailbox, bool without_state)
 {
 	Datum	   *values = slot->tts_values;
 	bool	   *nulls = slot->tts_isnull;
@@ -305,7 +306,7 @@ deform_mailbox(TupleTableSlot *slot, Mailbox *mailbox)
 		(bytea *) DatumGetPointer(copy_varlena(values[MB_PLAN - 1]));
 	mailbox->last_id = DatumGetInt64(values[MB_LAST_ID - 1]);
 
-	mailbox->state = nulls[MB_STATE - 1] ? (Datum) 0 :
+	mailbox->state = nulls[MB_STATE - 1] || without_state ? (Datum) 0 :
 		copy_varlena(values[MB_STATE - 1]);
 	mailbox->attempts = DatumGetInt32(values[MB_ATTEMPTS - 1]);
 	mailbox->crashes = DatumGetInt32(values[MB_CRASHES - 1]);
@@ -395,7 +396,7 @@ act_mailbox_load(MailboxTable *table, Mailbox *mailbox)
 		act_readyq_set_tid(MyDatabaseId, &mailbox->key,
 						   &table->fetched->tts_tid);
 	}
-	deform_mailbox(table->fetched, mailbox);
+	deform_mailbox(table->fetched, mailbox, table->without_state);
 	ExecClearTuple(table->fetched);
 	return true;
 }
@@ -517,6 +518,7 @@ update_row(MailboxTable *table, Mailbox *mailbox)
 void
 act_mailbox_save(MailboxTable *table, Mailbox *mailbox)
 {
+	Assert(!table->without_state);
 	form_mailbox(table->written, mailbox);
 	if (mailbox->exists)
 		update_row(table, mailbox);

@@ -52,6 +52,7 @@ typedef struct MailboxTable
 	TupleTableSlot *fetched;
 	TupleTableSlot *written;
 	Snapshot	snapshot;
+	bool		without_state;	/* rows are only looked at */
 	BlockNumber nblocks;		/* the heap has at least so many */
 	IndexScanDesc scan;			/* by (hash, runner) */
 } MailboxTable;

@@ -4,8 +4,8 @@
  *
  * Where something is going on in a database with the extension, it has one
  * manager.  It starts workers for the pools that want some, has the log swept
- * for messages that nobody was told of, and puts those back into the ready
- * queue whose back-off is over.  When nothing is going on and nothing is due
+ * for messages that nobody was told of, puts those back into the ready queue
+ * whose back-off is over, and rotates the log.  When nothing is going on and nothing is due
  * for a while it leaves; the launcher starts the next one in time.
  *
  * It is the only process with a superuser's rights, so it never runs a
@@ -49,6 +49,7 @@
 #include "mailbox.h"
 #include "manager.h"
 #include "readyq.h"
+#include "rotate.h"
 #include "sweep.h"
 #include "tenant.h"
 
@@ -60,8 +61,12 @@
 
 #define MAX_STARTS 64
 
+/* How many steps of rotation come before the other chores' turn. */
+#define ROTATE_STEPS 4
+
 static MemoryContext sweep_context = NULL;
 static Sweep *sweep = NULL;
+static Rotation *rotation = NULL;
 
 PGDLLEXPORT void actornot_manager_main(Datum main_arg);
 
@@ -292,6 +297,30 @@ push_swept(TimestampTz now, TimestampTz *next)
 	act_tenant_end_sweep();
 }
 
+/*
+ * The steps of rotation that can be taken now, each a transaction; not all at
+ * once if they are many, for the queue wants to be looked at as well.
+ */
+static void
+rotate_log(TimestampTz now, TimestampTz *next)
+{
+	TimestampTz again = DT_NOEND;
+	bool		more = true;
+
+	if (!act_tenant_take_rotation(now, next))
+		return;
+	for (int i = 0; more && i < ROTATE_STEPS; i++)
+	{
+		begin_chore("actornot: rotating the log");
+		more = act_rotate_step(rotation, &again);
+		end_chore();
+	}
+	if (more)
+		again = now;
+	act_tenant_end_rotation(again);
+	*next = Min(*next, again);
+}
+
 /* --------------------------------------------------------------- process */
 
 /* As autovacuum does, and for the same reasons. */
@@ -323,6 +352,7 @@ start_process(Datum main_arg)
 	sweep_context = AllocSetContextCreate(TopMemoryContext,
 										  "actornot sweep",
 										  ALLOCSET_DEFAULT_SIZES);
+	rotation = act_rotate_begin(TopMemoryContext, true);
 
 	begin_chore("actornot: looking for the extension");
 	end_chore();
@@ -394,6 +424,7 @@ actornot_manager_main(Datum main_arg)
 		act_readyq_expire(MyDatabaseId, now, &next);
 		push_due(now, &next);
 		push_swept(now, &next);
+		rotate_log(now, &next);
 		leave_if_quiet(&quiet_since, &next);
 		sleep_until(next);
 	}

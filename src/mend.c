@@ -27,6 +27,7 @@
 #include "pending.h"
 #include "post.h"
 #include "runner.h"
+#include "segment.h"
 #include "sweep.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
@@ -193,6 +194,7 @@ count_entity(const Runner *runner, const char *entity, int len)
 	MessageReader reader;
 	Mailbox		mailbox;
 	Cursor		now;
+	bool		collided;
 	int64		count;
 
 	/* Whatever is visible is counted, even if our own transaction wrote it. */
@@ -205,7 +207,7 @@ count_entity(const Runner *runner, const char *entity, int len)
 	act_mailbox_init(&mailbox, &key, entity, len);
 	act_mailbox_load(&table, &mailbox);
 	act_message_open_reader(&reader, snapshot);
-	count = act_pending_count(&reader, &mailbox, &now);
+	count = act_pending_count(&reader, &mailbox, &now, &collided);
 	if (reader.blocked)
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
@@ -380,6 +382,7 @@ actornot_purge(PG_FUNCTION_ARGS)
 {
 	Mending		mending;
 	Mailbox    *mailbox = &mending.mailbox;
+	bool		collided;
 	int64		count;
 
 	begin_mending(fcinfo, &mending, "actornot_purge()");
@@ -387,7 +390,9 @@ actornot_purge(PG_FUNCTION_ARGS)
 
 	/* What was posted by transactions that are open now is not purged. */
 	count = act_pending_count(&mending.work.messages, mailbox,
-							  &mending.work.now);
+							  &mending.work.now, &collided);
+	if (collided)
+		act_segment_note_collision(mailbox->key.hash);
 	mailbox->done = mending.work.now;
 	mailbox->has_target = false;
 	mailbox->plan = NULL;

@@ -6,22 +6,8 @@
  * directly by table and index access: a call through SPI costs about a third
  * more.  Nobody updates or deletes a message.
  *
- * Who writes where (the protocol that makes it safe to empty a segment):
- *	(a) A poster locks the cached current segment RowExclusive conditionally,
- *		then looks at the cache again, for getting a lock accepts invalidation
- *		messages.  If that segment is no longer current or the lock is not to
- *		be had at once, it unlocks, rereads the table and tries again.  It
- *		keeps the lock to the end of its transaction, and reads the clock's
- *		offset after it has the lock.
- *	(b) The manager commits a new current segment without any lock on the old
- *		one.
- *	(c) Later a ShareLock on the old one, had at once, proves that no open or
- *		prepared poster is in it: it is sealed, and the xmax of a snapshot
- *		taken then is the upper bound of its ticks.
- *	(d) A batch reads the segment rows with its own snapshot, looks into every
- *		unsealed segment and into those whose bound can concern it.  It never
- *		skips one that it cannot lock at once: it is "blocked" and the entity
- *		is put back.
+ * Posters append to the current segment and readers look into those that can
+ * hold something; segment.c tells the protocol.
  *
  * Memory: readers and writers live in the current memory context and the
  * current resource owner; an aborting (sub)transaction cleans both up.
@@ -42,6 +28,7 @@
 #include "executor/tuptable.h"
 #include "message.h"
 #include "pgstat.h"
+#include "segment.h"
 #include "storage/buf_internals.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
@@ -66,19 +53,6 @@ enum
 	MSG_NATTS = MSG_HEADERS
 };
 
-/* The columns of segment. */
-enum
-{
-	SEG_NUMBER = 1,
-	SEG_CURRENT,
-	SEG_SEALED,
-	SEG_UPPER,
-	SEG_NATTS = SEG_UPPER
-};
-
-/* How often a poster tries without waiting; then an administrator is at it. */
-#define CONDITIONAL_TRIES 20
-
 /*
  * Where in the buffer pool this backend has last seen the blocks of a
  * segment.  The messages of an entity lie scattered over the log, so to fetch
@@ -99,123 +73,6 @@ static BlockPlace *places[ACT_SEGMENTS];
 /* How much of a message is prefetched: a small one is all there. */
 #define PREFETCH_BYTES 192
 
-/* Cached number of the current segment, or -1; and which relation tells. */
-static int	current_segment = -1;
-static Oid	segment_relation = InvalidOid;
-
-static void
-forget_current_segment(Datum arg, Oid relid)
-{
-	if (relid == InvalidOid || relid == segment_relation)
-		current_segment = -1;
-}
-
-/*
- * Call "use" for each row of the segment table that the snapshot sees.
- */
-static void
-read_segment_rows(Snapshot snapshot,
-				  void (*use) (void *arg, const Datum *values, const bool *nulls),
-				  void *arg)
-{
-	Relation	rel = table_open(act_catalog_get()->segment, AccessShareLock);
-	TableScanDesc scan = heap_beginscan(rel, snapshot, 0, NULL, NULL,
-										SO_TYPE_SEQSCAN | SO_ALLOW_PAGEMODE);
-	HeapTuple	tuple;
-
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
-	{
-		Datum		values[SEG_NATTS];
-		bool		nulls[SEG_NATTS];
-
-		heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
-		use(arg, values, nulls);
-	}
-	heap_endscan(scan);
-	table_close(rel, AccessShareLock);
-}
-
-static void
-note_if_current(void *arg, const Datum *values, const bool *nulls)
-{
-	if (DatumGetBool(values[SEG_CURRENT - 1]))
-		*(int *) arg = DatumGetInt32(values[SEG_NUMBER - 1]);
-}
-
-/*
- * The number of the current segment, from the cache or else from the table
- * as it is now, whatever snapshot the transaction has.
- */
-static int
-find_current_segment(void)
-{
-	static bool registered = false;
-	Snapshot	snapshot;
-	int			found = -1;
-
-	if (current_segment >= 0 && current_segment < ACT_SEGMENTS)
-		return current_segment;
-
-	if (!registered)
-	{
-		CacheRegisterRelcacheCallback(forget_current_segment, (Datum) 0);
-		registered = true;
-	}
-	segment_relation = act_catalog_get()->segment;
-
-	/* What is accepted while we read makes the next look-up read again. */
-	current_segment = ACT_SEGMENTS;
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	read_segment_rows(snapshot, note_if_current, &found);
-	UnregisterSnapshot(snapshot);
-
-	if (found < 0 || found >= ACT_SEGMENTS)
-	{
-		current_segment = -1;
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("table \"%s\" names no current segment",
-						"actornot.segment")));
-	}
-	if (current_segment == ACT_SEGMENTS)
-		current_segment = found;
-	return found;
-}
-
-/*
- * Lock and open the current segment for a poster: step (a) of the protocol.
- * After CONDITIONAL_TRIES somebody holds a lock that no part of actornot
- * takes; then we wait for him like any INSERT.
- */
-static Relation
-lock_current_segment(int *number)
-{
-	for (int try = 0;; try++)
-	{
-		int			segment = find_current_segment();
-		Oid			relid = act_catalog_get()->message[segment];
-
-		if (try < CONDITIONAL_TRIES)
-		{
-			if (!ConditionalLockRelationOid(relid, RowExclusiveLock))
-			{
-				current_segment = -1;
-				continue;
-			}
-		}
-		else
-			LockRelationOid(relid, RowExclusiveLock);
-
-		/* Getting the lock has accepted what there was to be told. */
-		if (find_current_segment() == segment)
-		{
-			*number = segment;
-			return table_open(relid, NoLock);
-		}
-		UnlockRelationOid(relid, RowExclusiveLock);
-	}
-}
-
 /*
  * Get ready to append messages in this transaction.  Adopts the clock if
  * nobody has; assigns the transaction's xid before any id is taken, so that
@@ -224,15 +81,14 @@ lock_current_segment(int *number)
 void
 act_message_open_writer(MessageWriter *writer)
 {
-	int			segment;
 	FullTransactionId xid;
 
 	if (!act_clock_is_adopted())
 		act_clock_adopt();
 
 	xid = GetTopFullTransactionId();
-	writer->heap = lock_current_segment(&segment);
-	writer->index = index_open(act_catalog_get()->message_key[segment],
+	writer->heap = act_segment_lock_current(&writer->segment);
+	writer->index = index_open(act_catalog_get()->message_key[writer->segment],
 							   RowExclusiveLock);
 
 	/* After the lock: the clock is advanced only while nobody holds it. */
@@ -248,6 +104,23 @@ int64
 act_message_next_id(void)
 {
 	return nextval_internal(act_catalog_get()->id_seq, false);
+}
+
+/*
+ * Append a tuple that is formed: heap, index, and a look at the size.
+ */
+static void
+append_tuple(MessageWriter *writer, HeapTuple tuple, Datum *values,
+			 bool *nulls)
+{
+	heap_insert(writer->heap, tuple, writer->command, 0, NULL);
+
+	/* The index's columns are the first three; btree needs no IndexInfo. */
+	index_insert(writer->index, values, nulls, &tuple->t_self, writer->heap,
+				 UNIQUE_CHECK_NO, false, NULL);
+	act_segment_note_growth(writer->segment,
+							ItemPointerGetBlockNumber(&tuple->t_self),
+							tuple->t_len);
 }
 
 /*
@@ -273,13 +146,39 @@ act_message_append(MessageWriter *writer, const NewMessage *message)
 	nulls[MSG_HEADERS - 1] = (message->headers == (Datum) 0);
 
 	tuple = heap_form_tuple(RelationGetDescr(writer->heap), values, nulls);
-	heap_insert(writer->heap, tuple, writer->command, 0, NULL);
-
-	/* The index's columns are the first three; btree needs no IndexInfo. */
-	index_insert(writer->index, values, nulls, &tuple->t_self, writer->heap,
-				 UNIQUE_CHECK_NO, false, NULL);
+	append_tuple(writer, tuple, values, nulls);
 	heap_freetuple(tuple);
 	return id;
+}
+
+/*
+ * Append a copy of a message of an older segment, tick, id and all.
+ */
+void
+act_message_copy(MessageWriter *writer, const MessageRow *row)
+{
+	Datum		values[MSG_NATTS];
+	bool		nulls[MSG_NATTS] = {false};
+	HeapTuple	tuple;
+
+	values[MSG_HASH - 1] = Int64GetDatum(row->hash);
+	values[MSG_TICK - 1] = UInt64GetDatum(row->tick);
+	values[MSG_ID - 1] = Int64GetDatum(row->id);
+	values[MSG_POSTED_AT - 1] = TimestampTzGetDatum(row->posted_at);
+	values[MSG_RUNNER - 1] = Int32GetDatum(row->runner);
+	values[MSG_ENTITY - 1] = row->entity;
+
+	/* Not what is toasted in the other segment, which goes. */
+	values[MSG_PAYLOAD - 1] = row->payload == (Datum) 0 ? (Datum) 0 :
+		PointerGetDatum(PG_DETOAST_DATUM(row->payload));
+	nulls[MSG_PAYLOAD - 1] = (row->payload == (Datum) 0);
+	values[MSG_HEADERS - 1] = row->headers == (Datum) 0 ? (Datum) 0 :
+		PointerGetDatum(PG_DETOAST_DATUM(row->headers));
+	nulls[MSG_HEADERS - 1] = (row->headers == (Datum) 0);
+
+	tuple = heap_form_tuple(RelationGetDescr(writer->heap), values, nulls);
+	append_tuple(writer, tuple, values, nulls);
+	heap_freetuple(tuple);
 }
 
 /*
@@ -292,20 +191,6 @@ act_message_close_writer(MessageWriter *writer)
 	table_close(writer->heap, NoLock);
 }
 
-static void
-note_segment(void *arg, const Datum *values, const bool *nulls)
-{
-	MessageReader *reader = arg;
-	int			number = DatumGetInt32(values[SEG_NUMBER - 1]);
-
-	if (number < 0 || number >= ACT_SEGMENTS)
-		return;
-	reader->segment[number].sealed = DatumGetBool(values[SEG_SEALED - 1]) &&
-		!nulls[SEG_UPPER - 1];
-	reader->segment[number].upper = nulls[SEG_UPPER - 1] ? 0 :
-		DatumGetUInt64(values[SEG_UPPER - 1]);
-}
-
 /*
  * Get ready to read messages with a registered snapshot.
  */
@@ -315,13 +200,12 @@ act_message_open_reader(MessageReader *reader, Snapshot snapshot)
 	reader->context = CurrentMemoryContext;
 	reader->snapshot = snapshot;
 	reader->blocked = false;
+	act_segment_read(reader->rows, snapshot);
 	for (int i = 0; i < ACT_SEGMENTS; i++)
 	{
-		reader->segment[i].sealed = false;
 		reader->segment[i].heap = NULL;
 		reader->segment[i].active = false;
 	}
-	read_segment_rows(snapshot, note_segment, reader);
 }
 
 /*
@@ -428,6 +312,26 @@ set_scan_keys(SegmentReader *segment, int64 hash, LogPosition from,
 }
 
 /*
+ * Can a segment hold something pending from that tick on?
+ */
+static bool
+can_hold(const Segment *row, uint64 tick)
+{
+	switch (row->state)
+	{
+		case SEGMENT_CURRENT:
+		case SEGMENT_LEFT:
+			return true;
+		case SEGMENT_SEALED:
+			return row->upper > tick;
+		case SEGMENT_EMPTY:
+		case SEGMENT_DONE:
+			return false;
+	}
+	return true;
+}
+
+/*
  * Start reading the index entries of a hash, from a position on and below a
  * tick, in the order (tick, id).  False if a segment that can hold some of
  * them could not be locked at once; the reader is then blocked, and whoever
@@ -445,7 +349,7 @@ act_message_seek(MessageReader *reader, int64 hash, LogPosition from,
 		SegmentReader *segment = &reader->segment[i];
 
 		segment->active = false;
-		if (segment->sealed && segment->upper <= from.tick)
+		if (!can_hold(&reader->rows[i], from.tick))
 			continue;
 		if (!open_segment(reader, i))
 		{
@@ -606,6 +510,126 @@ read_block(SegmentReader *segment, int number, BlockNumber block)
 		place->buffer = ReadBuffer(segment->heap, block);
 	}
 	return place->buffer;
+}
+
+/*
+ * The smallest hash of a segment's index that is at least "from"; false if
+ * there is none.  The segment is open (act_message_open_segment).
+ */
+bool
+act_message_find_hash(MessageReader *reader, int number, int64 from,
+					  int64 *hash)
+{
+	SegmentReader *segment = &reader->segment[number];
+	MemoryContext old = MemoryContextSwitchTo(reader->context);
+	IndexScanDesc scan = segment->scan;
+	ItemPointer tid;
+	bool		isnull;
+
+	/* All three keys, as the scan was made; the others hold for any entry. */
+	ScanKeyInit(&segment->keys[0], MSG_HASH, BTGreaterEqualStrategyNumber,
+				F_INT8GE, Int64GetDatum(from));
+	ScanKeyInit(&segment->keys[1], MSG_TICK, BTGreaterEqualStrategyNumber,
+				F_XID8GE, UInt64GetDatum(0));
+	ScanKeyInit(&segment->keys[2], MSG_TICK, BTLessEqualStrategyNumber,
+				F_XID8LE, UInt64GetDatum(PG_UINT64_MAX));
+	index_rescan(scan, segment->keys, 3, NULL, 0);
+	tid = index_getnext_tid(scan, ForwardScanDirection);
+	if (tid != NULL)
+		*hash = DatumGetInt64(index_getattr(scan->xs_itup, MSG_HASH,
+											scan->xs_itupdesc, &isnull));
+	segment->active = false;
+	MemoryContextSwitchTo(old);
+	return tid != NULL;
+}
+
+/*
+ * As act_message_seek, in one segment that is open.
+ */
+void
+act_message_seek_in(MessageReader *reader, int number, int64 hash,
+					uint64 from_tick, uint64 below_tick)
+{
+	MemoryContext old = MemoryContextSwitchTo(reader->context);
+	SegmentReader *segment = &reader->segment[number];
+	LogPosition from = {from_tick, 0};
+
+	set_scan_keys(segment, hash, from, below_tick);
+	index_rescan(segment->scan, segment->keys, 3, NULL, 0);
+	advance_head(segment, number);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * As act_message_next, in one segment.
+ */
+bool
+act_message_next_in(MessageReader *reader, int number, LogEntry *entry)
+{
+	MemoryContext old = MemoryContextSwitchTo(reader->context);
+	SegmentReader *segment = &reader->segment[number];
+	bool		active = segment->active;
+
+	if (active)
+	{
+		*entry = segment->head;
+		advance_head(segment, number);
+	}
+	MemoryContextSwitchTo(old);
+	return active;
+}
+
+/*
+ * Open a segment for the three above; false if it cannot be locked at once.
+ */
+bool
+act_message_open_segment(MessageReader *reader, int number)
+{
+	MemoryContext old = MemoryContextSwitchTo(reader->context);
+	bool		opened = open_segment(reader, number);
+
+	MemoryContextSwitchTo(old);
+	return opened;
+}
+
+/*
+ * Has a message a copy in a segment that came after that turn, visible to the
+ * reader's snapshot?  Sets "blocked" if one of those could not be locked.
+ */
+bool
+act_message_has_copy(MessageReader *reader, int64 turn, int64 hash,
+					 LogPosition at)
+{
+	MemoryContext old = MemoryContextSwitchTo(reader->context);
+	bool		found = false;
+
+	for (int i = 0; i < ACT_SEGMENTS && !found; i++)
+	{
+		SegmentReader *segment = &reader->segment[i];
+
+		if (reader->rows[i].turn <= turn ||
+			!can_hold(&reader->rows[i], at.tick))
+			continue;
+		if (!open_segment(reader, i))
+		{
+			reader->blocked = true;
+			break;
+		}
+		segment->active = false;
+		set_scan_keys(segment, hash, at, at.tick + 1);
+		index_rescan(segment->scan, segment->keys, 3, NULL, 0);
+		advance_head(segment, i);
+		while (segment->active && segment->head.at.id == at.id && !found)
+		{
+			MessageRow	row;
+
+			found = act_message_fetch(reader, &segment->head, &row);
+			advance_head(segment, i);
+		}
+		segment->active = false;
+	}
+	MemoryContextSwitchTo(old);
+	return found;
 }
 
 /*

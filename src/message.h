@@ -8,6 +8,7 @@
 #include "access/genam.h"
 #include "access/tableam.h"
 #include "actornot.h"
+#include "segment.h"
 #include "utils/rel.h"
 
 /* What is put in; payload and headers are jsonb datums, 0 for NULL. */
@@ -23,17 +24,13 @@ typedef struct NewMessage
 /* The current segment, locked until the end of the transaction. */
 typedef struct MessageWriter
 {
+	int			segment;
 	Relation	heap;
 	Relation	index;
 	Datum		tick;
 	Datum		posted_at;
 	CommandId	command;
 } MessageWriter;
-
-extern void act_message_open_writer(MessageWriter *writer);
-extern int64 act_message_append(MessageWriter *writer,
-								const NewMessage *message);
-extern void act_message_close_writer(MessageWriter *writer);
 
 /* A place in the order of the index of a segment: first by tick, then id. */
 typedef struct LogPosition
@@ -66,8 +63,6 @@ typedef struct MessageRow
 /* One segment, as it is read. */
 typedef struct SegmentReader
 {
-	bool		sealed;
-	uint64		upper;			/* all of its ticks are below, if sealed */
 	Relation	heap;			/* NULL: not opened */
 	Relation	index;
 	IndexScanDesc scan;
@@ -89,6 +84,7 @@ typedef struct MessageReader
 	MemoryContext context;		/* of the scans */
 	Snapshot	snapshot;
 	bool		blocked;		/* a segment could not be locked at once */
+	Segment		rows[ACT_SEGMENTS];
 	SegmentReader segment[ACT_SEGMENTS];
 } MessageReader;
 
@@ -100,9 +96,24 @@ extern bool act_message_next(MessageReader *reader, LogEntry *entry);
 extern bool act_message_get_files(MessageReader *reader, Oid *files,
 								  bool open);
 extern void act_message_prefetch(int segment, const ItemPointerData *tid);
+extern bool act_message_open_segment(MessageReader *reader, int number);
+extern bool act_message_find_hash(MessageReader *reader, int number,
+								  int64 from, int64 *hash);
+extern void act_message_seek_in(MessageReader *reader, int number, int64 hash,
+								uint64 from_tick, uint64 below_tick);
+extern bool act_message_next_in(MessageReader *reader, int number,
+								LogEntry *entry);
+extern bool act_message_has_copy(MessageReader *reader, int64 turn,
+								 int64 hash, LogPosition at);
 extern bool act_message_fetch(MessageReader *reader, const LogEntry *entry,
 							  MessageRow *row);
 extern void act_message_deform(TupleTableSlot *slot, MessageRow *row);
+
+extern void act_message_open_writer(MessageWriter *writer);
+extern int64 act_message_append(MessageWriter *writer,
+								const NewMessage *message);
+extern void act_message_copy(MessageWriter *writer, const MessageRow *row);
+extern void act_message_close_writer(MessageWriter *writer);
 
 extern int64 act_message_next_id(void);
 

@@ -37,6 +37,7 @@
 #include "message.h"
 #include "miscadmin.h"
 #include "pending.h"
+#include "runner.h"
 #include "utils/builtins.h"
 
 /* Chunks of a first plan, of a chunk that is divided, and of all. */
@@ -279,8 +280,10 @@ compare_items(const void *a, const void *b)
 }
 
 /*
- * Keep the items below a bound, in the order of their ids, each id once
- * (copies of a re-homed message have the same).
+ * Keep the items below a bound, in the order of their ids.  What was copied
+ * comes more than once, and only one of these may be visible; so where ids
+ * were left out, the largest one that is left goes too, for another entry of
+ * the same id could be among those.
  */
 static void
 finish_items(Collector *collector, int64 bound)
@@ -289,26 +292,18 @@ finish_items(Collector *collector, int64 bound)
 	bool		sorted = true;
 	int			n = 0;
 
+	if (collector->overflow)
+		bound = Min(bound, items[0].id);
 	for (int i = 0; i < collector->nitems; i++)
 	{
 		if (items[i].id >= bound)
 			continue;
-		if (n > 0 && items[n - 1].id >= items[i].id)
+		if (n > 0 && items[n - 1].id > items[i].id)
 			sorted = false;
 		items[n++] = items[i];
 	}
 	if (!sorted)
-	{
-		int			unique = 0;
-
 		qsort(items, n, sizeof(PendingItem), compare_items);
-		for (int i = 0; i < n; i++)
-		{
-			if (unique == 0 || items[unique - 1].id != items[i].id)
-				items[unique++] = items[i];
-		}
-		n = unique;
-	}
 	collector->nitems = n;
 }
 
@@ -493,13 +488,16 @@ row_is_of(const MessageRow *row, const Mailbox *mailbox)
 
 /*
  * Count the visible pending messages of a mailbox whose entity is known.
+ * Says whether there are any of other entities of its hash.
  */
 int64
 act_pending_count(MessageReader *reader, const Mailbox *mailbox,
-				  const Cursor *target)
+				  const Cursor *target, bool *collided)
 {
 	int64		count = 0;
 	int64		last_id = -1;
+
+	*collided = false;
 
 	/* Probes and the main range, as scan_stretch does, but fetching. */
 	for (int i = 0; i <= mailbox->done.nxip; i++)
@@ -522,9 +520,13 @@ act_pending_count(MessageReader *reader, const Mailbox *mailbox,
 			if (mailbox->has_target && entry.at.id <= mailbox->last_id &&
 				act_cursor_settled(&mailbox->target, entry.at.tick))
 				continue;
-			if (!act_message_fetch(reader, &entry, &row) ||
-				!row_is_of(&row, mailbox))
+			if (!act_message_fetch(reader, &entry, &row))
 				continue;
+			if (!row_is_of(&row, mailbox))
+			{
+				*collided |= !act_runner_is_gone(row.runner);
+				continue;
+			}
 			last_id = entry.at.id;
 			count++;
 		}

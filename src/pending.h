@@ -29,12 +29,17 @@ typedef struct PlanChunk
 	int64		count;
 } PlanChunk;
 
-/* The pending entries with the smallest ids, in the order of their ids. */
+/*
+ * The pending entries with the smallest ids, in the order of their ids.  An id
+ * comes more than once where its message was copied (see rotate.c): which of
+ * them is visible is found out when they are fetched.
+ */
 typedef struct PendingList
 {
 	PendingItem *items;
 	int			nitems;
 	int			next;			/* first one that was not taken */
+	int64		taken_id;		/* the last one that was; copies have it too */
 	int64		after_id;		/* all that there is has an id above this */
 	bool		complete;		/* nothing is pending beyond these */
 	int			nchunks;
@@ -46,6 +51,7 @@ extern bool act_pending_collect(PendingList *list, MessageReader *reader,
 								const Cursor *target, int want);
 extern bytea *act_pending_pack_plan(const PendingList *list, int64 last_id);
 extern int64 act_pending_count(MessageReader *reader, const Mailbox *mailbox,
-							   const Cursor *target);
+							   const Cursor *target,
+							   bool *collided);
 
 #endif							/* ACT_PENDING_H */

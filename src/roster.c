@@ -153,6 +153,7 @@ act_roster_enter_tenant(Oid database)
 	/* Nothing is known: whoever comes first looks for all of it. */
 	tenant->next_due = DT_NOBEGIN;
 	tenant->sweep_at = DT_NOBEGIN;
+	tenant->rotate_at = DT_NOBEGIN;
 	tenant->lease_alarm = DT_NOEND;
 	dlist_push_tail(&act_roster->tenants, &tenant->node);
 	return tenant;

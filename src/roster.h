@@ -64,6 +64,8 @@ typedef struct Tenant
 	TimestampTz sweep_began;
 	TimestampTz sweep_ended;
 	int64		sweep_took;		/* microseconds */
+	TimestampTz rotate_at;		/* the segments of the log are looked at */
+	TimestampTz rotated_at;		/* ... and were, the last time */
 	uint64		pushes;			/* since the server's start */
 	uint64		pushes_swept;	/* as many when the last sweep began */
 

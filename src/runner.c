@@ -80,6 +80,7 @@ typedef struct RunnerEntry
 {
 	Runner		runner;
 	bool		live;			/* found when the table was last read */
+	bool		gone;			/* ... as a tombstone */
 } RunnerEntry;
 
 /* The cache of rows; loaded_version 0 means that nothing was read yet. */
@@ -177,6 +178,24 @@ free_if_set(void *pointer)
 }
 
 /*
+ * Take the number of a runner that was unregistered over into the cache.
+ */
+static void
+load_tombstone(int32 id)
+{
+	bool		found;
+	RunnerEntry *entry = hash_search(runners_by_id, &id, HASH_ENTER, &found);
+
+	if (!found)
+	{
+		memset(&entry->runner, 0, sizeof(Runner));
+		entry->runner.id = id;
+		entry->live = false;
+	}
+	entry->gone = true;
+}
+
+/*
  * Take a row of runner over into the cache.
  */
 static void
@@ -190,10 +209,12 @@ load_runner(TupleTableSlot *slot)
 	bool		found;
 
 	slot_getallattrs(slot);
-	if (!slot->tts_isnull[RUN_UNREGISTERED_AT - 1])
-		return;
-
 	id = DatumGetInt32(slot->tts_values[RUN_ID - 1]);
+	if (!slot->tts_isnull[RUN_UNREGISTERED_AT - 1])
+	{
+		load_tombstone(id);
+		return;
+	}
 	name = TextDatumGetCString(slot->tts_values[RUN_NAME - 1]);
 
 	memset(&fresh, 0, sizeof(fresh));
@@ -230,6 +251,7 @@ load_runner(TupleTableSlot *slot)
 	}
 	*runner = fresh;
 	entry->live = true;
+	entry->gone = false;
 	nrunners++;
 }
 
@@ -361,7 +383,10 @@ load_runners(void)
 	nrunners = 0;
 	hash_seq_init(&status, runners_by_id);
 	while ((entry = hash_seq_search(&status)) != NULL)
+	{
 		entry->live = false;
+		entry->gone = false;
+	}
 
 	/*
 	 * What was accepted up to here, the snapshot sees.  What comes later
@@ -454,6 +479,20 @@ act_runner_get(const char *name, int len)
 						pnstrdup(name, len)),
 				 errhint("Runners are registered with actornot_register.")));
 	return runner;
+}
+
+/*
+ * Was the runner of that number unregistered?  False also if it is unknown.
+ */
+bool
+act_runner_is_gone(int32 id)
+{
+	RunnerEntry *entry;
+
+	if (unlikely(!cache_is_current()))
+		load_runners();
+	entry = hash_search(runners_by_id, &id, HASH_FIND, NULL);
+	return entry != NULL && entry->gone;
 }
 
 const Runner *

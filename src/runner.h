@@ -80,6 +80,8 @@ extern const Runner *act_runner_lookup(const char *name, int len);
 /* By number: NULL if it is unknown or was unregistered. */
 extern const Runner *act_runner_find(int32 id);
 
+extern bool act_runner_is_gone(int32 id);
+
 /* Whose workers run it: the owner's, or InvalidOid if it has no handler. */
 static inline Oid
 act_runner_pool(const Runner *runner)

@@ -82,6 +82,7 @@ struct Sweep
 	int			nknown;
 	Snapshot	snapshot;
 	MailboxTable mailboxes;
+	MessageReader messages;		/* for the ring, and for copies */
 	int			found;
 	int			max;			/* find no more than this */
 	bool		full;			/* there was one more than "max" */
@@ -267,6 +268,19 @@ is_consumed(const KnownEntity *known, const MessageRow *row)
 }
 
 /*
+ * Will a copy of the message be met in a later segment?
+ */
+static bool
+has_copy(Sweep *sweep, const MessageRow *row)
+{
+	const Segment *segment = &sweep->messages.rows[sweep->segment];
+	LogPosition at = {row->tick, row->id};
+
+	return segment->copied &&
+		act_message_has_copy(&sweep->messages, segment->turn, row->hash, at);
+}
+
+/*
  * Look at a message, and report its entity if it is pending.
  */
 static void
@@ -287,6 +301,8 @@ consider(Sweep *sweep, const MessageRow *row)
 	known = find_known(sweep, &key, VARDATA_ANY(entity),
 					   VARSIZE_ANY_EXHDR(entity));
 	if (known->ignored || known->pushed || is_consumed(known, row))
+		return;
+	if (sweep->every_message && has_copy(sweep, row))
 		return;
 
 	/* The runner's pointer may have gone while we read the mailbox. */
@@ -364,10 +380,18 @@ walk_segments(Sweep *sweep)
 
 	while (sweep->segment < ACT_SEGMENTS)
 	{
-		Relation	heap = table_open(act_catalog_get()->message[sweep->segment],
-									  AccessShareLock);
-		bool		finished = walk_segment(sweep, heap, &blocks);
+		Relation	heap;
+		bool		finished;
 
+		if (sweep->messages.rows[sweep->segment].state == SEGMENT_DONE)
+		{
+			sweep->segment++;
+			sweep->block = 0;
+			continue;
+		}
+		heap = table_open(act_catalog_get()->message[sweep->segment],
+						  AccessShareLock);
+		finished = walk_segment(sweep, heap, &blocks);
 		table_close(heap, AccessShareLock);
 		if (!finished)
 			return false;
@@ -395,11 +419,14 @@ act_sweep_step(Sweep *sweep, int max)
 	act_mailbox_open(&sweep->mailboxes);
 	sweep->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	sweep->mailboxes.snapshot = sweep->snapshot;
+	sweep->mailboxes.without_state = true;
 	PushActiveSnapshot(sweep->snapshot);
+	act_message_open_reader(&sweep->messages, sweep->snapshot);
 
 	complete = walk_segments(sweep);
 	flush_queued(sweep);
 
+	act_message_close_reader(&sweep->messages);
 	PopActiveSnapshot();
 	act_mailbox_close(&sweep->mailboxes);
 	UnregisterSnapshot(sweep->snapshot);

@@ -44,6 +44,9 @@
 /* A manager that has been here for so long had a good start. */
 #define GOOD_START (60 * USECS_PER_SEC)
 
+/* The log's segments are looked at so often at most. */
+#define ROTATE_DELAY (25 * INT64CONST(1000))
+
 /* When managers are short, each may stay so long. */
 #define TENURE (10 * USECS_PER_SEC)
 
@@ -235,6 +238,14 @@ next_sweep(const Tenant *tenant)
 	return at;
 }
 
+/* When are the segments of the log to be looked at? */
+static TimestampTz
+next_rotation(const Tenant *tenant)
+{
+	return tenant->rotate_at == DT_NOEND ? DT_NOEND :
+		Max(tenant->rotate_at, tenant->rotated_at + ROTATE_DELAY);
+}
+
 /*
  * When is there something to do for the manager, apart from what is going on?
  * Pools that are blocked are to be looked at when their delay is over.
@@ -250,6 +261,7 @@ next_chore(Tenant *tenant)
 	if (tenant->presence != TENANT_PRESENT)
 		return DT_NOEND;
 	at = Min(tenant->next_due, next_sweep(tenant));
+	at = Min(at, next_rotation(tenant));
 	at = Min(at, act_entry_lease_alarm(tenant, GetCurrentTimestamp()));
 	dlist_foreach(iter, &tenant->pools)
 	{
@@ -450,6 +462,7 @@ detach_manager(int code, Datum arg)
 	{
 		tenant->wanted = true;
 		tenant->next_due = DT_NOBEGIN;
+		tenant->rotate_at = Min(tenant->rotate_at, now);
 		if (tenant->sweeping)
 			tenant->sweep_at = Min(tenant->sweep_at, now);
 		if (code != 0 && !tenant->manager_leave)
@@ -602,6 +615,35 @@ act_tenant_end_sweep(void)
 	my_tenant->sweeping = false;
 	my_tenant->sweep_ended = now;
 	my_tenant->sweep_took = Max(now - my_tenant->sweep_began, 0);
+	my_tenant->rotate_at = Min(my_tenant->rotate_at, now);
+	unlock_roster();
+}
+
+/*
+ * Are the segments of the log to be looked at?  Then that is taken, too.
+ */
+bool
+act_tenant_take_rotation(TimestampTz now, TimestampTz *next)
+{
+	TimestampTz at;
+
+	lock_roster();
+	at = next_rotation(my_tenant);
+	if (at <= now)
+		my_tenant->rotate_at = DT_NOEND;
+	else
+		*next = Min(*next, at);
+	unlock_roster();
+	return at <= now;
+}
+
+/* They were, and are to be looked at again then, unless somebody asks. */
+void
+act_tenant_end_rotation(TimestampTz again)
+{
+	lock_roster();
+	my_tenant->rotated_at = GetCurrentTimestamp();
+	my_tenant->rotate_at = Min(my_tenant->rotate_at, again);
 	unlock_roster();
 }
 
@@ -657,5 +699,23 @@ act_tenant_want(Oid database)
 	tenant = act_roster_enter_tenant(database);
 	if (tenant != NULL)
 		act_roster_call_manager(tenant);
+	unlock_roster();
+}
+
+/* The log has grown: its segments are to be looked at. */
+void
+act_tenant_want_rotation(Oid database)
+{
+	Tenant	   *tenant;
+
+	if (act_roster == NULL)
+		return;
+	lock_roster();
+	tenant = act_roster_enter_tenant(database);
+	if (tenant != NULL)
+	{
+		tenant->rotate_at = Min(tenant->rotate_at, GetCurrentTimestamp());
+		act_roster_call_manager(tenant);
+	}
 	unlock_roster();
 }

@@ -29,6 +29,8 @@ extern void act_tenant_begin_look(void);
 extern bool act_tenant_take_due(TimestampTz now, TimestampTz *next);
 extern bool act_tenant_take_sweep(TimestampTz now, TimestampTz *next);
 extern void act_tenant_end_sweep(void);
+extern bool act_tenant_take_rotation(TimestampTz now, TimestampTz *next);
+extern void act_tenant_end_rotation(TimestampTz again);
 extern bool act_tenant_is_quiet(TimestampTz horizon);
 extern bool act_tenant_try_leave(TimestampTz horizon);
 
@@ -38,5 +40,6 @@ extern void act_tenant_end_manager(Tenant *tenant);
 /* For everybody. */
 extern bool act_tenant_is_known(Oid database);
 extern void act_tenant_want(Oid database);	/* safe in a commit callback */
+extern void act_tenant_want_rotation(Oid database);
 
 #endif							/* ACT_TENANT_H */

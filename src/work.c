@@ -25,6 +25,7 @@
 #include "message.h"
 #include "pending.h"
 #include "runner.h"
+#include "segment.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -73,6 +74,7 @@ act_work_open(BatchWork *work)
 	if (!act_clock_is_adopted())
 		elog(ERROR, "clock of actornot went away under a batch");
 
+	work->collided = false;
 	work->snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	work->mailboxes.snapshot = work->snapshot;
 	act_cursor_from_snapshot(&work->now, work->snapshot, act_clock_offset());
@@ -166,7 +168,7 @@ belongs(BatchWork *work, Mailbox *mailbox, const MessageRow *row)
 
 /*
  * Fetch the message of a pending item; false if it is not one of this
- * mailbox, or not visible.
+ * mailbox, or not visible.  That it is another entity's is noted.
  */
 bool
 act_work_fetch(BatchWork *work, Mailbox *mailbox, const PendingItem *item,
@@ -178,8 +180,20 @@ act_work_fetch(BatchWork *work, Mailbox *mailbox, const PendingItem *item,
 	entry.at.id = item->id;
 	entry.tid = item->tid;
 	entry.segment = item->segment;
-	return act_message_fetch(&work->messages, &entry, row) &&
-		belongs(work, mailbox, row);
+	if (!act_message_fetch(&work->messages, &entry, row))
+		return false;
+	if (belongs(work, mailbox, row))
+		return true;
+
+	/* The cursor will pass it: see segment.c. */
+	if (!(work->collided && work->collided_hash == mailbox->key.hash) &&
+		!act_runner_is_gone(row->runner))
+	{
+		act_segment_note_collision(mailbox->key.hash);
+		work->collided = true;
+		work->collided_hash = mailbox->key.hash;
+	}
+	return false;
 }
 
 /*
@@ -203,6 +217,12 @@ act_work_take(BatchWork *work, Mailbox *mailbox, PendingList *list,
 		const PendingItem *item = &list->items[list->next];
 		MessageRow	row;
 
+		/* A copy of what was just taken. */
+		if (item->id == list->taken_id)
+		{
+			list->next++;
+			continue;
+		}
 		while (ahead < list->nitems && ahead <= list->next + PREFETCH_AHEAD)
 		{
 			act_message_prefetch(list->items[ahead].segment,
@@ -215,6 +235,7 @@ act_work_take(BatchWork *work, Mailbox *mailbox, PendingList *list,
 				messages->bytes + act_call_message_size(&row) > limit_bytes)
 				break;
 			act_call_add_message(messages, &row, mailbox->attempts + 1);
+			list->taken_id = item->id;
 		}
 		last_id = item->id;
 		list->next++;

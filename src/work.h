@@ -20,6 +20,8 @@ typedef struct BatchWork
 	Cursor		now;
 	MailboxTable mailboxes;
 	MessageReader messages;
+	bool		collided;		/* this hash was noted as shared */
+	int64		collided_hash;
 } BatchWork;
 
 extern void act_work_check_isolation(void);

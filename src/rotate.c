@@ -1,0 +1,739 @@
+/*
+ * rotate.c
+ *	  Keeping the log small: moving on, and emptying what is done.
+ *
+ * The steps of the protocol in segment.c, each taken when it can be, in a
+ * transaction of its own: the manager's, or a drain's.  Nobody waits for
+ * them: what cannot be had at once is tried again later.
+ *
+ * Is a sealed segment done?  That is found by its distinct hashes, one look at
+ * the index each: the first message names the entity, and if the entity's
+ * cursor lies above the segment's bound, all of its messages are done.  Only
+ * where it does not are messages looked at, from the cursor on.  Nothing that
+ * is done becomes pending again, so the check goes on where it stopped.
+ *
+ * A few entities that have messages in an old segment would keep all of it
+ * (paused ones, leased ones, those in back-off): if nobody takes these
+ * messages for a while, they are copied to the current segment, under their
+ * entity's lock, with tick, id and all.  Cursor, lease and attempts stay as
+ * they are; doing it again is harmless, for readers take equal ids once.
+ *
+ * A step that fails (a corrupt page, a full disk) is undone and reported; the
+ * other segments go on, and this one is tried again later and later.
+ *
+ * Memory: the caller's context for what is known from step to step, bounded
+ * by the number of segments; the transaction's for the rest.  What is lost
+ * with the process is found again.
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/xact.h"
+#include "actornot.h"
+#include "catalog.h"
+#include "clock.h"
+#include "cursor.h"
+#include "failure.h"
+#include "mailbox.h"
+#include "message.h"
+#include "miscadmin.h"
+#include "rotate.h"
+#include "runner.h"
+#include "segment.h"
+#include "storage/bufmgr.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/* How many hashes a piece of a check looks at, and one of copying. */
+#define CHECK_PIECE 8192
+#define COPY_PIECE 32
+
+/* No more than this part of a segment is copied, and at least so much. */
+#define COPY_PART 8
+#define COPY_MIN (64 * 1024)
+
+/* What is pending is copied if less than a tenth was taken in that time. */
+#define PATIENCE (5 * USECS_PER_SEC)
+
+/* Delays before something is tried again; they double. */
+#define MIN_DELAY (200 * INT64CONST(1000))
+#define MAX_DELAY (10 * USECS_PER_SEC)
+#define MAX_CHECK_DELAY (30 * USECS_PER_SEC)
+#define ERROR_DELAY (10 * USECS_PER_SEC)
+#define MAX_ERROR_DELAY (600 * USECS_PER_SEC)
+
+/* So often the current one's size is looked at, at most. */
+#define LOOK_DELAY (20 * INT64CONST(1000))
+
+/* The rows of the ring are changed by others for an instant only. */
+#define RING_LOCK_TIMEOUT "100ms"
+
+/* What is known of a segment. */
+typedef struct SegmentWatch
+{
+	TimestampTz retry_at;		/* not before that */
+	int64		delay;			/* ... and how long that was */
+	int			errors;			/* in a row */
+
+	/* The check of a sealed one, as of this state. */
+	bool		begun;			/* "checked" and "done_below" are set */
+	Segment		checked;
+	bool		checking;
+	bool		finished;		/* nothing is left to be looked at */
+	bool		copying;		/* this time pending messages are copied */
+	int64		next_hash;
+	int64		done_below;		/* nothing is pending of hashes below this */
+	uint64		bytes;			/* pending, of what was looked at */
+	uint64		last_bytes;		/* ... at the end of the last round, and */
+	TimestampTz last_round;		/* when that was; 0: never */
+} SegmentWatch;
+
+struct Rotation
+{
+	bool		patient;		/* will it come again? */
+	Segment		ring[ACT_SEGMENTS];
+	SegmentWatch watch[ACT_SEGMENTS];
+};
+
+/* One look at a segment's messages. */
+typedef struct Check
+{
+	int			number;
+	const Segment *row;
+	Snapshot	snapshot;
+	MailboxTable mailboxes;
+	MessageReader messages;
+	int64	   *collisions;		/* hashes that two entities share */
+	int			ncollisions;
+	MemoryContext hash_context; /* reset after each hash */
+	Mailbox		mailbox;		/* of the last message's entity, if loaded */
+	bool		loaded;
+	uint64		bytes;			/* of the pending messages that were met */
+	uint64		limit;			/* more need not be counted */
+	MessageWriter *writer;		/* where they are copied to; NULL: nowhere */
+} Check;
+
+/* A step, and how it ended. */
+typedef struct Step
+{
+	Rotation   *rotation;
+	int			number;
+	void		(*take) (struct Step *step);
+	bool		later;			/* it could not be taken now */
+} Step;
+
+/* --------------------------------------------- looking into a segment */
+
+static void
+open_check(Check *check, int number, const Segment *row)
+{
+	memset(check, 0, sizeof(*check));
+	check->number = number;
+	check->row = row;
+	check->limit = PG_UINT64_MAX;
+	check->hash_context = AllocSetContextCreate(CurrentMemoryContext,
+												"actornot check",
+												ALLOCSET_DEFAULT_SIZES);
+	act_mailbox_open(&check->mailboxes);
+	check->mailboxes.without_state = true;
+	check->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	PushActiveSnapshot(check->snapshot);
+	check->mailboxes.snapshot = check->snapshot;
+	act_message_open_reader(&check->messages, check->snapshot);
+	check->ncollisions = act_segment_read_collisions(&check->collisions,
+													 check->snapshot);
+}
+
+static void
+close_check(Check *check)
+{
+	act_message_close_reader(&check->messages);
+	act_mailbox_close(&check->mailboxes);
+	PopActiveSnapshot();
+	UnregisterSnapshot(check->snapshot);
+	MemoryContextDelete(check->hash_context);
+}
+
+/*
+ * Load the mailbox of a message's entity; false if it has no row, or its
+ * runner is not there.
+ */
+static bool
+load_mailbox(Check *check, const MessageRow *row)
+{
+	const Runner *runner = act_runner_find(row->runner);
+	text	   *entity = DatumGetTextPP(row->entity);
+	const char *name = VARDATA_ANY(entity);
+	int			len = VARSIZE_ANY_EXHDR(entity);
+	EntityKey	key;
+
+	if (check->loaded && check->mailbox.key.runner == row->runner &&
+		check->mailbox.entity_len == len &&
+		memcmp(check->mailbox.entity, name, len) == 0)
+		return check->mailbox.exists;
+	if (runner == NULL)
+		return false;
+
+	key = act_catalog_key(runner->id, runner->name, runner->name_len,
+						  name, len);
+	key.hash = row->hash;
+	act_mailbox_init(&check->mailbox, &key, name, len);
+	act_mailbox_load(&check->mailboxes, &check->mailbox);
+	check->loaded = true;
+	return check->mailbox.exists;
+}
+
+static bool
+is_consumed(const Mailbox *mailbox, const MessageRow *row)
+{
+	return act_cursor_settled(&mailbox->done, row->tick) ||
+		(mailbox->has_target && row->id <= mailbox->last_id &&
+		 act_cursor_settled(&mailbox->target, row->tick));
+}
+
+/*
+ * Look at a message that is visible: nobody waits for one of a runner that
+ * was unregistered, but for one of an unknown runner somebody may.
+ */
+static void
+look_at_message(Check *check, const MessageRow *row)
+{
+	LogPosition at = {row->tick, row->id};
+
+	if (act_runner_is_gone(row->runner) ||
+		(load_mailbox(check, row) && is_consumed(&check->mailbox, row)))
+		return;
+	if (check->row->copied &&
+		act_message_has_copy(&check->messages, check->row->turn, row->hash,
+							 at))
+		return;
+	check->bytes += 64 + toast_raw_datum_size(row->entity);
+	if (row->payload != (Datum) 0)
+		check->bytes += toast_raw_datum_size(row->payload);
+	if (row->headers != (Datum) 0)
+		check->bytes += toast_raw_datum_size(row->headers);
+	if (check->writer != NULL)
+		act_message_copy(check->writer, row);
+}
+
+/*
+ * Look at all messages of a hash in a range of ticks.
+ */
+static void
+look_at_range(Check *check, int64 hash, uint64 from_tick, uint64 below_tick)
+{
+	LogEntry	entry;
+	MessageRow	row;
+
+	if (from_tick >= below_tick)
+		return;
+	act_message_seek_in(&check->messages, check->number, hash, from_tick,
+						below_tick);
+	while (check->bytes <= check->limit &&
+		   act_message_next_in(&check->messages, check->number, &entry))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (act_message_fetch(&check->messages, &entry, &row))
+			look_at_message(check, &row);
+	}
+}
+
+/*
+ * Find the first visible message of a hash, and load its entity's mailbox.
+ * False if that has no row.
+ */
+static bool
+load_first_mailbox(Check *check, int64 hash)
+{
+	LogEntry	entry;
+	MessageRow	row;
+
+	act_message_seek_in(&check->messages, check->number, hash, 0,
+						PG_UINT64_MAX);
+	while (act_message_next_in(&check->messages, check->number, &entry))
+	{
+		if (act_message_fetch(&check->messages, &entry, &row))
+			return load_mailbox(check, &row);
+	}
+	return false;
+}
+
+static bool
+is_shared(const Check *check, int64 hash)
+{
+	for (int i = 0; i < check->ncollisions; i++)
+	{
+		if (check->collisions[i] == hash)
+			return true;
+	}
+	return check->row->mixed;
+}
+
+/*
+ * Look at what may be pending of a hash: all that the first entity's cursor
+ * does not cover.
+ */
+static void
+look_at_hash(Check *check, int64 hash)
+{
+	uint64		upper = check->row->upper;
+	MemoryContext old = MemoryContextSwitchTo(check->hash_context);
+
+	check->loaded = false;
+	if (is_shared(check, hash) || !load_first_mailbox(check, hash))
+		look_at_range(check, hash, 0, PG_UINT64_MAX);
+	else
+	{
+		Cursor		done = check->mailbox.done;
+
+		for (int i = 0; i < done.nxip && done.xip[i] < upper; i++)
+			look_at_range(check, hash, done.xip[i], done.xip[i] + 1);
+		look_at_range(check, hash, done.xmax, upper);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(check->hash_context);
+}
+
+/* --------------------------------------------------- a sealed segment */
+
+/*
+ * Begin a round where something may be pending.
+ */
+static void
+begin_round(SegmentWatch *watch, const Segment *row)
+{
+	if (!watch->begun || watch->checked.turn != row->turn ||
+		watch->checked.mixed != row->mixed)
+		watch->done_below = PG_INT64_MIN;
+	watch->begun = true;
+	watch->checked = *row;
+	watch->checking = true;
+	watch->finished = false;
+	watch->copying = false;
+	watch->next_hash = watch->done_below;
+	watch->bytes = 0;
+}
+
+/*
+ * How much of a segment may be copied: else it is a backlog, which stays
+ * where it is.
+ */
+static uint64
+copy_limit(const Check *check)
+{
+	Relation	heap = check->messages.segment[check->number].heap;
+	uint64		size = (uint64) RelationGetNumberOfBlocks(heap) * BLCKSZ;
+
+	return Max(size / COPY_PART, COPY_MIN);
+}
+
+/*
+ * A piece of a round: look at some hashes, and remember the first one that has
+ * something pending.  Stops early where it is too much to be copied.
+ */
+static void
+check_piece(Step *step)
+{
+	SegmentWatch *watch = &step->rotation->watch[step->number];
+	Check		check;
+	int64		hash;
+
+	open_check(&check, step->number, &step->rotation->ring[step->number]);
+	if (!act_message_open_segment(&check.messages, step->number))
+	{
+		close_check(&check);
+		step->later = true;
+		return;
+	}
+	check.bytes = watch->bytes;
+	check.limit = copy_limit(&check);
+	for (int i = 0; i < CHECK_PIECE && check.bytes <= check.limit; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!act_message_find_hash(&check.messages, step->number,
+								   watch->next_hash, &hash))
+		{
+			watch->finished = true;
+			break;
+		}
+		look_at_hash(&check, hash);
+		if (check.bytes == 0)
+			watch->done_below = hash;
+		watch->bytes = check.bytes;
+		watch->finished = (hash == PG_INT64_MAX);
+		if (watch->finished)
+			break;
+		watch->next_hash = hash + 1;
+	}
+
+	/* A backlog, or a later segment that could not be asked for copies. */
+	if (check.bytes > check.limit || check.messages.blocked)
+	{
+		watch->checking = false;
+		step->later = true;
+	}
+	close_check(&check);
+}
+
+/*
+ * A round has found little that is pending.  Is it time to copy it?
+ */
+static bool
+shall_copy(Rotation *rotation, SegmentWatch *watch)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		stuck;
+	bool		have_room = false;
+
+	for (int i = 0; i < ACT_SEGMENTS; i++)
+		have_room |= (rotation->ring[i].state == SEGMENT_EMPTY);
+	if (!rotation->patient || !have_room)
+		return true;
+	if (watch->last_round != 0 && watch->last_round + PATIENCE > now)
+		return false;
+	stuck = watch->last_round != 0 &&
+		watch->bytes >= watch->last_bytes - watch->last_bytes / 10;
+	watch->last_round = now;
+	watch->last_bytes = watch->bytes;
+	return stuck;
+}
+
+/*
+ * The end of a round: nothing is pending, or what is may be copied.
+ */
+static void
+finish_round(Step *step)
+{
+	SegmentWatch *watch = &step->rotation->watch[step->number];
+
+	watch->checking = false;
+	if (watch->bytes == 0)
+		step->later = !act_segment_lock_ring() ||
+			!act_segment_mark_done(step->number, &watch->checked);
+	else if (shall_copy(step->rotation, watch))
+	{
+		act_segment_mark_copied(step->number);
+		begin_round(watch, &watch->checked);
+		watch->copying = true;
+	}
+	else
+		step->later = true;
+}
+
+/*
+ * Find the next hashes with something pending, and lock those that are free.
+ * Returns how many.
+ */
+static int
+lock_pending(Step *step, int64 *hashes)
+{
+	SegmentWatch *watch = &step->rotation->watch[step->number];
+	Check		check;
+	int			n = 0;
+
+	open_check(&check, step->number, &step->rotation->ring[step->number]);
+	check.limit = 0;
+	if (!act_message_open_segment(&check.messages, step->number))
+		step->later = true;
+	for (int i = 0; i < CHECK_PIECE && n < COPY_PIECE && !step->later; i++)
+	{
+		int64		hash;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!act_message_find_hash(&check.messages, step->number,
+								   watch->next_hash, &hash))
+		{
+			watch->finished = true;
+			break;
+		}
+		check.bytes = 0;
+		look_at_hash(&check, hash);
+		if (check.bytes > 0 &&
+			act_mailbox_lock(hash, false) == MAILBOX_LOCKED)
+			hashes[n++] = hash;
+		watch->finished = (hash == PG_INT64_MAX);
+		if (watch->finished)
+			break;
+		watch->next_hash = hash + 1;
+	}
+	close_check(&check);
+	return n;
+}
+
+/*
+ * Copy what is pending of some hashes, with a snapshot newer than their locks.
+ */
+static void
+copy_piece(Step *step)
+{
+	int64		hashes[COPY_PIECE];
+	int			n = lock_pending(step, hashes);
+	MessageWriter writer;
+	Check		check;
+
+	if (n == 0)
+		return;
+	act_message_open_writer(&writer);
+	open_check(&check, step->number, &step->rotation->ring[step->number]);
+	if (writer.segment == step->number ||
+		!act_message_open_segment(&check.messages, step->number))
+		step->later = true;
+	check.writer = &writer;
+	for (int i = 0; i < n && !step->later; i++)
+		look_at_hash(&check, hashes[i]);
+	close_check(&check);
+	act_message_close_writer(&writer);
+}
+
+/*
+ * Copying is followed by another round, which finds the copies.
+ */
+static void
+watch_sealed(Step *step)
+{
+	SegmentWatch *watch = &step->rotation->watch[step->number];
+	const Segment *row = &step->rotation->ring[step->number];
+
+	if (!watch->checking || watch->checked.turn != row->turn ||
+		watch->checked.mixed != row->mixed)
+	{
+		begin_round(watch, row);
+		check_piece(step);
+	}
+	else if (!watch->finished)
+	{
+		if (watch->copying)
+			copy_piece(step);
+		else
+			check_piece(step);
+	}
+	else if (watch->copying)
+	{
+		begin_round(watch, row);
+		check_piece(step);
+	}
+	else
+		finish_round(step);
+}
+
+/* ------------------------------------------------------ the other steps */
+
+static void
+seal_left(Step *step)
+{
+	Snapshot	snapshot;
+	Cursor		now;
+
+	step->later = !act_segment_lock_ring() ||
+		!act_segment_lock_out(step->number);
+
+	/* After the lock, which keeps the clock from being advanced, too. */
+	if (step->later || !act_clock_is_adopted())
+		return;
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	act_cursor_from_snapshot(&now, snapshot, act_clock_offset());
+	UnregisterSnapshot(snapshot);
+	act_segment_seal(step->number, &now);
+}
+
+static void
+empty_done(Step *step)
+{
+	step->later = !act_segment_lock_ring() ||
+		!act_segment_empty(step->number);
+}
+
+/*
+ * Move on to the next segment that is empty; while there is none, the current
+ * one grows.
+ */
+static void
+move_on(Step *step)
+{
+	const Segment *ring = step->rotation->ring;
+	int64		turn = 0;
+
+	step->later = true;
+	if (!act_segment_is_full(step->number) || !act_segment_lock_ring())
+		return;
+	for (int i = 0; i < ACT_SEGMENTS; i++)
+		turn = Max(turn, ring[i].turn);
+	for (int i = 1; i < ACT_SEGMENTS; i++)
+	{
+		int			next = (step->number + i) % ACT_SEGMENTS;
+
+		if (ring[next].state != SEGMENT_EMPTY)
+			continue;
+		act_segment_move(step->number, next, turn + 1);
+		step->later = false;
+		return;
+	}
+}
+
+/* ------------------------------------------------------- taking steps */
+
+/*
+ * Read the ring as it is now; a segment that has another turn is a new one.
+ */
+static void
+read_ring(Rotation *rotation)
+{
+	Segment		ring[ACT_SEGMENTS];
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+
+	act_segment_read(ring, snapshot);
+	UnregisterSnapshot(snapshot);
+	for (int i = 0; i < ACT_SEGMENTS; i++)
+	{
+		if (ring[i].turn != rotation->ring[i].turn ||
+			ring[i].state != rotation->ring[i].state)
+			memset(&rotation->watch[i], 0, sizeof(SegmentWatch));
+		rotation->ring[i] = ring[i];
+	}
+}
+
+/*
+ * Which step comes next?  The cheap ones first, and the oldest segment first;
+ * -1 if none can be taken now.
+ */
+static int
+choose_segment(const Rotation *rotation, TimestampTz now, TimestampTz *next)
+{
+	int			chosen = -1;
+
+	for (int i = 0; i < ACT_SEGMENTS; i++)
+	{
+		const Segment *row = &rotation->ring[i];
+		const Segment *best = &rotation->ring[Max(chosen, 0)];
+
+		if (row->state == SEGMENT_EMPTY)
+			continue;
+		if (rotation->watch[i].retry_at > now)
+		{
+			if (row->state != SEGMENT_CURRENT)
+				*next = Min(*next, rotation->watch[i].retry_at);
+			continue;
+		}
+		if (chosen < 0 ||
+			(row->state != SEGMENT_SEALED && best->state == SEGMENT_SEALED) ||
+			((row->state == SEGMENT_SEALED) ==
+			 (best->state == SEGMENT_SEALED) && row->turn < best->turn))
+			chosen = i;
+	}
+	return chosen;
+}
+
+static void
+wait_longer(SegmentWatch *watch, int64 min_delay, int64 max_delay)
+{
+	watch->delay = Min(Max(watch->delay * 2, min_delay), max_delay);
+	watch->retry_at = GetCurrentTimestamp() + watch->delay;
+}
+
+static void
+take_step(void *arg)
+{
+	Step	   *step = arg;
+	int			guc_level = NewGUCNestLevel();
+
+	(void) set_config_option("lock_timeout", RING_LOCK_TIMEOUT,
+							 PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	step->take(step);
+	AtEOXact_GUC(false, guc_level);
+}
+
+static void
+report_failure(int number, const Failure *failure)
+{
+	ereport(WARNING,
+			(errcode(failure->sqlstate),
+			 errmsg("could not rotate segment \"actornot.message_%d\": %s",
+					number, failure->message),
+			 failure->detail ? errdetail_internal("%s", failure->detail) : 0,
+			 errhint("The other segments go on; this one is tried again.")));
+}
+
+/*
+ * Take a step of one segment, contained: what fails is undone and reported.
+ */
+static void
+take_contained(Rotation *rotation, int number)
+{
+	SegmentWatch *watch = &rotation->watch[number];
+	SegmentState state = rotation->ring[number].state;
+	Step		step = {rotation, number, NULL, false};
+	Failure		failure;
+
+	switch (state)
+	{
+		case SEGMENT_EMPTY:
+			return;
+		case SEGMENT_CURRENT:
+			step.take = move_on;
+			break;
+		case SEGMENT_LEFT:
+			step.take = seal_left;
+			break;
+		case SEGMENT_SEALED:
+			step.take = watch_sealed;
+			break;
+		case SEGMENT_DONE:
+			step.take = empty_done;
+			break;
+	}
+	if (!act_failure_contain(take_step, &step, &failure, CurrentMemoryContext))
+	{
+		if (failure.sqlstate != ERRCODE_LOCK_NOT_AVAILABLE)
+			report_failure(number, &failure);
+		watch->checking = false;
+		watch->errors++;
+		wait_longer(watch, ERROR_DELAY, MAX_ERROR_DELAY);
+	}
+	else if (state == SEGMENT_CURRENT)
+		watch->retry_at = GetCurrentTimestamp() + LOOK_DELAY;
+	else if (step.later)
+		wait_longer(watch, MIN_DELAY, state == SEGMENT_SEALED ?
+					MAX_CHECK_DELAY : MAX_DELAY);
+	else
+	{
+		watch->errors = 0;
+		if (state != SEGMENT_SEALED)
+			watch->delay = 0;
+	}
+}
+
+/*
+ * Start looking after the ring.  Whoever is not patient will not come again
+ * soon: it copies what is pending in old segments at once.
+ */
+Rotation *
+act_rotate_begin(MemoryContext context, bool patient)
+{
+	Rotation   *rotation = MemoryContextAllocZero(context, sizeof(Rotation));
+
+	rotation->patient = patient;
+	return rotation;
+}
+
+/*
+ * Take one step, in a transaction that the caller started and ends.  False if
+ * there is none to be taken before *next, which is made earlier if need be.
+ */
+bool
+act_rotate_step(Rotation *rotation, TimestampTz *next)
+{
+	int			number;
+
+	if (!act_clock_is_adopted())
+		return false;
+	read_ring(rotation);
+	number = choose_segment(rotation, GetCurrentTimestamp(), next);
+	if (number < 0)
+		return false;
+	take_contained(rotation, number);
+	return true;
+}
