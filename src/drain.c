@@ -31,6 +31,7 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "post.h"
+#include "prune.h"
 #include "readyq.h"
 #include "rotate.h"
 #include "runner.h"
@@ -247,17 +248,27 @@ note_start(Drain *drain)
 }
 
 /*
- * Where there is no manager, its chore: rotation, as far as it can go now.
+ * Where there is no manager, its chores: rotation, as far as it can go now, and
+ * what follows from it.
  */
 static void
 rotate_log(Drain *drain)
 {
 	Rotation   *rotation = act_rotate_begin(drain->context, false);
+	Prune	   *prune = act_prune_begin(drain->context);
 	TimestampTz next = DT_NOEND;
 
 	while (act_rotate_step(rotation, &next))
 	{
 		CHECK_FOR_INTERRUPTS();
+		commit_and_begin(drain);
+		MemoryContextReset(drain->piece_context);
+	}
+	act_prune_note_emptied(prune, act_rotate_take_emptied(rotation));
+	while (act_prune_is_due(prune))
+	{
+		CHECK_FOR_INTERRUPTS();
+		act_prune_step(prune);
 		commit_and_begin(drain);
 		MemoryContextReset(drain->piece_context);
 	}

@@ -306,6 +306,7 @@ deform_mailbox(TupleTableSlot *slot, Mailbox *mailbox, bool without_state)
 		(bytea *) DatumGetPointer(copy_varlena(values[MB_PLAN - 1]));
 	mailbox->last_id = DatumGetInt64(values[MB_LAST_ID - 1]);
 
+	mailbox->had_state = !nulls[MB_STATE - 1];
 	mailbox->state = nulls[MB_STATE - 1] || without_state ? (Datum) 0 :
 		copy_varlena(values[MB_STATE - 1]);
 	mailbox->attempts = DatumGetInt32(values[MB_ATTEMPTS - 1]);
@@ -536,23 +537,94 @@ act_mailbox_save(MailboxTable *table, Mailbox *mailbox)
 }
 
 /*
- * Remove a row.  The entity's lock is held.
+ * Remove a version of a row; false if it is not the last one any more.  The
+ * entity's lock is held.
  */
-void
-act_mailbox_delete(MailboxTable *table, Mailbox *mailbox)
+bool
+act_mailbox_delete(MailboxTable *table, ItemPointer tid)
 {
 	TM_FailureData failure;
 
-	Assert(mailbox->exists);
-	if (table_tuple_delete(table->heap, &mailbox->tid,
-						   GetCurrentCommandId(true), table->snapshot,
-						   InvalidSnapshot, true, &failure, false) != TM_Ok)
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not remove entity \"%s\" due to concurrent change of its row",
-						mailbox->entity)));
-	mailbox->exists = false;
-	CommandCounterIncrement();
+	return table_tuple_delete(table->heap, tid, GetCurrentCommandId(true),
+							  table->snapshot, InvalidSnapshot, true,
+							  &failure, false) == TM_Ok;
+}
+
+struct MailboxWalk
+{
+	MailboxTable *table;
+	TableScanDesc scan;			/* NULL: there are no such blocks */
+	BlockNumber from;
+	BlockNumber end;
+	bool		last;			/* the table ends there, too */
+	bool		finished;
+	BlockNumber block;			/* of the last row */
+};
+
+/*
+ * Read the rows in some blocks, as the table's snapshot sees them.
+ */
+MailboxWalk *
+act_mailbox_begin_walk(MailboxTable *table, BlockNumber from,
+					   BlockNumber nblocks)
+{
+	MailboxWalk *walk = palloc0(sizeof(MailboxWalk));
+	BlockNumber all = RelationGetNumberOfBlocks(table->heap);
+	ItemPointerData first,
+				last;
+
+	walk->table = table;
+	walk->from = from;
+	walk->end = Min(from + nblocks, all);
+	walk->last = (walk->end >= all);
+	walk->finished = (from >= walk->end);
+	if (walk->finished)
+		return walk;
+	ItemPointerSet(&first, from, FirstOffsetNumber);
+	ItemPointerSet(&last, walk->end - 1, MaxOffsetNumber);
+	walk->scan = table_beginscan_tidrange(table->heap, table->snapshot,
+										  &first, &last);
+	return walk;
+}
+
+/*
+ * The next row, in the current memory context; without the check hash.
+ */
+bool
+act_mailbox_walk(MailboxWalk *walk, Mailbox *mailbox)
+{
+	TupleTableSlot *slot = walk->table->fetched;
+
+	if (walk->finished ||
+		!table_scan_getnextslot_tidrange(walk->scan, ForwardScanDirection,
+										 slot))
+	{
+		walk->finished = true;
+		return false;
+	}
+	MemSet(mailbox, 0, sizeof(Mailbox));
+	deform_mailbox(slot, mailbox, walk->table->without_state);
+	mailbox->key.hash = DatumGetInt64(slot->tts_values[MB_HASH - 1]);
+	mailbox->key.runner = DatumGetInt32(slot->tts_values[MB_RUNNER - 1]);
+	walk->block = ItemPointerGetBlockNumber(&slot->tts_tid);
+	return true;
+}
+
+/*
+ * True if there is more of the table, from *next on; that is a block that was
+ * begun, if the walk was left in it.
+ */
+bool
+act_mailbox_end_walk(MailboxWalk *walk, BlockNumber *next)
+{
+	bool		more = !walk->finished || !walk->last;
+
+	*next = walk->finished ? walk->end : walk->block;
+	ExecClearTuple(walk->table->fetched);
+	if (walk->scan != NULL)
+		table_endscan(walk->scan);
+	pfree(walk);
+	return more;
 }
 
 /*

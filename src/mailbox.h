@@ -28,6 +28,7 @@ typedef struct Mailbox
 	int64		last_id;
 
 	Datum		state;			/* jsonb, not toasted, or 0 for NULL */
+	bool		had_state;		/* when it was loaded, also without it */
 	int			attempts;
 	int			crashes;
 	char	   *last_error;		/* or NULL */
@@ -57,6 +58,9 @@ typedef struct MailboxTable
 	IndexScanDesc scan;			/* by (hash, runner) */
 } MailboxTable;
 
+/* Some blocks of the table, read row by row. */
+typedef struct MailboxWalk MailboxWalk;
+
 /* What act_mailbox_lock found. */
 typedef enum MailboxLock
 {
@@ -79,7 +83,12 @@ extern void act_mailbox_init(Mailbox *mailbox, const EntityKey *key,
 							 const char *entity, int entity_len);
 extern bool act_mailbox_load(MailboxTable *table, Mailbox *mailbox);
 extern void act_mailbox_save(MailboxTable *table, Mailbox *mailbox);
-extern void act_mailbox_delete(MailboxTable *table, Mailbox *mailbox);
+extern bool act_mailbox_delete(MailboxTable *table, ItemPointer tid);
+extern MailboxWalk *act_mailbox_begin_walk(MailboxTable *table,
+										   BlockNumber from,
+										   BlockNumber nblocks);
+extern bool act_mailbox_walk(MailboxWalk *walk, Mailbox *mailbox);
+extern bool act_mailbox_end_walk(MailboxWalk *walk, BlockNumber *next);
 
 extern bool act_mailbox_is_leased(const Mailbox *mailbox);
 extern void act_mailbox_end_lease(Mailbox *mailbox);

@@ -48,6 +48,7 @@
 #include "fleet.h"
 #include "mailbox.h"
 #include "manager.h"
+#include "prune.h"
 #include "readyq.h"
 #include "rotate.h"
 #include "sweep.h"
@@ -67,6 +68,7 @@
 static MemoryContext sweep_context = NULL;
 static Sweep *sweep = NULL;
 static Rotation *rotation = NULL;
+static Prune *prune = NULL;
 
 PGDLLEXPORT void actornot_manager_main(Datum main_arg);
 
@@ -319,6 +321,20 @@ rotate_log(TimestampTz now, TimestampTz *next)
 		again = now;
 	act_tenant_end_rotation(again);
 	*next = Min(*next, again);
+	act_prune_note_emptied(prune, act_rotate_take_emptied(rotation));
+}
+
+/* A piece of the walk that removes the rows of entities that have ended. */
+static void
+remove_ended(TimestampTz now, TimestampTz *next)
+{
+	if (!act_prune_is_due(prune))
+		return;
+	begin_chore("actornot: removing entities that have ended");
+	act_prune_step(prune);
+	end_chore();
+	if (act_prune_is_due(prune))
+		*next = now;
 }
 
 /* --------------------------------------------------------------- process */
@@ -353,6 +369,7 @@ start_process(Datum main_arg)
 										  "actornot sweep",
 										  ALLOCSET_DEFAULT_SIZES);
 	rotation = act_rotate_begin(TopMemoryContext, true);
+	prune = act_prune_begin(TopMemoryContext);
 
 	begin_chore("actornot: looking for the extension");
 	end_chore();
@@ -373,7 +390,7 @@ leave_if_quiet(TimestampTz *quiet_since, TimestampTz *next)
 		(void) act_tenant_try_leave(now);
 		proc_exit(0);
 	}
-	if (!act_tenant_is_quiet(now + LINGER))
+	if (act_prune_is_due(prune) || !act_tenant_is_quiet(now + LINGER))
 	{
 		*quiet_since = 0;
 		return;
@@ -425,6 +442,7 @@ actornot_manager_main(Datum main_arg)
 		push_due(now, &next);
 		push_swept(now, &next);
 		rotate_log(now, &next);
+		remove_ended(now, &next);
 		leave_if_quiet(&quiet_since, &next);
 		sleep_until(next);
 	}

@@ -94,6 +94,7 @@ typedef struct SegmentWatch
 struct Rotation
 {
 	bool		patient;		/* will it come again? */
+	int			emptied;		/* segments */
 	Segment		ring[ACT_SEGMENTS];
 	SegmentWatch watch[ACT_SEGMENTS];
 };
@@ -703,6 +704,8 @@ take_contained(Rotation *rotation, int number)
 		watch->errors = 0;
 		if (state != SEGMENT_SEALED)
 			watch->delay = 0;
+		if (state == SEGMENT_DONE)
+			rotation->emptied++;
 	}
 }
 
@@ -736,4 +739,13 @@ act_rotate_step(Rotation *rotation, TimestampTz *next)
 		return false;
 	take_contained(rotation, number);
 	return true;
+}
+
+int
+act_rotate_take_emptied(Rotation *rotation)
+{
+	int			emptied = rotation->emptied;
+
+	rotation->emptied = 0;
+	return emptied;
 }

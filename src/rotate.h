@@ -12,4 +12,7 @@ typedef struct Rotation Rotation;
 extern Rotation *act_rotate_begin(MemoryContext context, bool patient);
 extern bool act_rotate_step(Rotation *rotation, TimestampTz *next);
 
+/* How many segments were emptied since the last call. */
+extern int	act_rotate_take_emptied(Rotation *rotation);
+
 #endif							/* ACT_ROTATE_H */

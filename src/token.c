@@ -40,6 +40,16 @@ act_token_next(int64 previous)
 	return (timeline << TIMELINE_SHIFT) | (id & ID_MASK);
 }
 
+/*
+ * May the entity forget its last token?  The next one is larger anyway, unless
+ * the data comes from a cluster with more timelines.
+ */
+bool
+act_token_may_restart(int64 previous)
+{
+	return previous >> TIMELINE_SHIFT <= (int64) GetWALInsertionTimeLine();
+}
+
 void
 act_token_flush(void)
 {

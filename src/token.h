@@ -8,6 +8,8 @@
 /* The next token of an entity whose last one was "previous" (0: none). */
 extern int64 act_token_next(int64 previous);
 
+extern bool act_token_may_restart(int64 previous);
+
 /* To be called once, before tokens are given out. */
 extern void act_token_flush(void);
 
