@@ -16,8 +16,8 @@
  * and this version is deleted: if a batch has saved another one since, it is
  * not.
  *
- * How often: a walk costs as much as the table is large, so where one has
- * found little, more segments have to be emptied before the next one.
+ * How often: a walk costs as much as the table is large, so where a long one
+ * has found little, more segments have to be emptied before the next one.
  *
  * Memory: the transaction's.  Failure: a row that was not removed, or is there
  * again after a crash, for the commits are asynchronous; another walk comes.
@@ -40,8 +40,9 @@
 #define BLOCKS_PER_PIECE 512
 #define ROWS_PER_PIECE 200
 
-/* A walk that removes less than this part was too early. */
+/* A walk that removes less than this part was too early, if it was long. */
 #define WORTH_PART 10
+#define LONG_WALK 4096
 
 /* After so many emptied segments there is always one. */
 #define MAX_WAIT 16
@@ -91,8 +92,11 @@ static void
 end_walk(Prune *prune)
 {
 	prune->walking = false;
-	prune->wait = prune->removed >= prune->seen / WORTH_PART ? 1 :
-		Min(prune->wait * 2, MAX_WAIT);
+	if (prune->block <= LONG_WALK ||
+		prune->removed >= prune->seen / WORTH_PART)
+		prune->wait = 1;
+	else
+		prune->wait = Min(prune->wait * 2, MAX_WAIT);
 }
 
 /*

@@ -87,6 +87,7 @@ typedef struct SegmentWatch
 	int64		next_hash;
 	int64		done_below;		/* nothing is pending of hashes below this */
 	uint64		bytes;			/* pending, of what was looked at */
+	int64		stopped_below;	/* "done_below" when it was last too much */
 	uint64		last_bytes;		/* ... at the end of the last round, and */
 	TimestampTz last_round;		/* when that was; 0: never */
 } SegmentWatch;
@@ -319,6 +320,18 @@ begin_round(SegmentWatch *watch, const Segment *row)
 }
 
 /*
+ * A round has found something pending.  If less than the last time, the next
+ * one comes soon.
+ */
+static void
+note_progress(SegmentWatch *watch)
+{
+	if (watch->done_below != watch->stopped_below)
+		watch->delay = 0;
+	watch->stopped_below = watch->done_below;
+}
+
+/*
  * How much of a segment may be copied: else it is a backlog, which stays
  * where it is.
  */
@@ -375,6 +388,7 @@ check_piece(Step *step)
 	{
 		watch->checking = false;
 		step->later = true;
+		note_progress(watch);
 	}
 	close_check(&check);
 }
@@ -421,7 +435,10 @@ finish_round(Step *step)
 		watch->copying = true;
 	}
 	else
+	{
 		step->later = true;
+		note_progress(watch);
+	}
 }
 
 /*
