@@ -23,6 +23,10 @@
 #	and exits 1.  BASE_PACKAGES is what building and running needs.  With
 #	PG_CONFIG given by the caller, PostgreSQL's own packages are not asked for.
 #
+# cache_dir
+#	Prints the folder for what is made once: /var/cache/actornot if the caller is
+#	root, else ~/.cache/actornot; ACTORNOT_CACHE names another place.
+#
 # work_dir NAME temp|keep
 #	Sets WORK: a folder that both the caller and the ordinary user can use, in
 #	tmp/ of the checkout, or, if the ordinary user cannot get there (a clone
@@ -161,6 +165,15 @@ ensure_deps()
 }
 
 # ------------------------------------------------- the user and the folder
+
+cache_dir()
+{
+	if is_root; then
+		echo "${ACTORNOT_CACHE:-/var/cache/actornot}"
+	else
+		echo "${ACTORNOT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/actornot}"
+	fi
+}
 
 as_user()
 (

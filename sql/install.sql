@@ -7,10 +7,13 @@ CREATE ROLE regress_install_user NOLOGIN;
 -- Where it cannot be: in the schema of its tables, or beside another one
 -- of that name
 --
+-- 18 says more about where
+\set SHOW_CONTEXT never
 CREATE EXTENSION actornot SCHEMA actornot;
 CREATE SCHEMA actornot;
 CREATE EXTENSION actornot SCHEMA actornot;
 CREATE EXTENSION actornot;
+\set SHOW_CONTEXT errors
 DROP SCHEMA actornot;
 SELECT count(*) FROM pg_proc WHERE proname LIKE 'actornot%';
 GRANT CREATE ON DATABASE :DBNAME TO regress_install_user;

@@ -41,9 +41,11 @@ SELECT actornot_state('r', 'a');
 ROLLBACK;
 SELECT actornot_state('r', 'a');
 -- In parallel workers, too
-SET force_parallel_mode = on;
+SELECT set_config(CASE WHEN current_setting('server_version_num')::int < 160000
+	THEN 'force_parallel_mode' ELSE 'debug_parallel_query' END, 'on', false) AS parallel \gset
 SELECT actornot_state('r', 'a');
-RESET force_parallel_mode;
+SELECT set_config(CASE WHEN current_setting('server_version_num')::int < 160000
+	THEN 'force_parallel_mode' ELSE 'debug_parallel_query' END, 'off', false) AS parallel \gset
 
 --
 -- pending: of an entity, of a runner

@@ -201,9 +201,11 @@ CREATE TRIGGER announce AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION ann
 CREATE CONSTRAINT TRIGGER announce_later AFTER INSERT ON orders DEFERRABLE INITIALLY DEFERRED
 	FOR EACH ROW EXECUTE FUNCTION announce();
 INSERT INTO orders VALUES (1), (2);
-SET force_parallel_mode = on;
+SELECT set_config(CASE WHEN current_setting('server_version_num')::int < 160000
+	THEN 'force_parallel_mode' ELSE 'debug_parallel_query' END, 'on', false) AS parallel \gset
 SELECT actornot_post('post', 'parallel', '1') > 0 AS posted;
-RESET force_parallel_mode;
+SELECT set_config(CASE WHEN current_setting('server_version_num')::int < 160000
+	THEN 'force_parallel_mode' ELSE 'debug_parallel_query' END, 'off', false) AS parallel \gset
 DO $$
 BEGIN
 	FOR n IN 1 .. 3 LOOP

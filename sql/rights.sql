@@ -312,7 +312,8 @@ SELECT actornot_purge('alice', 'g');
 -- Nobody but the owner of the extension has a right on the tables.
 --
 RESET ROLE;
-SELECT relname, relkind, relacl FROM pg_class
+-- (17 has another right, m, for its owner)
+SELECT relname, relkind, replace(relacl::text, 'm/', '/') AS relacl FROM pg_class
  WHERE relnamespace = 'actornot'::regnamespace AND relkind IN ('r', 'v', 'S', 'm', 'p', 'f')
    AND (has_table_privilege('regress_rights_alice', oid, 'SELECT')
 		OR has_table_privilege('regress_rights_alice', oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')

@@ -7,21 +7,61 @@
 #ifndef ACT_COMPAT_H
 #define ACT_COMPAT_H
 
-/* 16: object_aclcheck() replaced pg_proc_aclcheck(). */
+/* 16: VARDATA() and the like are no longer in postgres.h. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/*
+ * 16: object_aclcheck() and object_ownercheck() replaced those of each kind
+ * of object; who uses them includes catalog/pg_{proc,database,extension}.h.
+ */
 #if PG_VERSION_NUM >= 160000
 #define act_function_aclcheck(function, role, mode) \
 	object_aclcheck(ProcedureRelationId, function, role, mode)
+#define act_database_aclcheck(database, role, mode) \
+	object_aclcheck(DatabaseRelationId, database, role, mode)
+#define act_database_ownercheck(database, role) \
+	object_ownercheck(DatabaseRelationId, database, role)
+#define act_extension_ownercheck(extension, role) \
+	object_ownercheck(ExtensionRelationId, extension, role)
 #else
 #define act_function_aclcheck(function, role, mode) \
 	pg_proc_aclcheck(function, role, mode)
+#define act_database_aclcheck(database, role, mode) \
+	pg_database_aclcheck(database, role, mode)
+#define act_database_ownercheck(database, role) \
+	pg_database_ownercheck(database, role)
+#define act_extension_ownercheck(extension, role) \
+	pg_extension_ownercheck(extension, role)
 #endif
 
 /* 16: giving something to a role takes the right to SET ROLE to it. */
 #if PG_VERSION_NUM >= 160000
-#define act_check_can_give_to(member, role) check_can_set_role(member, role)
+#define act_can_set_role(member, role) member_can_set_role(member, role)
 #else
-#define act_check_can_give_to(member, role) \
-	check_is_member_of_role(member, role)
+#define act_can_set_role(member, role) is_member_of_role(member, role)
+#endif
+
+/* 16: files are called locators, and their numbers numbers. */
+#if PG_VERSION_NUM >= 160000
+#define act_file_of(rel) ((rel)->rd_locator)
+#define act_file_number(rel) ((rel)->rd_locator.relNumber)
+#else
+#define act_file_of(rel) ((rel)->rd_node)
+#define act_file_number(rel) ((rel)->rd_node.relNode)
+#endif
+
+/*
+ * 16: an update says which indexes it concerns.  Those that only summarize
+ * blocks are none of ours.
+ */
+#if PG_VERSION_NUM >= 160000
+#define ActUpdateIndexes TU_UpdateIndexes
+#define act_concerns_indexes(update) ((update) == TU_All)
+#else
+#define ActUpdateIndexes bool
+#define act_concerns_indexes(update) (update)
 #endif
 
 /* 17: the local transaction id moved into a struct. */
@@ -36,6 +76,23 @@
 #define act_my_proc_number() MyProcNumber
 #else
 #define act_my_proc_number() (MyProc->pgprocno)
+#endif
+
+/* 17: a transaction can have a time limit, which ours are not to have. */
+#if PG_VERSION_NUM >= 170000
+#define act_unset_transaction_timeout() \
+	SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE)
+#else
+#define act_unset_transaction_timeout() ((void) 0)
+#endif
+
+/* 18: who begins a scan of an index says where its work is counted. */
+#if PG_VERSION_NUM >= 180000
+#define act_index_beginscan(heap, index, snapshot, keys) \
+	index_beginscan(heap, index, snapshot, NULL, keys, 0)
+#else
+#define act_index_beginscan(heap, index, snapshot, keys) \
+	index_beginscan(heap, index, snapshot, keys, 0)
 #endif
 
 /* libpq/libpq.h has it, but takes headers that the server's package lacks. */

@@ -24,6 +24,7 @@
 
 #include "access/transam.h"
 #include "access/xact.h"
+#include "compat.h"
 #include "cursor.h"
 #include "utils/builtins.h"
 

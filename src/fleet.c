@@ -29,6 +29,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "compat.h"
 #include "fleet.h"
 #include "roster.h"
 
@@ -169,6 +170,9 @@ act_fleet_attach_worker(Datum main_arg)
 
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(key.database, key.owner, 0);
+
+	/* The runner's timeout limits a call; this would end us, each time. */
+	act_unset_transaction_timeout();
 
 	/* ALTER ROLE ... SET role must not make the session somebody else's. */
 	SetConfigOption("role", "none", PGC_SUSET, PGC_S_OVERRIDE);

@@ -26,6 +26,7 @@
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
@@ -35,6 +36,7 @@
 #include "utils/acl.h"
 #include "utils/syscache.h"
 
+#include "compat.h"
 #include "hold.h"
 #include "hooks.h"
 #include "readyq.h"
@@ -136,7 +138,7 @@ find_own_database(const char *name)
 	Oid			database = get_database_oid(name, true);
 
 	if (!OidIsValid(database) || database == MyDatabaseId ||
-		!pg_database_ownercheck(database, GetUserId()))
+		!act_database_ownercheck(database, GetUserId()))
 		return InvalidOid;
 	return database;
 }
@@ -188,7 +190,7 @@ examine_createdb(CreatedbStmt *stmt, Concern *concern)
 	if (!OidIsValid(database))
 		return;
 	if (is_template(database) ||
-		pg_database_ownercheck(database, GetUserId()))
+		act_database_ownercheck(database, GetUserId()))
 		concern->hold = database;
 	concern->look_by_name = stmt->dbname;
 }
@@ -206,7 +208,7 @@ examine_alterdb(AlterDatabaseStmt *stmt, Concern *concern)
 		/* Nobody is to be in a template; or somebody may come now. */
 		database = get_database_oid(stmt->dbname, true);
 		if (OidIsValid(database) &&
-			pg_database_ownercheck(database, GetUserId()))
+			act_database_ownercheck(database, GetUserId()))
 		{
 			concern->hold = database;
 			concern->look = database;
@@ -224,7 +226,7 @@ examine_extension(const char *name, Concern *concern)
 		return;
 	extension = get_extension_oid(name, true);
 	if (OidIsValid(extension) &&
-		pg_extension_ownercheck(extension, GetUserId()))
+		act_extension_ownercheck(extension, GetUserId()))
 		concern->hold = MyDatabaseId;
 }
 

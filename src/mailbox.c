@@ -28,6 +28,7 @@
 #include "access/xact.h"
 #include "actornot.h"
 #include "catalog.h"
+#include "compat.h"
 #include "executor/tuptable.h"
 #include "mailbox.h"
 #include "miscadmin.h"
@@ -364,8 +365,8 @@ fetch_by_key(MailboxTable *table, const Mailbox *mailbox)
 	MemoryContext old = MemoryContextSwitchTo(table->context);
 
 	if (table->scan == NULL)
-		table->scan = index_beginscan(table->heap, table->key_index,
-									  table->snapshot, 2, 0);
+		table->scan = act_index_beginscan(table->heap, table->key_index,
+										  table->snapshot, 2);
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(mailbox->key.hash));
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ,
@@ -497,7 +498,7 @@ update_row(MailboxTable *table, Mailbox *mailbox)
 	TM_FailureData failure;
 	LockTupleMode mode;
 	TM_Result	result;
-	bool		update_indexes;
+	ActUpdateIndexes update_indexes;
 
 	result = table_tuple_update(table->heap, &mailbox->tid, table->written,
 								GetCurrentCommandId(true), table->snapshot,
@@ -508,7 +509,7 @@ update_row(MailboxTable *table, Mailbox *mailbox)
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("could not save entity \"%s\" due to concurrent change of its row",
 						mailbox->entity)));
-	if (update_indexes)
+	if (act_concerns_indexes(update_indexes))
 		enter_indexes(table, mailbox, true);
 }
 
@@ -682,7 +683,7 @@ act_mailbox_push_due(int max)
 	Relation	heap = table_open(catalog->mailbox, AccessShareLock);
 	Relation	index = index_open(catalog->mailbox_wake, AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	IndexScanDesc scan = index_beginscan(heap, index, snapshot, 0, 0);
+	IndexScanDesc scan = act_index_beginscan(heap, index, snapshot, 0);
 	TupleTableSlot *slot = table_slot_create(heap, NULL);
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz next = DT_NOEND;

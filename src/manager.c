@@ -25,6 +25,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -45,6 +46,7 @@
 #include "allot.h"
 #include "catalog.h"
 #include "clock.h"
+#include "compat.h"
 #include "fleet.h"
 #include "mailbox.h"
 #include "manager.h"
@@ -133,7 +135,7 @@ check_owner(Oid owner)
 	ReleaseSysCache(tuple);
 	if (!can_login)
 		return POOL_NO_LOGIN;
-	if (pg_database_aclcheck(MyDatabaseId, owner, ACL_CONNECT) != ACLCHECK_OK)
+	if (act_database_aclcheck(MyDatabaseId, owner, ACL_CONNECT) != ACLCHECK_OK)
 		return POOL_NO_CONNECT;
 	return POOL_OPEN;
 }
@@ -350,6 +352,7 @@ override_settings(void)
 	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("idle_in_transaction_session_timeout", "0",
 					PGC_SUSET, PGC_S_OVERRIDE);
+	act_unset_transaction_timeout();
 	SetConfigOption("default_transaction_isolation", "read committed",
 					PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("default_transaction_read_only", "off",

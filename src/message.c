@@ -244,8 +244,8 @@ open_segment(MessageReader *reader, int number)
 		return false;
 	segment->heap = table_open(catalog->message[number], NoLock);
 	segment->index = index_open(catalog->message_key[number], AccessShareLock);
-	segment->scan = index_beginscan(segment->heap, segment->index,
-									reader->snapshot, 3, 0);
+	segment->scan = act_index_beginscan(segment->heap, segment->index,
+										reader->snapshot, 3);
 	segment->scan->xs_want_itup = true;
 	segment->slot = table_slot_create(segment->heap, NULL);
 	return true;
@@ -422,7 +422,7 @@ act_message_get_files(MessageReader *reader, Oid *files, bool open)
 				return false;
 		}
 		file = segment->heap == NULL ? InvalidOid :
-			segment->heap->rd_node.relNode;
+			act_file_number(segment->heap);
 		if (open && file != files[i])
 			return false;
 		files[i] = file;
@@ -498,7 +498,7 @@ read_block(SegmentReader *segment, int number, BlockNumber block)
 	BlockPlace *place = find_place(number, block);
 
 	if (place->block == block && place->buffer != InvalidBuffer &&
-		ReadRecentBuffer(segment->heap->rd_node, MAIN_FORKNUM, block,
+		ReadRecentBuffer(act_file_of(segment->heap), MAIN_FORKNUM, block,
 						 place->buffer))
 	{
 		pgstat_count_buffer_read(segment->heap);

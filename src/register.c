@@ -24,6 +24,7 @@
 
 #include "atcommit.h"
 #include "catalog.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "clock.h"
 #include "compat.h"
@@ -520,7 +521,11 @@ actornot_set_owner(PG_FUNCTION_ARGS)
 	const Runner *runner = lock_runner(fcinfo);
 	Oid			role = role_argument(fcinfo, false);
 
-	act_check_can_give_to(GetUserId(), role);
+	if (!act_can_set_role(GetUserId(), role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be able to SET ROLE \"%s\"",
+						GetUserNameFromId(role, false))));
 	execute_for_runner("UPDATE actornot.runner SET owner = $2,"
 					   " updated_at = pg_catalog.clock_timestamp()"
 					   " WHERE id = $1",

@@ -190,6 +190,12 @@ ALTER DATABASE app SET idle_session_timeout = '1ms';
 ALTER DATABASE app SET search_path = 'nowhere';
 ALTER DATABASE app SET synchronous_commit = 'remote_apply';
 });
+my $has_transaction_timeout = $node->pg_version >= 17;
+
+$node->safe_psql('postgres', q{
+	ALTER ROLE bob SET transaction_timeout = '1ms';
+	ALTER DATABASE app SET transaction_timeout = '1ms'})
+  if $has_transaction_timeout;
 wait_for_value($node, 'postgres',
 	q{SELECT string_agg(backend_type, ',') FROM pg_stat_activity
 	   WHERE backend_type LIKE 'actornot%'},
@@ -202,6 +208,8 @@ foreach my $role ('alice', 'bob', 'dave')
 	  . '-c statement_timeout=0 -c lock_timeout=0 -c idle_session_timeout=0 '
 	  . '-c search_path=public '
 	  . '-c idle_in_transaction_session_timeout=0';
+	$ENV{PGOPTIONS} .= ' -c transaction_timeout=0'
+	  if $has_transaction_timeout;
 
 	post_to($role);
 	is_processed($role, "defaults of $role and the database stop nobody");
