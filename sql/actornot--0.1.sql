@@ -444,6 +444,28 @@ CREATE TABLE actornot.clock (
 COMMENT ON TABLE actornot.clock IS
 'A cluster and database that this data has lived in, and what is added to transaction ids there to make ticks. Without a row of the present one the engine waits for the first writing call or actornot_start(). installation is the OID of the extension when the row was written: a row that was restored into the same database is another''s.';
 
+-- Every session keeps rows of these tables in memory.  Whoever changes them,
+-- pg_restore or an administrator, the others have to be told.
+CREATE FUNCTION actornot.tell_of_change()
+RETURNS trigger
+AS 'MODULE_PATHNAME', 'actornot_tell_of_change'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION actornot.tell_of_change() FROM PUBLIC;
+COMMENT ON FUNCTION actornot.tell_of_change() IS
+'Trigger of tables whose rows are kept in memory: makes all sessions read them again.';
+CREATE TRIGGER tell_of_change AFTER INSERT OR UPDATE OR DELETE ON actornot.runner
+	EXECUTE FUNCTION actornot.tell_of_change();
+CREATE TRIGGER tell_of_change AFTER INSERT OR UPDATE OR DELETE ON actornot.runner_grant
+	EXECUTE FUNCTION actornot.tell_of_change();
+CREATE TRIGGER tell_of_change AFTER INSERT OR UPDATE OR DELETE ON actornot.segment
+	EXECUTE FUNCTION actornot.tell_of_change();
+CREATE TRIGGER tell_of_change AFTER INSERT OR UPDATE OR DELETE ON actornot.clock
+	EXECUTE FUNCTION actornot.tell_of_change();
+ALTER TABLE actornot.runner ENABLE ALWAYS TRIGGER tell_of_change;
+ALTER TABLE actornot.runner_grant ENABLE ALWAYS TRIGGER tell_of_change;
+ALTER TABLE actornot.segment ENABLE ALWAYS TRIGGER tell_of_change;
+ALTER TABLE actornot.clock ENABLE ALWAYS TRIGGER tell_of_change;
+
 -- What the users put in is dumped with the database; rows whose roles are
 -- gone are left out, for a number would be somebody else there.  segment is
 -- not dumped: its rows are the script's, and adopting the clock (which every

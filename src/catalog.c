@@ -33,6 +33,7 @@
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
+#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -60,6 +61,7 @@ static uint64 callbacks = 0;
 static int	debug_hash_bits = 64;
 
 PG_FUNCTION_INFO_V1(actornot_hash);
+PG_FUNCTION_INFO_V1(actornot_tell_of_change);
 
 /* ------------------------------------------------------------------------
  * OIDs
@@ -486,4 +488,21 @@ act_catalog_invalidate(Oid relid)
 	CacheInvalidateRelcacheByRelid(relid);
 	(void) GetCurrentCommandId(true);
 	CommandCounterIncrement();
+}
+
+/*
+ * tell_of_change() returns trigger
+ *
+ * For whoever changes rows that are cached and does not call the above: a
+ * restore, or an administrator.
+ */
+Datum
+actornot_tell_of_change(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		elog(ERROR, "tell_of_change was not called by the trigger manager");
+	CacheInvalidateRelcache(trigger->tg_relation);
+	return PointerGetDatum(NULL);
 }
