@@ -47,6 +47,7 @@ all install installcheck clean:
 endif
 
 .PHONY: help demo demo-stop test test-cassert test-examples bench
+.PHONY: test-pg17 test-pg18 test-upgrade
 .PHONY: check-floors check-indent indent typedefs cppcheck
 
 help:
@@ -55,6 +56,9 @@ help:
 	@echo 'make test          all tests; ONLY="regress isolation pgtap tap", TESTS="name ..."'
 	@echo '                   and REPEAT=n choose some, STRICT=1 adds assertions of our own'
 	@echo 'make test-cassert  the same on a PostgreSQL built with --enable-cassert'
+	@echo 'make test-pg17     the same on PostgreSQL 17, in a Debian of its own (root only);'
+	@echo '                   make test-pg18 on 18'
+	@echo 'make test-upgrade  pg_upgrade from 15 to 17 (root only)'
 	@echo 'make test-examples tests of examples/: servers that are killed, a page in a browser'
 	@echo 'make bench         measure against floors'
 	@echo 'make check-floors  who may include whom'
@@ -73,6 +77,15 @@ test:
 
 test-cassert:
 	@scripts/test-cassert
+
+test-pg17:
+	@scripts/in-debian trixie env PG_MAJOR=17 scripts/test
+
+test-pg18:
+	@scripts/in-debian forky env PG_MAJOR=18 scripts/test
+
+test-upgrade:
+	@scripts/test-upgrade
 
 test-examples:
 	@scripts/test-examples

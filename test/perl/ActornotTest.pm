@@ -31,13 +31,16 @@ my $settings = dirname(dirname(__FILE__)) . '/actornot.conf';
 #
 #	conf      lines that go on top
 #	preload   0: without shared_preload_libraries
+#	installed_in  where another version of the server is
 #	(others)  as PostgreSQL::Test::Cluster::init takes them
 sub new_server
 {
 	my ($name, %option) = @_;
 	my $conf = delete $option{conf} // '';
 	my $preload = delete $option{preload} // 1;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $path = delete $option{installed_in};
+	my $node = PostgreSQL::Test::Cluster->new($name,
+		defined $path ? (install_path => $path) : ());
 	my $ours = slurp_file($settings);
 
 	# Where its socket is, is the server's own affair.

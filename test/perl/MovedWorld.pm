@@ -47,7 +47,8 @@ sub far_ahead
 
 	# Transactions that have never been are looked up nevertheless.
 	append_to_file($status, "\0" x (256 * 1024));
-	PostgreSQL::Test::Utils::system_or_bail('pg_resetwal', '-e', $epoch, '-x',
+	PostgreSQL::Test::Utils::system_or_bail(
+		$node->config_data('--bindir') . '/pg_resetwal', '-e', $epoch, '-x',
 		$segments * 1024 * 1024, $node->data_dir);
 	return;
 }
