@@ -63,7 +63,8 @@ INSERT INTO api VALUES
 ('actornot_fail(text,text,bigint,text,interval)',
  'runner text, entity text, token bigint, error text, retry_in interval DEFAULT NULL::interval', 'void', 'v', 'u', true),
 ('actornot_hash(text,text)', 'runner text, entity text', 'bigint', 's', 's', true),
-('actornot.cursor_text(bytea)', 'cursor bytea', 'text', 'i', 's', true);
+('actornot.cursor_text(bytea)', 'cursor bytea', 'text', 'i', 's', true),
+('actornot.tell_of_change()', '', 'trigger', 'v', 'u', false);
 
 SELECT isnt(to_regprocedure(signature), NULL, signature || ' exists') FROM api;
 SELECT is(pg_get_function_arguments(to_regprocedure(signature)), arguments, 'arguments of ' || signature) FROM api;
