@@ -1,6 +1,7 @@
-# Dumps of a database in which posters, workers and leases are at full speed:
-# each is restored to a state from which every message that the dump's
-# snapshot saw is processed once, in order, whatever had been done of it.
+# Dumps of a database in which posters, workers and leases are at full speed
+# and the log moves on from segment to segment: each is restored to a state
+# from which every message that the snapshot of the dump saw is processed once,
+# in order, whatever had been done of it.
 #
 #	ACTORNOT_SEED     the random numbers of an earlier run
 #	ACTORNOT_ROUNDS   how many dumps (4)
@@ -19,8 +20,9 @@ my $rounds = $ENV{ACTORNOT_ROUNDS} // 4;
 my $seed = $ENV{ACTORNOT_SEED} // int(rand(1 << 30));
 my $folder = PostgreSQL::Test::Utils::tempdir;
 my $answers = PostgreSQL::Test::Utils::tempdir;
-my $old = new_server('old');
-my $new = new_server('new');
+my $conf = 'actornot.segment_size = 16';
+my $old = new_server('old', conf => $conf);
+my $new = new_server('new', conf => $conf);
 my @children;
 
 note("ACTORNOT_SEED=$seed");
@@ -31,6 +33,16 @@ far_ahead($old, 3);
 $_->start foreach ($old, $new);
 $old->safe_psql('postgres', 'CREATE DATABASE app');
 install_oracle($old, 'app', q{'append', batch_size => 5});
+
+# Posters are faster, so that there is something pending all the time.
+$old->safe_psql('app', q{
+	CREATE FUNCTION slow_down() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM pg_sleep(0.02);
+		RETURN NULL;
+	END
+	$$;
+	CREATE TRIGGER slow_down AFTER INSERT ON turn EXECUTE FUNCTION slow_down()});
 
 my $connection = $old->connstr('app');
 foreach my $poster (1 .. 3)
@@ -65,7 +77,9 @@ for my $round (1 .. $rounds)
 	cmp_ok($pending, '>', 0, "$db: something is pending: $pending");
 	is( $new->safe_psql($db, q{SELECT actornot_pending('oracle')}),
 		$pending, "$db: and that is what it says");
-	$new->safe_psql($db, 'SELECT actornot_start()');
+	$new->safe_psql($db, q{
+		DROP TRIGGER slow_down ON turn;
+		SELECT actornot_start()});
 	wait_for_value($new, $db, q{SELECT actornot_pending('oracle')},
 		0, "$db: all is run");
 	check_oracle($new, $db);
@@ -73,8 +87,11 @@ for my $round (1 .. $rounds)
 my %count = end_children($answers, @children);
 
 note("$_: $count{$_}") foreach sort keys %count;
+$old->safe_psql('app', 'DROP TRIGGER slow_down ON turn');
 wait_for_value($old, 'app', q{SELECT actornot_pending('oracle')},
 	0, 'the old one goes on to its end');
 check_oracle($old, 'app');
+cmp_ok($old->safe_psql('app', 'SELECT max(turn) FROM actornot.segment'),
+	'>', 16, 'the log has moved on meanwhile');
 $_->stop foreach ($old, $new);
 done_testing();
