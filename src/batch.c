@@ -125,8 +125,7 @@ admit_mailbox(VisitState *state)
 	}
 	act_mailbox_end_lease(mailbox);
 	visit->result = VISIT_WAITING;
-	if (mailbox->paused ||
-		(mailbox->wake_at != 0 && mailbox->wake_at > GetCurrentTimestamp()))
+	if (act_mailbox_is_waiting(mailbox))
 		return false;
 	visit->result = VISIT_ALONE;
 	return !visit->grouped ||

@@ -188,8 +188,7 @@ act_lend(BatchWork *work, Mailbox *mailbox, const LendTerms *terms,
 
 	if (act_mailbox_is_leased(mailbox))
 		return LEND_LEASED;
-	if (terms->runner.paused || mailbox->paused ||
-		(mailbox->wake_at != 0 && mailbox->wake_at > GetCurrentTimestamp()))
+	if (terms->runner.paused || act_mailbox_is_waiting(mailbox))
 		return LEND_WAITING;
 
 	act_mailbox_end_lease(mailbox);

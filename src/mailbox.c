@@ -30,6 +30,7 @@
 #include "catalog.h"
 #include "compat.h"
 #include "executor/tuptable.h"
+#include "fleet.h"
 #include "mailbox.h"
 #include "miscadmin.h"
 #include "readyq.h"
@@ -669,6 +670,21 @@ push_row(TupleTableSlot *slot)
 						  VARDATA_ANY(entity), VARSIZE_ANY_EXHDR(entity));
 	key.hash = DatumGetInt64(slot->tts_values[MB_HASH - 1]);
 	act_readyq_push(MyDatabaseId, act_runner_pool(runner), &key, 1);
+}
+
+/*
+ * Is it paused, or backing off?  Whoever ends that queues it; and that a
+ * back-off ends is said again here, for that hint can be lost as well.
+ */
+bool
+act_mailbox_is_waiting(const Mailbox *mailbox)
+{
+	if (mailbox->wake_at != 0 && mailbox->wake_at > GetCurrentTimestamp())
+	{
+		act_fleet_due_at(MyDatabaseId, mailbox->wake_at);
+		return true;
+	}
+	return mailbox->paused;
 }
 
 /*
