@@ -6,16 +6,22 @@
  * from: after a start, an overflow, a COMMIT PREPARED, a resume.  The log is
  * read in the order of its blocks, in pieces of as many entities as the queue
  * takes; of each entity it is remembered whether it was found pending, or up
- * to which tick it is done, so that its mailbox is looked up once a piece.
+ * to which tick it is done (known.c), so that its mailbox is looked up once a
+ * walk.  Where a row of entities were pending, most of the next are taken for
+ * pending unseen.
  *
  * A message that is posted while we walk pushes its own hint, and so does
  * one whose transaction we find open.  Whoever asks for a sweep clears the
- * flag first, and each piece takes its snapshot after that.
+ * flag first, and each piece takes its snapshot after that.  So an entity that
+ * was queued by one piece need not be queued by the next: whatever was there
+ * when the walk began is taken by the visit that follows.  A drain or a lease
+ * may have passed the entity by, so for these each piece starts afresh.
  *
  * Equal hashes: entities are told apart by their check hash, as in the queue.
  *
  * Memory: the walk in the context given to act_sweep_begin; what is known of
- * entities in a child of it, bounded by MAX_KNOWN and forgotten when full.
+ * entities in a child of it, bounded as known.c says.  A mailbox that is
+ * looked at goes at once.
  */
 #include "postgres.h"
 
@@ -27,7 +33,7 @@
 #include "catalog.h"
 #include "clock.h"
 #include "cursor.h"
-#include "fleet.h"
+#include "known.h"
 #include "mailbox.h"
 #include "message.h"
 #include "miscadmin.h"
@@ -42,28 +48,32 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-/* Of how many entities is remembered what was found. */
-#define MAX_KNOWN 65536
-
 /* How many blocks a piece reads at most before it lets the caller commit. */
 #define BLOCKS_PER_PIECE 8192
+
+/*
+ * The first piece for the ready queue finds no more entities than this: not
+ * before its end are workers started.
+ */
+#define FIRST_PIECE 512
 
 /* How many entities are put into the ready queue at a time. */
 #define QUEUE_AT_ONCE 64
 
-/* What is known of an entity in this piece. */
-typedef struct KnownEntity
+/*
+ * Where so many entities that were looked up in a row were pending, others
+ * are taken for pending without a look, but for one in so many.
+ */
+#define ASSUME_AFTER 64
+#define ASSUME_BUT_EVERY 8
+
+/* What was found and is not yet in the ready queue. */
+typedef struct FoundKeys
 {
-	EntityKey	key;
-	bool		pushed;			/* nothing more to be found out */
-	bool		ignored;		/* its runner is gone or does not interest, or
-								 * it waits for something else */
-	bool		has_target;
-	Cursor		done;
-	Cursor		target;
-	int64		last_id;
-	TimestampTz leased_until;	/* 0: not leased */
-} KnownEntity;
+	Oid			owner;
+	int			n;
+	EntityKey	keys[QUEUE_AT_ONCE];
+} FoundKeys;
 
 struct Sweep
 {
@@ -76,29 +86,40 @@ struct Sweep
 	BlockNumber end[ACT_SEGMENTS];
 	int			segment;		/* where we are */
 	BlockNumber block;
+	KnownTable *known;
+	bool		begun;			/* this is not the first piece */
+	int			pending_in_a_row;
+	int			assumed_in_a_row;
 	/* of the present piece */
-	MemoryContext piece_context;
-	HTAB	   *known;
-	int			nknown;
+	MemoryContext look_context; /* reset after each look */
 	Snapshot	snapshot;
 	MailboxTable mailboxes;
 	MessageReader messages;		/* for the ring, and for copies */
 	int			found;
 	int			max;			/* find no more than this */
 	bool		full;			/* there was one more than "max" */
-	/* found, but not yet in the ready queue */
-	Oid			queued_owner;
-	int			nqueued;
-	EntityKey	queued[QUEUE_AT_ONCE];
+	FoundKeys	seen;			/* found pending, and not lent */
+	FoundKeys	assumed;		/* perhaps lent */
 };
 
 /* One lock of the queue for so many. */
 static void
-flush_queued(Sweep *sweep)
+flush_found(Sweep *sweep, FoundKeys *found)
 {
-	act_readyq_requeue(MyDatabaseId, sweep->queued_owner, sweep->queued,
-					   sweep->nqueued);
-	sweep->nqueued = 0;
+	if (found == &sweep->seen)
+		act_readyq_requeue(MyDatabaseId, found->owner, found->keys, found->n);
+	else
+		act_readyq_push(MyDatabaseId, found->owner, found->keys, found->n);
+	found->n = 0;
+}
+
+static void
+queue_found(Sweep *sweep, FoundKeys *found, Oid owner, const EntityKey *key)
+{
+	if (found->n == QUEUE_AT_ONCE || found->owner != owner)
+		flush_found(sweep, found);
+	found->owner = owner;
+	found->keys[found->n++] = *key;
 }
 
 /*
@@ -113,14 +134,9 @@ push_to_queue(void *arg, Oid owner, TimestampTz leased_until,
 	Sweep	   *sweep = arg;
 
 	if (leased_until != 0)
-	{
 		act_readyq_lend(MyDatabaseId, owner, key, leased_until, false);
-		return true;
-	}
-	if (sweep->nqueued == QUEUE_AT_ONCE || sweep->queued_owner != owner)
-		flush_queued(sweep);
-	sweep->queued_owner = owner;
-	sweep->queued[sweep->nqueued++] = *key;
+	else
+		queue_found(sweep, &sweep->seen, owner, key);
 	return true;
 }
 
@@ -133,6 +149,7 @@ act_sweep_begin(MemoryContext context)
 	Sweep	   *sweep = MemoryContextAllocZero(context, sizeof(Sweep));
 
 	sweep->context = context;
+	sweep->known = act_known_begin(context);
 	sweep->function = push_to_queue;
 	sweep->arg = sweep;
 	return sweep;
@@ -174,40 +191,8 @@ act_sweep_end_here(Sweep *sweep)
 void
 act_sweep_end(Sweep *sweep)
 {
+	act_known_end(sweep->known);
 	pfree(sweep);
-}
-
-static void
-forget_known(Sweep *sweep)
-{
-	HASHCTL		info;
-
-	if (sweep->piece_context != NULL)
-		MemoryContextDelete(sweep->piece_context);
-	sweep->piece_context = AllocSetContextCreate(CurrentMemoryContext,
-												 "actornot sweep",
-												 ALLOCSET_DEFAULT_SIZES);
-	info.keysize = sizeof(EntityKey);
-	info.entrysize = sizeof(KnownEntity);
-	info.hcxt = sweep->piece_context;
-	sweep->known = hash_create("entities seen by the sweep", 1024, &info,
-							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	sweep->nknown = 0;
-}
-
-/*
- * Is it paused, or backing off?  Whoever ends that queues it; and that a
- * back-off ends is said again here, for that hint can be lost as well.
- */
-static bool
-is_waiting(const Mailbox *mailbox)
-{
-	if (mailbox->wake_at != 0 && mailbox->wake_at > GetCurrentTimestamp())
-	{
-		act_fleet_due_at(MyDatabaseId, mailbox->wake_at);
-		return true;
-	}
-	return mailbox->paused;
 }
 
 /*
@@ -216,55 +201,81 @@ is_waiting(const Mailbox *mailbox)
 static void
 look_up(Sweep *sweep, KnownEntity *known, const char *entity, int len)
 {
-	MemoryContext old = MemoryContextSwitchTo(sweep->piece_context);
+	MemoryContext old = MemoryContextSwitchTo(sweep->look_context);
 	Mailbox		mailbox;
 
-	known->pushed = false;
-	known->ignored = act_runner_find(known->key.runner) == NULL ||
-		(sweep->runner != 0 && sweep->runner != known->key.runner);
-	if (!known->ignored)
-	{
-		act_mailbox_init(&mailbox, &known->key, entity, len);
-		act_mailbox_load(&sweep->mailboxes, &mailbox);
-		known->done = mailbox.done;
-		known->has_target = mailbox.has_target;
-		known->target = mailbox.target;
-		known->last_id = mailbox.last_id;
-		known->leased_until = act_mailbox_is_leased(&mailbox) ?
-			mailbox.lease_until : 0;
-
-		if (!sweep->every_message)
-			known->ignored = is_waiting(&mailbox);
-	}
+	act_mailbox_init(&mailbox, &known->key, entity, len);
+	act_mailbox_load(&sweep->mailboxes, &mailbox);
+	if (!sweep->every_message && act_mailbox_is_waiting(&mailbox))
+		known->state = KNOWN_IGNORED;
+	else
+		act_known_note(sweep->known, known, &mailbox);
 	MemoryContextSwitchTo(old);
-}
-
-static KnownEntity *
-find_known(Sweep *sweep, const EntityKey *key, const char *entity, int len)
-{
-	KnownEntity *known;
-	bool		found;
-
-	if (sweep->nknown >= MAX_KNOWN)
-		forget_known(sweep);
-	known = hash_search(sweep->known, key, HASH_ENTER, &found);
-	if (!found)
-	{
-		sweep->nknown++;
-		look_up(sweep, known, entity, len);
-	}
-	return known;
+	MemoryContextReset(sweep->look_context);
 }
 
 /*
- * Has this message, which our snapshot sees, been consumed?
+ * Has the walk come to where all is pending?  Then most mailboxes need no
+ * look, which is most of a sweep's work.  A wrong guess costs a worker a
+ * visit that finds the entity done, waiting or lent, and puts that right.
  */
 static bool
-is_consumed(const KnownEntity *known, const MessageRow *row)
+may_assume(Sweep *sweep)
 {
-	return act_cursor_settled(&known->done, row->tick) ||
-		(known->has_target && row->id <= known->last_id &&
-		 act_cursor_settled(&known->target, row->tick));
+	if (sweep->function != push_to_queue ||
+		sweep->pending_in_a_row < ASSUME_AFTER)
+		return false;
+	if (++sweep->assumed_in_a_row < ASSUME_BUT_EVERY)
+		return true;
+	sweep->assumed_in_a_row = 0;
+	return false;
+}
+
+/*
+ * The first message of an entity that we meet.
+ */
+static void
+make_known(Sweep *sweep, KnownEntity *known, const MessageRow *row)
+{
+	text	   *entity = DatumGetTextPP(row->entity);
+
+	if (may_assume(sweep))
+	{
+		known->state = KNOWN_ASSUMED;
+		return;
+	}
+	look_up(sweep, known, VARDATA_ANY(entity), VARSIZE_ANY_EXHDR(entity));
+	if (known->state == KNOWN_IGNORED ||
+		act_known_leased_until(known) != 0 ||
+		act_known_is_consumed(known, row))
+		sweep->pending_in_a_row = 0;
+	else
+		sweep->pending_in_a_row++;
+}
+
+/*
+ * Report a pending entity, unless there are enough already.
+ */
+static void
+report(Sweep *sweep, const Runner *runner, KnownEntity *known, text *entity)
+{
+	if (sweep->found >= sweep->max)
+	{
+		sweep->full = true;
+		return;
+	}
+	if (known->state == KNOWN_ASSUMED)
+	{
+		queue_found(sweep, &sweep->assumed, act_runner_pool(runner),
+					&known->key);
+		sweep->found++;
+	}
+	else if (sweep->function(sweep->arg, act_runner_pool(runner),
+							 act_known_leased_until(known), &known->key,
+							 VARDATA_ANY(entity), VARSIZE_ANY_EXHDR(entity)))
+		sweep->found++;
+	if (!sweep->every_message)
+		known->state = KNOWN_REPORTED;
 }
 
 /*
@@ -298,27 +309,19 @@ consider(Sweep *sweep, const MessageRow *row)
 	key = act_catalog_key(runner->id, runner->name, runner->name_len,
 						  VARDATA_ANY(entity), VARSIZE_ANY_EXHDR(entity));
 	key.hash = row->hash;
-	known = find_known(sweep, &key, VARDATA_ANY(entity),
-					   VARSIZE_ANY_EXHDR(entity));
-	if (known->ignored || known->pushed || is_consumed(known, row))
-		return;
-	if (sweep->every_message && has_copy(sweep, row))
-		return;
-
-	/* The runner's pointer may have gone while we read the mailbox. */
-	runner = act_runner_find(row->runner);
-	if (runner == NULL)
-		return;
-	if (sweep->found >= sweep->max)
+	known = act_known_enter(sweep->known, &key);
+	if (known->state == KNOWN_NOTHING)
 	{
-		sweep->full = true;
-		return;
+		make_known(sweep, known, row);
+		/* The runner's pointer may have gone while we read the mailbox. */
+		runner = act_runner_find(row->runner);
+		if (runner == NULL)
+			return;
 	}
-	if (sweep->function(sweep->arg, act_runner_pool(runner),
-						known->leased_until, &key, VARDATA_ANY(entity),
-						VARSIZE_ANY_EXHDR(entity)))
-		sweep->found++;
-	known->pushed = !sweep->every_message;
+	if (known->state != KNOWN_REPORTED && known->state != KNOWN_IGNORED &&
+		!act_known_is_consumed(known, row) &&
+		!(sweep->every_message && has_copy(sweep, row)))
+		report(sweep, runner, known, entity);
 }
 
 /*
@@ -413,9 +416,15 @@ act_sweep_step(Sweep *sweep, int max)
 
 	sweep->found = 0;
 	sweep->max = max;
+	if (!sweep->begun && sweep->function == push_to_queue)
+		sweep->max = Min(max, FIRST_PIECE);
+	sweep->begun = true;
 	sweep->full = false;
-	sweep->piece_context = NULL;
-	forget_known(sweep);
+	if (sweep->function != push_to_queue)
+		act_known_forget(sweep->known);
+	sweep->look_context = AllocSetContextCreate(CurrentMemoryContext,
+												"actornot sweep look",
+												ALLOCSET_DEFAULT_SIZES);
 	act_mailbox_open(&sweep->mailboxes);
 	sweep->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	sweep->mailboxes.snapshot = sweep->snapshot;
@@ -424,14 +433,14 @@ act_sweep_step(Sweep *sweep, int max)
 	act_message_open_reader(&sweep->messages, sweep->snapshot);
 
 	complete = walk_segments(sweep);
-	flush_queued(sweep);
+	flush_found(sweep, &sweep->seen);
+	flush_found(sweep, &sweep->assumed);
 
 	act_message_close_reader(&sweep->messages);
 	PopActiveSnapshot();
 	act_mailbox_close(&sweep->mailboxes);
 	UnregisterSnapshot(sweep->snapshot);
-	MemoryContextDelete(sweep->piece_context);
-	sweep->piece_context = NULL;
+	MemoryContextDelete(sweep->look_context);
 	MemoryContextSwitchTo(old);
 	return complete;
 }
