@@ -6,17 +6,20 @@ import signal
 import sys
 import time
 
+import backlog
 import drain
 import latency
 import lease
 import many
 import memory
 import post
+import sweep
 from report import cpu_times, machine, server_facts, table, write_csv
 from server import HERE, BenchError, Server, Session
 
 PARTS = {'post': post, 'many': many, 'drain': drain, 'latency': latency,
-         'lease': lease, 'memory': memory}
+         'lease': lease, 'memory': memory, 'backlog': backlog,
+         'sweep': sweep}
 
 
 class Plan:

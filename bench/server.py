@@ -4,6 +4,7 @@ The server belongs to scripts/lib.sh; what is here only calls it.
 """
 import os
 import re
+import select
 import subprocess
 import tempfile
 import time
@@ -109,6 +110,10 @@ class Session:
             self.psql.stdin.flush()
         except BrokenPipeError:
             pass                # receive() tells why
+
+    def ready(self):
+        """Is there something to receive?"""
+        return bool(select.select([self.psql.stdout], [], [], 0)[0])
 
     def receive(self):
         rows = []
