@@ -11,7 +11,7 @@
  * Nothing here is needed for the sweep to be right: what was forgotten is
  * looked up again.
  *
- * Memory: a context of its own.  No more than MAX_KNOWN entities and
+ * Memory: contexts of its own.  No more than MAX_KNOWN entities and
  * MAX_CURSOR_BYTES of records; beyond that all is forgotten.  The table
  * doubles as it grows, up to 8 MB, and for that moment takes half as much
  * again.
@@ -62,21 +62,11 @@ keys_equal(const EntityKey *a, const EntityKey *b)
 
 struct KnownTable
 {
-	MemoryContext parent;
-	MemoryContext context;		/* of the table and the records */
+	MemoryContext context;		/* of the table */
+	MemoryContext cursors;		/* of the records */
 	knownhash_hash *entities;
 	Size		cursor_bytes;
 };
-
-static void
-make_table(KnownTable *table)
-{
-	table->context = AllocSetContextCreate(table->parent,
-										   "actornot entities seen by the sweep",
-										   ALLOCSET_DEFAULT_SIZES);
-	table->entities = knownhash_create(table->context, FIRST_SIZE, NULL);
-	table->cursor_bytes = 0;
-}
 
 /*
  * Make an empty one, to live as long as the context.
@@ -86,8 +76,14 @@ act_known_begin(MemoryContext parent)
 {
 	KnownTable *table = MemoryContextAlloc(parent, sizeof(KnownTable));
 
-	table->parent = parent;
-	make_table(table);
+	table->context = AllocSetContextCreate(parent,
+										   "actornot entities seen by the sweep",
+										   ALLOCSET_DEFAULT_SIZES);
+	table->cursors = AllocSetContextCreate(table->context,
+										   "actornot cursors seen by the sweep",
+										   ALLOCSET_DEFAULT_SIZES);
+	table->entities = knownhash_create(table->context, FIRST_SIZE, NULL);
+	table->cursor_bytes = 0;
 	return table;
 }
 
@@ -99,13 +95,21 @@ act_known_end(KnownTable *table)
 }
 
 /*
- * Forget everything.
+ * Forget everything.  A table that is to be filled again keeps its size; to
+ * clear one that was hardly used would cost more than to make another.
  */
 void
 act_known_forget(KnownTable *table)
 {
-	MemoryContextDelete(table->context);
-	make_table(table);
+	MemoryContextReset(table->cursors);
+	table->cursor_bytes = 0;
+	if (table->entities->members > table->entities->size / 8)
+		knownhash_reset(table->entities);
+	else
+	{
+		knownhash_destroy(table->entities);
+		table->entities = knownhash_create(table->context, FIRST_SIZE, NULL);
+	}
 }
 
 /*
@@ -143,7 +147,7 @@ act_known_note(KnownTable *table, KnownEntity *known, const Mailbox *mailbox)
 		return;
 	}
 
-	old = MemoryContextSwitchTo(table->context);
+	old = MemoryContextSwitchTo(table->cursors);
 	cursor = palloc0(sizeof(KnownCursor));
 	act_cursor_copy(&cursor->done, &mailbox->done);
 	cursor->has_target = mailbox->has_target;

@@ -15,8 +15,8 @@
  * Locks: those of its short transactions, so that it stands in nobody's way
  * for long.  Between them it holds none and has no snapshot.
  *
- * Memory: the sweep's context lives as long as the sweep; what a transaction
- * allocates goes with it.
+ * Memory: what a transaction allocates goes with it; the sweep's is its own
+ * (broom.c).
  *
  * Failure: an error ends the process, and the launcher starts another one,
  * each time a little later.  What it had begun is due again (see tenant.c).
@@ -44,6 +44,7 @@
 #include "utils/wait_event.h"
 
 #include "allot.h"
+#include "broom.h"
 #include "catalog.h"
 #include "clock.h"
 #include "compat.h"
@@ -53,13 +54,12 @@
 #include "prune.h"
 #include "readyq.h"
 #include "rotate.h"
-#include "sweep.h"
 #include "tenant.h"
 
 /* It stays so long after the last thing was done, lest it come and go. */
 #define LINGER (5 * USECS_PER_SEC)
 
-/* While the queue is too full for the sweep: look again so often. */
+/* While the queue is too full for what is due: look again so often. */
 #define ROOM_DELAY (20 * INT64CONST(1000))
 
 #define MAX_STARTS 64
@@ -67,8 +67,6 @@
 /* How many steps of rotation come before the other chores' turn. */
 #define ROTATE_STEPS 4
 
-static MemoryContext sweep_context = NULL;
-static Sweep *sweep = NULL;
 static Rotation *rotation = NULL;
 static Prune *prune = NULL;
 
@@ -268,37 +266,17 @@ push_due(TimestampTz now, TimestampTz *next)
 	*next = Min(*next, due);
 }
 
-/*
- * One piece of a sweep.  It was taken before its first transaction begins, so
- * that what is asked for after its snapshot makes another one due.
- */
+/* One piece of a sweep. */
 static void
 push_swept(TimestampTz now, TimestampTz *next)
 {
-	int			room;
-	bool		complete;
-
-	if (sweep == NULL)
-	{
-		if (!act_tenant_take_sweep(now, next))
-			return;
-		sweep = act_sweep_begin(sweep_context);
-	}
-	if (!has_room(&room, now, next))
+	if (!act_broom_choose(now, next))
 		return;
-
 	begin_chore("actornot: sweeping the log");
-	complete = act_sweep_step(sweep, room);
+	act_broom_step();
 	end_chore();
-	if (!complete)
-	{
-		*next = now;
-		return;
-	}
-	act_sweep_end(sweep);
-	sweep = NULL;
-	MemoryContextReset(sweep_context);
-	act_tenant_end_sweep();
+	act_broom_finish();
+	*next = now;
 }
 
 /*
@@ -368,9 +346,6 @@ start_process(Datum main_arg)
 	pqsignal(SIGTERM, die);
 	act_tenant_attach_manager(main_arg);
 	override_settings();
-	sweep_context = AllocSetContextCreate(TopMemoryContext,
-										  "actornot sweep",
-										  ALLOCSET_DEFAULT_SIZES);
 	rotation = act_rotate_begin(TopMemoryContext, true);
 	prune = act_prune_begin(TopMemoryContext);
 

@@ -674,9 +674,9 @@ act_readyq_expire(Oid database, TimestampTz now, TimestampTz *next)
 }
 
 /*
- * How many more entities the sweep may push: what fits into the fullest pool
- * that has a chance to get emptier.  Others' hints are then dropped and swept
- * for when they can be run.
+ * How many more entities may be pushed, whosever they are: what fits into the
+ * fullest pool that has a chance to get emptier.  Others' hints are then
+ * dropped and swept for when they can be run.
  */
 int
 act_readyq_room(Oid database)
@@ -702,6 +702,50 @@ act_readyq_room(Oid database)
 				room = Min(room, act_entry_room(pool));
 		}
 	}
+	unlock_queue();
+	return Max(room, 0);
+}
+
+/*
+ * How many more entities may be pushed in all.  A part is left for the hints
+ * of those who post meanwhile.
+ */
+int
+act_readyq_room_in_all(void)
+{
+	int			room;
+
+	if (!act_readyq_attached())
+		return PG_INT32_MAX;
+
+	lock_queue();
+	room = (int) (3 * (int64) act_entry_count_free() / 4);
+	unlock_queue();
+	return room;
+}
+
+/*
+ * How many more entities of this pool the sweep may push.  One that cannot
+ * be served at all, or not by us, is nothing to wait for: its hints are
+ * dropped and swept for when it has fewer.
+ */
+int
+act_readyq_pool_room(Oid database, Oid owner)
+{
+	Pool	   *pool;
+	int			room;
+
+	if (!act_readyq_attached() || !OidIsValid(owner))
+		return PG_INT32_MAX;
+
+	lock_queue();
+	pool = act_roster_find_pool(database, owner);
+	if (pool == NULL)
+		room = (int) (3 * (int64) act_entry_count_free() / 4);
+	else if (pool->block == POOL_OPEN)
+		room = act_entry_room(pool);
+	else
+		room = PG_INT32_MAX;
 	unlock_queue();
 	return Max(room, 0);
 }

@@ -71,8 +71,10 @@ extern void act_readyq_end_lease(Oid database, Oid owner,
 extern void act_readyq_expire(Oid database, TimestampTz now,
 							  TimestampTz *next);
 
-/* For the sweep: how many more entries the queue takes for this database. */
+/* For the sweep and others: how many more entries the queue takes. */
 extern int	act_readyq_room(Oid database);
+extern int	act_readyq_room_in_all(void);
+extern int	act_readyq_pool_room(Oid database, Oid owner);
 extern int	act_readyq_enough_room(void);
 
 /* For the manager and the launcher: the extension is gone from there. */

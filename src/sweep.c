@@ -67,6 +67,16 @@
 #define ASSUME_AFTER 64
 #define ASSUME_BUT_EVERY 8
 
+/* Of how many pools a piece knows how much room is left. */
+#define ROOMS 16
+
+/* How many more entities a pool takes. */
+typedef struct PoolRoom
+{
+	Oid			owner;
+	int			left;
+} PoolRoom;
+
 /* What was found and is not yet in the ready queue. */
 typedef struct FoundKeys
 {
@@ -81,6 +91,9 @@ struct Sweep
 	SweepFunction function;
 	void	   *arg;
 	int32		runner;			/* 0: all */
+	Oid			only;			/* this pool, if valid */
+	int			nskipped;		/* not these pools */
+	Oid			skipped[ACT_SWEEP_SKIPPED];
 	bool		every_message;	/* call for each pending message */
 	bool		bounded;		/* not beyond these blocks */
 	BlockNumber end[ACT_SEGMENTS];
@@ -98,6 +111,9 @@ struct Sweep
 	int			found;
 	int			max;			/* find no more than this */
 	bool		full;			/* there was one more than "max" */
+	int			nrooms;
+	PoolRoom	rooms[ROOMS];
+	Oid			stopped_by;		/* this pool takes no more */
 	FoundKeys	seen;			/* found pending, and not lent */
 	FoundKeys	assumed;		/* perhaps lent */
 };
@@ -120,6 +136,37 @@ queue_found(Sweep *sweep, FoundKeys *found, Oid owner, const EntityKey *key)
 		flush_found(sweep, found);
 	found->owner = owner;
 	found->keys[found->n++] = *key;
+}
+
+/*
+ * May this pool be given one more?
+ */
+static bool
+take_room(Sweep *sweep, Oid owner)
+{
+	PoolRoom   *room = sweep->rooms;
+	PoolRoom   *end = room + sweep->nrooms;
+
+	while (room < end && room->owner != owner)
+		room++;
+	if (room == end)
+	{
+		/* What it has been given already is to be counted. */
+		flush_found(sweep, &sweep->seen);
+		flush_found(sweep, &sweep->assumed);
+		if (sweep->nrooms == ROOMS)
+			sweep->nrooms = 0;
+		room = &sweep->rooms[sweep->nrooms++];
+		room->owner = owner;
+		room->left = act_readyq_pool_room(MyDatabaseId, owner);
+	}
+	if (room->left <= 0)
+	{
+		sweep->stopped_by = owner;
+		return false;
+	}
+	room->left--;
+	return true;
 }
 
 /*
@@ -169,6 +216,41 @@ void
 act_sweep_set_runner(Sweep *sweep, int32 runner)
 {
 	sweep->runner = runner;
+}
+
+/*
+ * Which pool was given all that it takes, so that the last piece ended; or
+ * InvalidOid.
+ */
+Oid
+act_sweep_stopped_by(const Sweep *sweep)
+{
+	return sweep->stopped_by;
+}
+
+/*
+ * Leave the entities of a pool to another walk.
+ */
+void
+act_sweep_skip(Sweep *sweep, Oid owner)
+{
+	if (sweep->nskipped == ACT_SWEEP_SKIPPED)
+		elog(ERROR, "sweep cannot skip so many pools");
+	sweep->skipped[sweep->nskipped++] = owner;
+}
+
+/*
+ * Look for the entities of one pool only, from where the other walk is.
+ */
+void
+act_sweep_take_over(Sweep *sweep, Oid owner, const Sweep *from)
+{
+	sweep->only = owner;
+	if (from != NULL)
+	{
+		sweep->segment = from->segment;
+		sweep->block = from->block;
+	}
 }
 
 /*
@@ -259,7 +341,9 @@ make_known(Sweep *sweep, KnownEntity *known, const MessageRow *row)
 static void
 report(Sweep *sweep, const Runner *runner, KnownEntity *known, text *entity)
 {
-	if (sweep->found >= sweep->max)
+	if (sweep->found >= sweep->max ||
+		(sweep->function == push_to_queue &&
+		 !take_room(sweep, act_runner_pool(runner))))
 	{
 		sweep->full = true;
 		return;
@@ -292,6 +376,26 @@ has_copy(Sweep *sweep, const MessageRow *row)
 }
 
 /*
+ * Does the walk look for entities of this runner?
+ */
+static bool
+is_wanted(const Sweep *sweep, const Runner *runner)
+{
+	Oid			pool = act_runner_pool(runner);
+
+	if (sweep->runner != 0 && sweep->runner != runner->id)
+		return false;
+	if (OidIsValid(sweep->only) && sweep->only != pool)
+		return false;
+	for (int i = 0; i < sweep->nskipped; i++)
+	{
+		if (sweep->skipped[i] == pool)
+			return false;
+	}
+	return true;
+}
+
+/*
  * Look at a message, and report its entity if it is pending.
  */
 static void
@@ -302,8 +406,7 @@ consider(Sweep *sweep, const MessageRow *row)
 	EntityKey	key;
 	KnownEntity *known;
 
-	if (runner == NULL ||
-		(sweep->runner != 0 && sweep->runner != row->runner))
+	if (runner == NULL || !is_wanted(sweep, runner))
 		return;
 	entity = DatumGetTextPP(row->entity);
 	key = act_catalog_key(runner->id, runner->name, runner->name_len,
@@ -420,6 +523,8 @@ act_sweep_step(Sweep *sweep, int max)
 		sweep->max = Min(max, FIRST_PIECE);
 	sweep->begun = true;
 	sweep->full = false;
+	sweep->nrooms = 0;
+	sweep->stopped_by = InvalidOid;
 	if (sweep->function != push_to_queue)
 		act_known_forget(sweep->known);
 	sweep->look_context = AllocSetContextCreate(CurrentMemoryContext,

@@ -9,6 +9,9 @@
 
 typedef struct Sweep Sweep;
 
+/* How many pools a walk can leave out. */
+#define ACT_SWEEP_SKIPPED 8
+
 /*
  * What to do with an entity that has pending messages.  "owner" is the pool,
  * see readyq.h; "leased_until" is 0 unless it is lent to a program outside.
@@ -22,6 +25,9 @@ extern Sweep *act_sweep_begin(MemoryContext context);
 extern void act_sweep_set_function(Sweep *sweep, SweepFunction function,
 								   void *arg);
 extern void act_sweep_set_runner(Sweep *sweep, int32 runner);
+extern Oid	act_sweep_stopped_by(const Sweep *sweep);
+extern void act_sweep_skip(Sweep *sweep, Oid owner);
+extern void act_sweep_take_over(Sweep *sweep, Oid owner, const Sweep *from);
 extern void act_sweep_end_here(Sweep *sweep);
 extern bool act_sweep_step(Sweep *sweep, int max);
 extern void act_sweep_end(Sweep *sweep);

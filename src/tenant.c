@@ -591,7 +591,6 @@ act_tenant_take_sweep(TimestampTz now, TimestampTz *next)
 	TimestampTz at;
 
 	lock_roster();
-	Assert(!my_tenant->sweeping);
 	at = next_sweep(my_tenant);
 	if (at <= now)
 	{
@@ -606,13 +605,13 @@ act_tenant_take_sweep(TimestampTz now, TimestampTz *next)
 	return at <= now;
 }
 
+/* The main walk has ended. */
 void
 act_tenant_end_sweep(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
 	lock_roster();
-	my_tenant->sweeping = false;
 	my_tenant->sweep_ended = now;
 	my_tenant->sweep_took = Max(now - my_tenant->sweep_began, 0);
 	my_tenant->rotate_at = Min(my_tenant->rotate_at, now);
@@ -644,6 +643,15 @@ act_tenant_end_rotation(TimestampTz again)
 	lock_roster();
 	my_tenant->rotated_at = GetCurrentTimestamp();
 	my_tenant->rotate_at = Min(my_tenant->rotate_at, again);
+	unlock_roster();
+}
+
+/* No walk is going on any more. */
+void
+act_tenant_end_sweeping(void)
+{
+	lock_roster();
+	my_tenant->sweeping = false;
 	unlock_roster();
 }
 

@@ -31,6 +31,7 @@ extern bool act_tenant_take_sweep(TimestampTz now, TimestampTz *next);
 extern void act_tenant_end_sweep(void);
 extern bool act_tenant_take_rotation(TimestampTz now, TimestampTz *next);
 extern void act_tenant_end_rotation(TimestampTz again);
+extern void act_tenant_end_sweeping(void);
 extern bool act_tenant_is_quiet(TimestampTz horizon);
 extern bool act_tenant_try_leave(TimestampTz horizon);
 
