@@ -19,7 +19,8 @@
  * included.  The Visit then still says what was tried, for failure.c.
  *
  * Memory: a context for the batch that is reset between batches; what must
- * survive the transaction goes to the visit's own context.
+ * survive the transaction goes to the visit's own context.  A visit can be a
+ * long one, so lists, plans and states that are replaced are freed.
  */
 #include "postgres.h"
 
@@ -53,6 +54,7 @@ typedef struct VisitState
 	Cursor		target;
 	bool		fresh;			/* the target is "now" of this visit */
 	PendingList list;
+	bool		list_collected; /* by this visit, and not a leftover */
 	bool		dirty;			/* the row is to be saved */
 	bool		runnable_known; /* asked in this visit already */
 } VisitState;
@@ -165,6 +167,9 @@ collect(VisitState *state)
 	{
 		state->fresh = !mailbox->has_target;
 		state->target = state->fresh ? state->work->now : mailbox->target;
+		if (state->list_collected)
+			act_pending_free(&state->list);
+		state->list_collected = false;
 		if (state->visit->until != 0 &&
 			act_leftover_take(&state->list, &state->work->messages, mailbox))
 			return true;
@@ -174,6 +179,7 @@ collect(VisitState *state)
 			state->visit->result = VISIT_BUSY;
 			return false;
 		}
+		state->list_collected = true;
 		if (state->list.nitems > 0)
 		{
 			stay_as_long(state->visit, start);
@@ -258,7 +264,8 @@ call_handler(VisitState *state, HandlerCall *call, MessagesArgument *messages)
 	NullableDatum args[3];
 	bool		isnull,
 				returns_void = call->returns_void;
-	Datum		result;
+	Datum		result,
+				replaced = mailbox->state;
 	MemoryContext old;
 
 	init_frame(state, &frame);
@@ -283,6 +290,8 @@ call_handler(VisitState *state, HandlerCall *call, MessagesArgument *messages)
 		mailbox->state = PointerGetDatum(PG_DETOAST_DATUM_COPY(result));
 		MemoryContextSwitchTo(old);
 	}
+	if (replaced != (Datum) 0)
+		pfree(DatumGetPointer(replaced));
 }
 
 /*
@@ -367,6 +376,19 @@ run_batch(VisitState *state)
 }
 
 /*
+ * The plan of what is left under the pinned target.
+ */
+static void
+renew_plan(VisitState *state)
+{
+	Mailbox    *mailbox = &state->mailbox;
+
+	if (mailbox->plan != NULL)
+		pfree(mailbox->plan);
+	mailbox->plan = act_pending_pack_plan(&state->list, mailbox->last_id);
+}
+
+/*
  * Save the row, if the visit changed anything, and say what is left.
  */
 static void
@@ -378,7 +400,7 @@ save(VisitState *state)
 		return;
 	if (mailbox->has_target)
 	{
-		mailbox->plan = act_pending_pack_plan(&state->list, mailbox->last_id);
+		renew_plan(state);
 		if (state->visit->until != 0)
 			act_leftover_keep(&state->list, &state->work->messages, mailbox);
 	}
@@ -421,8 +443,7 @@ run_batches(VisitState *state)
 			return;
 		}
 		if (mailbox->has_target)
-			mailbox->plan = act_pending_pack_plan(&state->list,
-												  mailbox->last_id);
+			renew_plan(state);
 	}
 }
 

@@ -166,6 +166,7 @@ unpack_plan(const bytea *packed, int *nchunks)
 		chunks[i].max_id = (int64) numbers[5 * i + 3];
 		chunks[i].count = (int64) numbers[5 * i + 4];
 	}
+	pfree(numbers);
 	return chunks;
 }
 
@@ -466,11 +467,26 @@ act_pending_collect(PendingList *list, MessageReader *reader,
 	else if (!scan_chunks(&scan, list, old, nold, want, &bound))
 		return false;
 
+	if (old != NULL)
+		pfree(old);
 	finish_items(&collector, bound);
 	list->items = collector.items;
 	list->nitems = collector.nitems;
 	list->after_id = mailbox->last_id;
 	return true;
+}
+
+/*
+ * Free what act_pending_collect has allocated.
+ */
+void
+act_pending_free(PendingList *list)
+{
+	if (list->items != NULL)
+		pfree(list->items);
+	if (list->chunks != NULL)
+		pfree(list->chunks);
+	MemSet(list, 0, sizeof(PendingList));
 }
 
 /*

@@ -50,6 +50,7 @@ extern bool act_pending_collect(PendingList *list, MessageReader *reader,
 								const Mailbox *mailbox,
 								const Cursor *target, int want);
 extern bytea *act_pending_pack_plan(const PendingList *list, int64 last_id);
+extern void act_pending_free(PendingList *list);
 extern int64 act_pending_count(MessageReader *reader, const Mailbox *mailbox,
 							   const Cursor *target,
 							   bool *collided);

@@ -67,6 +67,26 @@ cmp_ok($node->safe_psql('postgres', q{
 	SELECT highest('self')}) =~ s/.*\n//sr,
 	'<', 90000, 'a drain held no states');
 
+# One visit of thousands of batches: neither the states nor the lists of it add
+# up.  (150,000 messages are ten lists; 1,500 states of 40 kB are 60 MB.)
+$node->append_conf('postgresql.conf', 'actornot.group_time = 10s');
+$node->reload;
+$node->safe_psql(
+	'postgres', q{
+CREATE FUNCTION count_large(entity text, state jsonb, messages actornot_message[])
+RETURNS jsonb LANGUAGE sql AS $$
+	SELECT jsonb_build_object('n',
+		coalesce((state->>'n')::int, 0) + cardinality(messages),
+		'large', repeat('x', 40000))
+$$;
+SELECT actornot_register('long', 'count_large');
+SELECT actornot_pause('long');
+SELECT count(actornot_post('long', 'hot')) FROM generate_series(1, 150000);
+SELECT actornot_resume('long')});
+wait_for_value($node, 'postgres', q{SELECT actornot_state('long', 'hot')->'n'},
+	150000, 'a long visit came to its end');
+cmp_ok(highest('worker'), '<', 90000, 'the worker held no states');
+
 # A backlog of one entity, larger than the list that a visit makes; and more
 # entities than a transaction can note.
 $node->safe_psql('postgres', q{
