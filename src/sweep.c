@@ -97,8 +97,10 @@ struct Sweep
 	bool		every_message;	/* call for each pending message */
 	bool		bounded;		/* not beyond these blocks */
 	BlockNumber end[ACT_SEGMENTS];
-	int			segment;		/* where we are */
+	int64		turn;			/* where we are, or have been last */
+	int			segment;
 	BlockNumber block;
+	bool		within;			/* the segment is not finished */
 	KnownTable *known;
 	bool		begun;			/* this is not the first piece */
 	int			pending_in_a_row;
@@ -196,6 +198,8 @@ act_sweep_begin(MemoryContext context)
 	Sweep	   *sweep = MemoryContextAllocZero(context, sizeof(Sweep));
 
 	sweep->context = context;
+	sweep->turn = PG_INT64_MIN;
+	sweep->segment = -1;
 	sweep->known = act_known_begin(context);
 	sweep->function = push_to_queue;
 	sweep->arg = sweep;
@@ -248,8 +252,10 @@ act_sweep_take_over(Sweep *sweep, Oid owner, const Sweep *from)
 	sweep->only = owner;
 	if (from != NULL)
 	{
+		sweep->turn = from->turn;
 		sweep->segment = from->segment;
 		sweep->block = from->block;
+		sweep->within = from->within;
 	}
 }
 
@@ -475,34 +481,58 @@ walk_segment(Sweep *sweep, Relation heap, int *blocks)
 }
 
 /*
- * Walk on through the segments; true when the walk is complete.  A segment
- * that an administrator has locked is waited for: to skip it could lose the
- * hint of what it holds.
+ * Go to the next segment in the order of their turns; false if there is none.
+ */
+static bool
+next_segment(Sweep *sweep)
+{
+	const Segment *rows = sweep->messages.rows;
+	int			next = -1;
+
+	for (int i = 0; i < ACT_SEGMENTS; i++)
+	{
+		if (rows[i].turn < sweep->turn ||
+			(i <= sweep->segment && rows[i].turn == sweep->turn))
+			continue;
+		if (next < 0 || rows[i].turn < rows[next].turn)
+			next = i;
+	}
+	if (next < 0)
+		return false;
+	sweep->segment = next;
+	sweep->turn = rows[next].turn;
+	sweep->block = 0;
+	return true;
+}
+
+/*
+ * Walk on through the segments; true when the walk is complete.  The older
+ * come first, so that what is copied to a later one meanwhile, because its
+ * segment is to be emptied, is met there.  A segment that an administrator has
+ * locked is waited for: to skip it could lose the hint of what it holds.
  */
 static bool
 walk_segments(Sweep *sweep)
 {
 	int			blocks = BLOCKS_PER_PIECE;
 
-	while (sweep->segment < ACT_SEGMENTS)
+	while (sweep->within || next_segment(sweep))
 	{
-		Relation	heap;
-		bool		finished;
+		const Segment *row = &sweep->messages.rows[sweep->segment];
 
-		if (sweep->messages.rows[sweep->segment].state == SEGMENT_DONE)
+		/* With another turn it has been emptied, and is still to come. */
+		sweep->within = (row->turn == sweep->turn &&
+						 row->state != SEGMENT_DONE);
+		if (sweep->within)
 		{
-			sweep->segment++;
-			sweep->block = 0;
-			continue;
+			Relation	heap = table_open(act_catalog_get()->message[sweep->segment],
+										  AccessShareLock);
+
+			sweep->within = !walk_segment(sweep, heap, &blocks);
+			table_close(heap, AccessShareLock);
 		}
-		heap = table_open(act_catalog_get()->message[sweep->segment],
-						  AccessShareLock);
-		finished = walk_segment(sweep, heap, &blocks);
-		table_close(heap, AccessShareLock);
-		if (!finished)
+		if (sweep->within)
 			return false;
-		sweep->segment++;
-		sweep->block = 0;
 	}
 	return true;
 }
