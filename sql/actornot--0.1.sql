@@ -36,6 +36,21 @@ CREATE TYPE @extschema@.actornot_message AS (
 COMMENT ON TYPE @extschema@.actornot_message IS
 'A message as a handler sees it; attempt is 1 at the first try.';
 
+CREATE TYPE @extschema@.actornot_batch AS (
+	entity text,
+	state jsonb,
+	messages @extschema@.actornot_message[]
+);
+COMMENT ON TYPE @extschema@.actornot_batch IS
+'An entity as a handler sees it that takes many in one call: its state (the runner''s initial_state, or NULL, if it has none) and its messages in their order, at least one.';
+
+CREATE TYPE @extschema@.actornot_state_of AS (
+	entity text,
+	state jsonb
+);
+COMMENT ON TYPE @extschema@.actornot_state_of IS
+'A row that a handler returns that takes many entities in one call: the new state of one of them; NULL ends the entity. Entities without a row keep their state.';
+
 CREATE TYPE @extschema@.actornot_lease AS (
 	runner text,
 	entity text,
@@ -524,8 +539,8 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION @extschema@.actornot_register(text, text, int, int, int, interval, interval, interval, interval, jsonb, text, int, real, int, interval, bigint, interval) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.actornot_register(text, text, int, int, int, interval, interval, interval, interval, jsonb, text, int, real, int, interval, bigint, interval) IS
 'Registers a runner, or replaces its handler and all of its settings; the current user becomes its owner, replacement does not change the owner. Nobody but superusers may execute this until it is granted.
-runner: 1 to 255 bytes. handler: name, qualified or found on the search_path, of f(entity text, state jsonb, messages actornot_message[]) or f(entity text, state jsonb, messages jsonb) that returns jsonb (the new state; NULL ends the entity) or void (no state is kept); NULL: only outside workers run it.
-batch_size: messages in one call, 1 to 10000. batch_bytes: their size, at least 1 (one message always fits). max_attempts: before a message goes to the dead letters; NULL: for ever. retry_delay, retry_delay_max: first and longest back-off. timeout: of one call; NULL: none. lease: default length of an outside lease, at most 30 days. initial_state: state of an entity that has none. runnable: name of f(entity text, state jsonb) returning boolean; while it is false the entity''s messages wait.
+runner: 1 to 255 bytes. handler: name, qualified or found on the search_path, of f(entity text, state jsonb, messages actornot_message[]) or f(entity text, state jsonb, messages jsonb) that returns jsonb (the new state; NULL ends the entity) or void (no state is kept); or of f(batches actornot_batch[]) that returns SETOF actornot_state_of and takes many entities in one call (an entity without a row keeps its state; one that comes twice, or was not given, is an error, 21000; when a call fails, its entities are run one by one); NULL: only outside workers run it.
+batch_size: messages in one call, of all of its entities, 1 to 10000. batch_bytes: their size, at least 1 (one message always fits); where a call takes several entities, their states count, too. max_attempts: before a message goes to the dead letters; NULL: for ever. retry_delay, retry_delay_max: first and longest back-off. timeout: of one call; NULL: none. lease: default length of an outside lease, at most 30 days. initial_state: state of an entity that has none. runnable: name of f(entity text, state jsonb) returning boolean; while it is false the entity''s messages wait.
 concurrency, rate, message_ttl, max_backlog, weight other than 1 and dedup_window other than 1 day are not yet built.
 Errors: 22004 NULL where it has no meaning, 22023 value out of range, 42883 no function with an accepted signature, 42501 no right to execute it or to replace the runner, 0A000 not yet built, 25006 read-only transaction.';
 

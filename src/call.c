@@ -1,6 +1,6 @@
 /*
  * call.c
- *	  The call of a user's function: its arguments, its limits, its rights.
+ *	  The call of a user's function: its limits, its rights, its rows.
  *
  * A handler runs as the runner's owner, under SECURITY_LOCAL_USERID_CHANGE,
  * so that it cannot become anybody else; in a GUC nest level of its own that
@@ -9,55 +9,32 @@
  * swallows the cancel is terminated KILL_DELAY_MS later.  Timer and pending
  * cancel are cleared after the call, lest they hit the next entity.
  *
- * The array of messages is written into one growing piece of memory, instead
- * of being put together from single ones at the end.
+ * Of a function that returns a set all rows are kept (in a tuplestore, which
+ * goes to a file when it becomes large) before the first one is looked at.
  *
  * Memory: all in the current context, that of the batch.
  */
 #include "postgres.h"
 
-#include "access/detoast.h"
-#include "access/htup_details.h"
 #include "access/xact.h"
 #include "actornot.h"
 #include "call.h"
-#include "catalog.h"
 #include "catalog/pg_collation_d.h"
-#include "catalog/pg_type_d.h"
 #include "commands/trigger.h"
 #include "crashmark.h"
-#include "message.h"
+#include "executor/executor.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "runner.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
-#include "utils/array.h"
-#include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/json.h"
-#include "utils/jsonb.h"
-#include "utils/memutils.h"
-#include "utils/numeric.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
-#include "utils/typcache.h"
+#include "utils/tuplestore.h"
 
 /* How long after its timeout a handler that goes on is terminated. */
 #define KILL_DELAY_MS 10000
-
-/* The fields of actornot_message. */
-enum
-{
-	FIELD_ID,
-	FIELD_PAYLOAD,
-	FIELD_HEADERS,
-	FIELD_POSTED_AT,
-	FIELD_ATTEMPT,
-	NFIELDS
-};
-
-#define ARRAY_START ARR_OVERHEAD_NONULLS(1)
 
 /* Set by the timer, in signal context. */
 static volatile sig_atomic_t timer_fired = false;
@@ -71,210 +48,6 @@ static TimestampTz current_deadline = 0;
 static bool timeouts_registered = false;
 static TimeoutId cancel_timeout;
 static TimeoutId kill_timeout;
-
-/*
- * Start an argument in one of the two forms.
- */
-void
-act_call_begin_messages(MessagesArgument *messages, HandlerForm form)
-{
-	MemSet(messages, 0, sizeof(MessagesArgument));
-	messages->form = form;
-	if (form == HANDLER_ARRAY)
-	{
-		messages->desc =
-			lookup_rowtype_tupdesc(act_catalog_get()->message_type, -1);
-		messages->size = 8192;
-		messages->array = palloc(messages->size);
-		messages->used = ARRAY_START;
-	}
-	else
-		pushJsonbValue(&messages->json, WJB_BEGIN_ARRAY, NULL);
-}
-
-static Size
-datum_size(Datum value)
-{
-	return value == (Datum) 0 ? 0 :
-		toast_raw_datum_size(value);
-}
-
-/*
- * How many bytes a message will add, for batch_bytes.
- */
-Size
-act_call_message_size(const MessageRow *row)
-{
-	return datum_size(row->payload) + datum_size(row->headers);
-}
-
-/*
- * A value that may stand in a composite one: neither out of line nor
- * compressed.
- */
-static Datum
-flat_datum(Datum value)
-{
-	struct varlena *pointer = (struct varlena *) DatumGetPointer(value);
-
-	if (value != (Datum) 0 &&
-		(VARATT_IS_EXTERNAL(pointer) || VARATT_IS_COMPRESSED(pointer)))
-		return PointerGetDatum(detoast_attr(pointer));
-	return value;
-}
-
-/*
- * Append an element to the array.  heap_form_tuple makes it: what a composite
- * datum carries in its header is the server's business, and has changed
- * between minor releases.
- */
-static void
-add_to_array(MessagesArgument *messages, const MessageRow *row, int attempt)
-{
-	Datum		values[NFIELDS];
-	bool		nulls[NFIELDS] = {false};
-	HeapTuple	tuple;
-	Size		start = MAXALIGN(messages->used);
-
-	values[FIELD_ID] = Int64GetDatum(row->id);
-	values[FIELD_PAYLOAD] = flat_datum(row->payload);
-	nulls[FIELD_PAYLOAD] = (row->payload == (Datum) 0);
-	values[FIELD_HEADERS] = flat_datum(row->headers);
-	nulls[FIELD_HEADERS] = (row->headers == (Datum) 0);
-	values[FIELD_POSTED_AT] = TimestampTzGetDatum(row->posted_at);
-	values[FIELD_ATTEMPT] = Int32GetDatum(attempt);
-
-	tuple = heap_form_tuple(messages->desc, values, nulls);
-	if (start + tuple->t_len > messages->size)
-	{
-		messages->size = Max(messages->size * 2, start + tuple->t_len);
-		messages->array = repalloc_huge(messages->array, messages->size);
-	}
-	memset(messages->array + messages->used, 0, start - messages->used);
-	memcpy(messages->array + start, tuple->t_data, tuple->t_len);
-	messages->used = start + tuple->t_len;
-	heap_freetuple(tuple);
-}
-
-static void
-push_key(struct JsonbParseState **state, const char *name)
-{
-	JsonbValue	key;
-
-	key.type = jbvString;
-	key.val.string.val = unconstify(char *, name);
-	key.val.string.len = strlen(name);
-	pushJsonbValue(state, WJB_KEY, &key);
-}
-
-static void
-push_number(struct JsonbParseState **state, const char *name, int64 number)
-{
-	JsonbValue	value;
-
-	push_key(state, name);
-	value.type = jbvNumeric;
-	value.val.numeric = int64_to_numeric(number);
-	pushJsonbValue(state, WJB_VALUE, &value);
-}
-
-static void
-push_jsonb(struct JsonbParseState **state, const char *name, Datum datum)
-{
-	JsonbValue	value;
-
-	push_key(state, name);
-	if (datum == (Datum) 0)
-		value.type = jbvNull;
-	else
-	{
-		Jsonb	   *jsonb = DatumGetJsonbPCopy(datum);
-
-		if (JB_ROOT_IS_SCALAR(jsonb))
-			JsonbExtractScalar(&jsonb->root, &value);
-		else
-		{
-			value.type = jbvBinary;
-			value.val.binary.data = &jsonb->root;
-			value.val.binary.len = VARSIZE(jsonb) - VARHDRSZ;
-		}
-	}
-	pushJsonbValue(state, WJB_VALUE, &value);
-}
-
-static void
-push_time(struct JsonbParseState **state, const char *name, TimestampTz time)
-{
-	JsonbValue	value;
-
-	push_key(state, name);
-	value.type = jbvString;
-	value.val.string.val = JsonEncodeDateTime(NULL, TimestampTzGetDatum(time),
-											  TIMESTAMPTZOID, NULL);
-	value.val.string.len = strlen(value.val.string.val);
-	pushJsonbValue(state, WJB_VALUE, &value);
-}
-
-static void
-add_to_jsonb(MessagesArgument *messages, const MessageRow *row, int attempt)
-{
-	struct JsonbParseState **state = &messages->json;
-
-	pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
-	push_number(state, "id", row->id);
-	push_jsonb(state, "payload", row->payload);
-	push_jsonb(state, "headers", row->headers);
-	push_time(state, "posted_at", row->posted_at);
-	push_number(state, "attempt", attempt);
-	pushJsonbValue(state, WJB_END_OBJECT, NULL);
-}
-
-/*
- * Add a message; what it holds is copied.
- */
-void
-act_call_add_message(MessagesArgument *messages, const MessageRow *row,
-					 int attempt)
-{
-	messages->bytes += act_call_message_size(row);
-	if (messages->form == HANDLER_ARRAY)
-		add_to_array(messages, row, attempt);
-	else
-		add_to_jsonb(messages, row, attempt);
-	if (messages->nmessages++ == 0)
-		messages->first_id = row->id;
-	messages->last_id = row->id;
-}
-
-/*
- * The finished argument.
- */
-Datum
-act_call_end_messages(MessagesArgument *messages)
-{
-	ArrayType  *array;
-
-	if (messages->form == HANDLER_JSONB)
-		return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&messages->json,
-															   WJB_END_ARRAY,
-															   NULL)));
-
-	ReleaseTupleDesc(messages->desc);
-	if (!AllocSizeIsValid(messages->used))
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("messages of a batch exceed the maximum size of a value")));
-	if (messages->nmessages == 0)
-		return PointerGetDatum(construct_empty_array(act_catalog_get()->message_type));
-	array = (ArrayType *) messages->array;
-	SET_VARSIZE(array, messages->used);
-	array->ndim = 1;
-	array->dataoffset = 0;
-	array->elemtype = act_catalog_get()->message_type;
-	ARR_DIMS(array)[0] = messages->nmessages;
-	ARR_LBOUND(array)[0] = 1;
-	return PointerGetDatum(array);
-}
 
 /*
  * Signal handlers: what query_cancel and pg_terminate_backend do.
@@ -378,7 +151,10 @@ add_call_context(void *arg)
 {
 	const CallFrame *frame = arg;
 
-	if (frame->nmessages == 0)
+	if (frame->nentities > 1)
+		errcontext("runner \"%s\", %d entities, %d messages",
+				   frame->runner, frame->nentities, frame->nmessages);
+	else if (frame->nmessages == 0)
 		errcontext("runner \"%s\", entity \"%s\"",
 				   frame->runner, frame->entity);
 	else if (frame->nmessages == 1)
@@ -391,11 +167,64 @@ add_call_context(void *arg)
 				   frame->first_id, frame->last_id);
 }
 
+/*
+ * What a function that returns one row a call has returned.
+ */
+static void
+keep_row(ReturnSetInfo *set, Datum row, bool isnull)
+{
+	HeapTupleHeader header;
+	HeapTupleData tuple;
+
+	if (set->setResult == NULL)
+		set->setResult = tuplestore_begin_heap(false, false, work_mem);
+	if (isnull)
+	{
+		bool		nulls[MaxTupleAttributeNumber];
+
+		memset(nulls, true, sizeof(bool) * set->expectedDesc->natts);
+		tuplestore_putvalues(set->setResult, set->expectedDesc, NULL, nulls);
+		return;
+	}
+	header = DatumGetHeapTupleHeader(row);
+	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	tuple.t_data = header;
+	tuplestore_puttuple(set->setResult, &tuple);
+}
+
+/*
+ * Call a function that returns a set, of a named composite type, to its end.
+ * The rows are then in set->setResult, NULL if there are none.
+ */
+static void
+invoke_set(FunctionCallInfo fcinfo, ReturnSetInfo *set)
+{
+	for (;;)
+	{
+		Datum		row;
+
+		CHECK_FOR_INTERRUPTS();
+		set->returnMode = SFRM_ValuePerCall;
+		set->isDone = ExprSingleResult;
+		fcinfo->isnull = false;
+		row = FunctionCallInvoke(fcinfo);
+		if (set->returnMode == SFRM_Materialize ||
+			set->isDone == ExprEndResult)
+			break;
+		keep_row(set, row, fcinfo->isnull);
+		if (set->isDone != ExprMultipleResult)
+			break;
+	}
+}
+
 static Datum
 invoke(const CallFrame *frame, FmgrInfo *flinfo, const NullableDatum *args,
 	   int nargs, bool *isnull)
 {
 	LOCAL_FCINFO(fcinfo, 4);
+	ReturnSetInfo set = {T_ReturnSetInfo};
 	PgStat_FunctionCallUsage usage;
 	Datum		result;
 
@@ -414,9 +243,24 @@ invoke(const CallFrame *frame, FmgrInfo *flinfo, const NullableDatum *args,
 		}
 	}
 	pgstat_init_function_usage(fcinfo, &usage);
-	result = FunctionCallInvoke(fcinfo);
+	if (frame->row_desc != NULL)
+	{
+		set.econtext = CreateStandaloneExprContext();
+		set.expectedDesc = frame->row_desc;
+		set.allowedModes = SFRM_ValuePerCall | SFRM_Materialize |
+			SFRM_Materialize_Preferred;
+		fcinfo->resultinfo = (Node *) &set;
+		invoke_set(fcinfo, &set);
+		FreeExprContext(set.econtext, true);
+		result = PointerGetDatum(set.setResult);
+		*isnull = (set.setResult == NULL);
+	}
+	else
+	{
+		result = FunctionCallInvoke(fcinfo);
+		*isnull = fcinfo->isnull;
+	}
 	pgstat_end_function_usage(&usage, true);
-	*isnull = fcinfo->isnull;
 
 	if (frame->fire_deferred)
 		AfterTriggerFireDeferred();
@@ -426,7 +270,8 @@ invoke(const CallFrame *frame, FmgrInfo *flinfo, const NullableDatum *args,
 /*
  * Call a user's function for an entity, as the runner's owner.  Errors of
  * the function come out as they are; act_call_timed_out then tells whether
- * it was our timer that cancelled it.
+ * it was our timer that cancelled it.  If the frame has a row_desc, what comes
+ * back is a Tuplestorestate with all rows, or null if there are none.
  */
 Datum
 act_call_function(const CallFrame *frame, FmgrInfo *flinfo,

@@ -147,6 +147,21 @@ find_relation(const Catalog *found, const char *name, const char **missing)
 }
 
 /*
+ * The same for a type among the functions.
+ */
+static Oid
+find_type(const Catalog *found, const char *name, const char **missing)
+{
+	Oid			type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
+									   CStringGetDatum(name),
+									   ObjectIdGetDatum(found->functions));
+
+	if (!OidIsValid(type) && *missing == NULL)
+		*missing = pstrdup(name);
+	return type;
+}
+
+/*
  * Fill "found".  False if the extension does not exist; if it does but a part
  * of it does not, "missing" names that part.
  */
@@ -196,12 +211,11 @@ look_up_catalog(Catalog *found, const char **missing)
 	found->id_seq = find_relation(found, "id_seq", missing);
 	found->runner_seq = find_relation(found, "runner_seq", missing);
 
-	found->message_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
-										  CStringGetDatum("actornot_message"),
-										  ObjectIdGetDatum(found->functions));
+	found->message_type = find_type(found, "actornot_message", missing);
 	found->message_array_type = get_array_type(found->message_type);
-	if (!OidIsValid(found->message_array_type) && *missing == NULL)
-		*missing = "actornot_message";
+	found->batch_type = find_type(found, "actornot_batch", missing);
+	found->batch_array_type = get_array_type(found->batch_type);
+	found->state_of_type = find_type(found, "actornot_state_of", missing);
 
 	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(found->runner));
 	if (HeapTupleIsValid(tuple))

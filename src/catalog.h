@@ -31,6 +31,9 @@ typedef struct Catalog
 	Oid			runner_seq;
 	Oid			message_type;	/* composite actornot_message ... */
 	Oid			message_array_type; /* ... and its array */
+	Oid			batch_type;		/* composite actornot_batch ... */
+	Oid			batch_array_type;	/* ... and its array */
+	Oid			state_of_type;	/* composite actornot_state_of */
 } Catalog;
 
 /* Tables whose rows a room keeps in memory: see act_catalog_version(). */

@@ -17,8 +17,10 @@
  * crashed, and a check sum sorts out what is half there.  An orderly shutdown
  * clears the marks.  Who cannot write a mark runs without one.
  *
- * The file has a slot for each worker and behind them one for each suspect:
- * who has not had its turn when the server crashes again is still a suspect.
+ * The file has a slot for each worker and behind them a small one for each
+ * suspect: who has not had its turn when the server crashes again is still a
+ * suspect.  Its head says how many workers there were, which may be others at
+ * the next start.
  *
  * Locks: an LWLock for the table of suspects, their slots and the turn.  A
  * worker's slot belongs to it, which has it from the roster, and needs no
@@ -49,10 +51,17 @@
 #include "roster.h"
 
 #define MARK_FILE PG_STAT_TMP_DIR "/actornot.mark"
-#define MARK_MAGIC 0xAC7E0002
+#define MARK_MAGIC 0xAC7E0003
 
 /* Who has not been run for so many starts of the server is forgotten. */
 #define MAX_LIVES 32
+
+/* The head of the file, never changed. */
+typedef struct MarkHead
+{
+	uint32		magic;
+	int32		nworkers;
+} MarkHead;
 
 /* A slot of the file; only as much of it is written as is used. */
 typedef struct Mark
@@ -67,6 +76,9 @@ typedef struct Mark
 } Mark;
 
 #define MARK_SIZE(nkeys) (offsetof(Mark, keys) + (nkeys) * sizeof(EntityKey))
+
+/* A suspect's slot holds one entity. */
+#define SUSPECT_SIZE MARK_SIZE(1)
 
 /* No padding: hashed and compared as bytes. */
 typedef struct SuspectKey
@@ -156,6 +168,17 @@ open_file(void)
 	return true;
 }
 
+/*
+ * Where a slot begins: those of workers are whole marks, those of suspects
+ * behind them are small.
+ */
+static off_t
+slot_offset(int slot, int nworkers)
+{
+	return sizeof(MarkHead) + (off_t) Min(slot, nworkers) * sizeof(Mark) +
+		(off_t) Max(slot - nworkers, 0) * SUSPECT_SIZE;
+}
+
 static void
 write_mark(int slot, Mark *mark)
 {
@@ -163,7 +186,8 @@ write_mark(int slot, Mark *mark)
 
 	mark->magic = MARK_MAGIC;
 	mark->crc = compute_crc(mark);
-	if (pwrite(mark_fd, mark, size, (off_t) slot * sizeof(Mark)) == size)
+	if (pwrite(mark_fd, mark, size,
+			   slot_offset(slot, act_roster_max_workers)) == size)
 		return;
 	if (!mark_failed)
 		ereport(LOG,
@@ -250,14 +274,19 @@ static void
 read_suspects(void)
 {
 	int			fd;
+	MarkHead	head;
 	Mark		mark;
 
 	fd = BasicOpenFile(MARK_FILE, O_RDONLY | PG_BINARY);
 	if (fd < 0)
 		return;					/* most likely there is none */
-	for (off_t slot = 0;; slot++)
+	if (pg_pread(fd, &head, sizeof(head), 0) != sizeof(head) ||
+		head.magic != MARK_MAGIC)
+		head.nworkers = -1;
+	for (int slot = 0; head.nworkers >= 0; slot++)
 	{
-		ssize_t		size = pg_pread(fd, &mark, sizeof(Mark), slot * sizeof(Mark));
+		ssize_t		size = pg_pread(fd, &mark, sizeof(Mark),
+									slot_offset(slot, head.nworkers));
 
 		if (size <= 0)
 			break;
@@ -273,16 +302,17 @@ create_file(void)
 {
 	HASH_SEQ_STATUS status;
 	Suspect    *suspect;
+	MarkHead	head = {MARK_MAGIC, act_roster_max_workers};
 	int			fd;
 
 	(void) unlink(MARK_FILE);
 	fd = BasicOpenFilePerm(MARK_FILE, O_RDWR | O_CREAT | O_EXCL | PG_BINARY,
 						   S_IRUSR | S_IWUSR);
-	if (fd < 0)
+	if (fd < 0 || pg_pwrite(fd, &head, sizeof(head), 0) != sizeof(head))
 		ereport(LOG,
 				(errcode_for_file_access(),
 				 errmsg("could not create file \"%s\": %m", MARK_FILE)));
-	else
+	if (fd >= 0)
 		close(fd);
 
 	/* The suspects of now; the file is closed, for our children's sake. */

@@ -8,7 +8,7 @@
 #include "actornot.h"
 
 /* The most entities of one mark; more than that are not marked. */
-#define ACT_MARK_MAX 64
+#define ACT_MARK_MAX 1024
 
 extern Size act_crashmark_shmem_size(void);
 extern void act_crashmark_shmem_init(void);

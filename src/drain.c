@@ -14,6 +14,9 @@
  * actornot_drain is a procedure that commits as it goes.  It walks through
  * the log up to where it ended at its start, so that it comes to an end
  * whatever is posted meanwhile, and visits what it finds pending there.
+ * Where a handler takes many entities in one call, which the first visit of
+ * one of them shows, the next ones share a subtransaction; if it fails, they
+ * are visited one by one.
  */
 #include "postgres.h"
 
@@ -26,6 +29,7 @@
 #include "cursor.h"
 #include "executor/spi.h"
 #include "failure.h"
+#include "fleet.h"
 #include "funcapi.h"
 #include "mailbox.h"
 #include "miscadmin.h"
@@ -41,6 +45,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "wholebatch.h"
 #include "work.h"
 
 PG_FUNCTION_INFO_V1(actornot_run);
@@ -74,7 +79,16 @@ typedef struct Drain
 	int64		processed;
 	TimestampTz commit_at;		/* of the present transaction */
 	int			nlocks;
+	int32		whole_runner;	/* whose handler takes many entities in a
+								 * call; 0: not known of any */
 } Drain;
+
+/* Entities of one runner that are visited in one subtransaction. */
+typedef struct DrainGroup
+{
+	Visit	   *visits;
+	int			n;
+} DrainGroup;
 
 /*
  * The runner and its owner's rights.
@@ -131,9 +145,9 @@ actornot_run(PG_FUNCTION_ARGS)
 	 * the caller's error, and no failure of its handler.
 	 */
 	act_mailbox_check_closed(key.hash, runner->name, text_to_cstring(entity));
-	act_batch_init_visit(&visit, &key, text_to_cstring(entity),
-						 VARSIZE_ANY_EXHDR(entity), runner->owner,
-						 CurrentMemoryContext);
+	act_visit_init(&visit, &key, text_to_cstring(entity),
+				   VARSIZE_ANY_EXHDR(entity), runner->owner,
+				   CurrentMemoryContext);
 
 	/*
 	 * What was pending may prove to be nothing, where it was rolled back or
@@ -203,6 +217,25 @@ is_tried_for_ever(int32 id)
 	return runner == NULL || runner->max_attempts == 0;
 }
 
+static void
+init_visit(Drain *drain, Visit *visit, const FoundEntity *found)
+{
+	act_visit_init(visit, &found->key, found->entity, found->entity_len,
+				   drain->role, drain->piece_context);
+	visit->fire_deferred = true;
+	visit->goal = &drain->start;
+}
+
+/*
+ * Is what the drain wants of an entity not done yet?  "visit" is its last one.
+ */
+static bool
+has_more(const Visit *visit)
+{
+	return visit->result == VISIT_MORE && !visit->reached &&
+		!(visit->failed && is_tried_for_ever(visit->key.runner));
+}
+
 /*
  * Visit an entity until what was pending at the drain's start is done, though
  * its handler, or others, may post to it all the time.
@@ -215,19 +248,115 @@ drain_entity(Drain *drain, const FoundEntity *found)
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
-		act_batch_init_visit(&visit, &found->key, found->entity,
-							 found->entity_len, drain->role,
-							 drain->piece_context);
-		visit.fire_deferred = true;
-		visit.goal = &drain->start;
+		init_visit(drain, &visit, found);
 		visit.until = drain->commit_at;
 		act_failure_run(&visit, act_failure_contain, WARNING);
+		if (visit.tried > 0)
+			drain->whole_runner = visit.whole ? found->key.runner : 0;
 		drain->processed += visit.consumed;
 		if (++drain->nlocks >= DRAIN_LOCKS ||
 			GetCurrentTimestamp() >= drain->commit_at)
 			commit_and_begin(drain);
-	} while (visit.result == VISIT_MORE && !visit.reached &&
-			 !(visit.failed && is_tried_for_ever(found->key.runner)));
+	} while (has_more(&visit));
+}
+
+/*
+ * Body: lock entities, then take one snapshot, then visit them all.
+ */
+static void
+visit_group(void *arg)
+{
+	DrainGroup *group = arg;
+	Visit	  **visits = palloc(sizeof(Visit *) * group->n);
+	int			depth = act_mailbox_open_depth();
+	int			n = 0;
+	BatchWork	work;
+
+	for (int i = 0; i < group->n; i++)
+	{
+		Visit	   *visit = &group->visits[i];
+
+		visit->result = VISIT_BUSY;
+		visit->grouped = true;
+		if (act_mailbox_lock(visit->key.hash, false) == MAILBOX_LOCKED)
+			visits[n++] = visit;
+	}
+	for (int i = 0; i < n; i++)
+		act_mailbox_begin_run(visits[i]->key.hash);
+	act_work_open(&work);
+	act_wholebatch_visit(&work, visits, n, 0);
+	act_work_close(&work);
+	if (act_mailbox_collided())
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("a handler touched an entity of its group")));
+	act_mailbox_end_run(depth);
+}
+
+/*
+ * Visit entities whose handler takes many of them in a call.  Where the group
+ * fails, or an entity has more, each is visited by itself.
+ */
+static void
+drain_group(Drain *drain, const FoundEntity *found, int n)
+{
+	DrainGroup	group = {palloc(sizeof(Visit) * n), n};
+	Failure		failure;
+	bool		ok;
+
+	CHECK_FOR_INTERRUPTS();
+	for (int i = 0; i < n; i++)
+		init_visit(drain, &group.visits[i], &found[i]);
+	ok = act_failure_contain(visit_group, &group, &failure,
+							 drain->piece_context);
+	for (int i = 0; ok && i < n; i++)
+		drain->processed += group.visits[i].consumed;
+	commit_and_begin(drain);
+	for (int i = 0; i < n; i++)
+	{
+		if (!ok || group.visits[i].result == VISIT_ALONE ||
+			has_more(&group.visits[i]))
+			drain_entity(drain, &found[i]);
+	}
+}
+
+/*
+ * How many of the entities that come next may share a call?  At least 1.
+ */
+static int
+count_group(const Drain *drain, const FoundEntity *found, int n)
+{
+	const Runner *runner = act_runner_find(found->key.runner);
+	int			limit = Min(n, act_fleet_lock_share());
+	int			count = 1;
+
+	if (runner == NULL || found->key.runner != drain->whole_runner)
+		return 1;
+	limit = Min(limit, runner->batch_size);
+	while (count < limit && found[count].key.runner == found->key.runner)
+		count++;
+	return count;
+}
+
+/*
+ * Visit what a piece of the walk has found.
+ */
+static void
+drain_found(Drain *drain)
+{
+	int			next = 0;
+
+	while (next < drain->nfound)
+	{
+		const FoundEntity *found = &drain->found[next];
+		int			n = count_group(drain, found, drain->nfound - next);
+
+		if (n > 1)
+			drain_group(drain, found, n);
+		else
+			drain_entity(drain, found);
+		next += n;
+	}
 }
 
 /*
@@ -304,8 +433,7 @@ drain_runners(int32 runner)
 		drain.found = palloc(sizeof(FoundEntity) * DRAIN_PIECE);
 		complete = act_sweep_step(sweep, DRAIN_PIECE);
 		commit_and_begin(&drain);
-		for (int i = 0; i < drain.nfound; i++)
-			drain_entity(&drain, &drain.found[i]);
+		drain_found(&drain);
 		commit_and_begin(&drain);
 		MemoryContextReset(drain.piece_context);
 	} while (!complete);

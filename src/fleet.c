@@ -19,11 +19,13 @@
  */
 #include "postgres.h"
 
+#include "access/twophase.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
+#include "storage/lock.h"
 #include "utils/backend_status.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
@@ -67,6 +69,19 @@ int
 act_fleet_max_workers(void)
 {
 	return act_roster_max_workers;
+}
+
+/*
+ * How many entities a transaction may lock: never more than a worker's share
+ * of a quarter of the server's lock table.
+ */
+int
+act_fleet_lock_share(void)
+{
+	int64		locks = (int64) max_locks_per_xact *
+	(MaxBackends + max_prepared_xacts);
+
+	return (int) Max(1, locks / 4 / Max(1, act_roster_max_workers));
 }
 
 /* What a worker is started with: its slot and the number of the claim. */

@@ -17,6 +17,7 @@ extern bool act_fleet_should_leave(void);
 extern int	act_fleet_slot(void);
 extern Oid	act_fleet_role(void);
 extern int	act_fleet_max_workers(void);
+extern int	act_fleet_lock_share(void);
 
 /* For whoever records a back-off; safe in a commit callback. */
 extern void act_fleet_due_at(Oid database, TimestampTz at);

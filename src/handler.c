@@ -82,11 +82,31 @@ typedef struct FunctionMatch
 } FunctionMatch;
 
 /*
- * Look in one schema for one list of arguments.
+ * Can it be called as what it is meant for?  A strict one would not be called
+ * without a state.
+ */
+static bool
+is_suitable(Form_pg_proc form, RunnerFunction which, HandlerForm handler_form)
+{
+	if (form->prokind != PROKIND_FUNCTION || form->proisstrict)
+		return false;
+	if (handler_form == HANDLER_WHOLE)
+		return form->proretset &&
+			form->prorettype == act_catalog_get()->state_of_type;
+	if (form->proretset)
+		return false;
+	if (which == RUNNER_RUNNABLE)
+		return form->prorettype == BOOLOID;
+	return form->prorettype == JSONBOID || form->prorettype == VOIDOID;
+}
+
+/*
+ * Look in one schema for one list of arguments, those of "handler_form".
  */
 static Match
 match_arguments(Oid schema, const char *name, const Oid *types, int ntypes,
-				RunnerFunction which, FunctionMatch *match)
+				RunnerFunction which, HandlerForm handler_form,
+				FunctionMatch *match)
 {
 	Match		result = MATCH_UNSUITABLE;
 	oidvector  *arguments = buildoidvector(types, ntypes);
@@ -101,11 +121,9 @@ match_arguments(Oid schema, const char *name, const Oid *types, int ntypes,
 		return MATCH_NONE;
 
 	form = (Form_pg_proc) GETSTRUCT(tuple);
-	if (form->prokind == PROKIND_FUNCTION && !form->proretset &&
-		!form->proisstrict &&	/* it would not be called without a state */
-		(which == RUNNER_RUNNABLE ? form->prorettype == BOOLOID :
-		 (form->prorettype == JSONBOID || form->prorettype == VOIDOID)))
+	if (is_suitable(form, which, handler_form))
 	{
+		match->form = handler_form;
 		match->function = form->oid;
 		match->owner = form->proowner;
 		match->returns_void = form->prorettype == VOIDOID;
@@ -116,32 +134,37 @@ match_arguments(Oid schema, const char *name, const Oid *types, int ntypes,
 }
 
 /*
- * Look in one schema for the accepted signatures, the typed one first.
+ * Look in one schema for the accepted signatures: one entity with typed
+ * messages, the same with jsonb, many entities.  The first suitable one counts.
  */
 static Match
 match_function(Oid schema, const char *name, RunnerFunction which,
 			   FunctionMatch *match)
 {
+	const Catalog *catalog = act_catalog_get();
 	Oid			types[3] = {TEXTOID, JSONBOID, InvalidOid};
-	Match		typed;
-	Match		plain;
+	Match		found;
+	Match		last;
 
 	if (which == RUNNER_RUNNABLE)
-	{
-		match->form = HANDLER_NONE;
-		return match_arguments(schema, name, types, 2, which, match);
-	}
+		return match_arguments(schema, name, types, 2, which, HANDLER_NONE,
+							   match);
 
-	types[2] = act_catalog_get()->message_array_type;
-	match->form = HANDLER_ARRAY;
-	typed = match_arguments(schema, name, types, 3, which, match);
-	if (typed == MATCH_FOUND)
-		return MATCH_FOUND;
-
+	types[2] = catalog->message_array_type;
+	found = match_arguments(schema, name, types, 3, which, HANDLER_ARRAY,
+							match);
+	if (found == MATCH_FOUND)
+		return found;
 	types[2] = JSONBOID;
-	match->form = HANDLER_JSONB;
-	plain = match_arguments(schema, name, types, 3, which, match);
-	return Max(typed, plain);
+	last = match_arguments(schema, name, types, 3, which, HANDLER_JSONB,
+						   match);
+	if (last == MATCH_FOUND)
+		return last;
+	found = Max(found, last);
+	types[0] = catalog->batch_array_type;
+	last = match_arguments(schema, name, types, 1, which, HANDLER_WHOLE,
+						   match);
+	return Max(found, last);
 }
 
 /*
@@ -159,7 +182,7 @@ report_no_match(const char *runner_name, const char *name,
 						name, runner_name) :
 				 errmsg("handler %s of runner \"%s\" is of a wrong kind or result type, or STRICT",
 						name, runner_name),
-				 errhint("A handler is a function (entity text, state jsonb, messages actornot_message[]) or (entity text, state jsonb, messages jsonb) that returns jsonb or void.")));
+				 errhint("A handler is a function (entity text, state jsonb, messages actornot_message[]) or (entity text, state jsonb, messages jsonb) that returns jsonb or void, or one (batches actornot_batch[]) that returns SETOF actornot_state_of.")));
 	else
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),

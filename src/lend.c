@@ -192,9 +192,9 @@ act_lend(BatchWork *work, Mailbox *mailbox, const LendTerms *terms,
 		return LEND_WAITING;
 
 	act_mailbox_end_lease(mailbox);
-	act_call_begin_messages(&messages, HANDLER_JSONB);
+	act_argument_begin_messages(&messages, HANDLER_JSONB);
 	result = find_batch(work, mailbox, terms, &messages);
-	lease->messages = act_call_end_messages(&messages);
+	lease->messages = act_argument_end_messages(&messages);
 	if (result == LEND_BUSY || (result == LEND_EMPTY && !terms->empty_too))
 		return result;
 	if (result == LEND_LENT)

@@ -13,7 +13,8 @@ typedef enum HandlerForm
 {
 	HANDLER_NONE,				/* no handler: only outside workers run it */
 	HANDLER_ARRAY,				/* f(text, jsonb, actornot_message[]) */
-	HANDLER_JSONB				/* f(text, jsonb, jsonb) */
+	HANDLER_JSONB,				/* f(text, jsonb, jsonb) */
+	HANDLER_WHOLE				/* f(actornot_batch[]): many entities */
 } HandlerForm;
 
 /* Which of a runner's two functions is meant. */

@@ -232,9 +232,9 @@ act_work_take(BatchWork *work, Mailbox *mailbox, PendingList *list,
 		if (act_work_fetch(work, mailbox, item, &row))
 		{
 			if (messages->nmessages > 0 &&
-				messages->bytes + act_call_message_size(&row) > limit_bytes)
+				messages->bytes + act_argument_message_size(&row) > limit_bytes)
 				break;
-			act_call_add_message(messages, &row, mailbox->attempts + 1);
+			act_argument_add_message(messages, &row, mailbox->attempts + 1);
 			list->taken_id = item->id;
 		}
 		last_id = item->id;

@@ -5,7 +5,7 @@
 #ifndef ACT_WORK_H
 #define ACT_WORK_H
 
-#include "call.h"
+#include "argument.h"
 #include "cursor.h"
 #include "mailbox.h"
 #include "message.h"

@@ -8,6 +8,9 @@
  *	  shorter than actornot.group_time, and only of runners whose recent calls
  *	  were fast.  All locks are taken first, then one snapshot.  If anything
  *	  fails, also at commit, all is rolled back and each is run alone.
+ *	- More of them, if their handler takes many entities in one call
+ *	  (wholebatch.c); those share a transaction however slow it is, for that
+ *	  is what such a handler is registered for.
  *	- Alone, with the steps of failure.c: unknown or slow runners, heads that
  *	  have failed before, suspects of a crash.
  * It commits asynchronously by default: processing is repeatable from the
@@ -22,7 +25,6 @@
  */
 #include "postgres.h"
 
-#include "access/twophase.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "actornot.h"
@@ -50,6 +52,7 @@
 #include "utils/portal.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "wholebatch.h"
 #include "worker.h"
 #include "work.h"
 
@@ -58,7 +61,11 @@ PGDLLEXPORT void actornot_worker_main(Datum main_arg);
 /* How many messages of a suspect are run alone, about. */
 #define SUSPECT_MESSAGES 1000
 
-/* How many entities one transaction takes at most. */
+/*
+ * How many entities one transaction takes at most; of a runner whose handler
+ * takes many in a call, at least, if there are so many, and at most as many as
+ * a crash mark names.
+ */
 #define GROUP_MAX 64
 
 /* What pg_stat_activity shows at most. */
@@ -71,7 +78,8 @@ PGDLLEXPORT void actornot_worker_main(Datum main_arg);
 typedef struct Pace
 {
 	int32		runner;
-	double		microseconds;	/* moving average */
+	bool		whole;			/* its handler takes many entities in a call */
+	double		microseconds;	/* of one entity, moving average */
 } Pace;
 
 /* A group of entities in one transaction. */
@@ -81,6 +89,7 @@ typedef struct EntityGroup
 	EntityKey  *keys;
 	Visit	   *visits;
 	ReadyOutcome *outcomes;
+	bool	   *visited;
 	bool	   *alone;			/* to be run alone afterwards */
 } EntityGroup;
 
@@ -250,10 +259,11 @@ find_pace(int32 runner)
 }
 
 static void
-note_pace(int32 runner, int64 microseconds)
+note_pace(int32 runner, bool whole, int64 microseconds)
 {
 	Pace	   *pace = find_pace(runner);
 
+	pace->whole = whole;
 	if (pace->runner != runner)
 	{
 		pace->runner = runner;
@@ -277,16 +287,42 @@ is_fast(int32 runner)
 }
 
 /*
- * How many entities a transaction may lock: never more than this worker's
- * share of a quarter of the server's lock table.
+ * Does its handler take many entities in a call, as far as we know?
+ */
+static bool
+is_whole(int32 runner)
+{
+	const Pace *pace = find_pace(runner);
+
+	return pace->runner == runner && pace->whole;
+}
+
+/*
+ * How many entities a transaction takes whose first one is of this runner.
  */
 static int
-group_limit(void)
+group_limit(int32 runner)
 {
-	int64		locks = (int64) max_locks_per_xact * (MaxBackends + max_prepared_xacts);
-	int64		share = locks / 4 / Max(1, act_fleet_max_workers());
+	int			limit = GROUP_MAX;
 
-	return (int) Max(1, Min(share, GROUP_MAX));
+	if (is_whole(runner))
+	{
+		double		fit = group_time * 1000.0 /
+		Max(find_pace(runner)->microseconds, 1.0);
+
+		limit = (int) Min(Max(fit, GROUP_MAX), ACT_MARK_MAX);
+	}
+	return Min(limit, act_fleet_lock_share());
+}
+
+/*
+ * May an entity share a transaction with another one that was popped first?
+ */
+static bool
+may_share(const EntityKey *first, const EntityKey *key)
+{
+	return (is_fast(first->runner) && is_fast(key->runner)) ||
+		(first->runner == key->runner && is_whole(first->runner));
 }
 
 /* ---- visits ---- */
@@ -319,19 +355,11 @@ outcome_of(const Visit *visit)
 }
 
 /*
- * The body of a group's transaction: lock all, then take one snapshot, then
- * visit one after the other until time is over.
+ * Take the locks of a group's entities, all before the snapshot.
  */
 static void
-run_group_body(void *arg)
+lock_group(EntityGroup *group)
 {
-	EntityGroup *group = arg;
-	TimestampTz start = GetCurrentTimestamp();
-	TimestampTz until = TimestampTzPlusMilliseconds(start, group_time);
-	BatchWork	work;
-	int			depth = act_mailbox_open_depth();
-
-	report_activity("running", &group->keys[0], group->n);
 	for (int i = 0; i < group->n; i++)
 	{
 		group->outcomes[i] = READY_AGAIN;
@@ -340,34 +368,83 @@ run_group_body(void *arg)
 	}
 	for (int i = 0; i < group->n; i++)
 	{
-		if (group->outcomes[i] != READY_BUSY)
+		group->visited[i] = (group->outcomes[i] == READY_BUSY);
+		if (!group->visited[i])
 			act_mailbox_begin_run(group->keys[i].hash);
 	}
+}
 
+/*
+ * Visit the next entity of a group, and, if its handler takes many in a call,
+ * all others of its runner.
+ */
+static void
+visit_next(EntityGroup *group, BatchWork *work, int first, TimestampTz until)
+{
+	int32		runner = group->keys[first].runner;
+	Visit	  **visits = palloc(sizeof(Visit *) * group->n);
+	TimestampTz start = GetCurrentTimestamp();
+	int			n = 0;
+	int			batches = 0;
+
+	for (int i = first; i < group->n; i++)
+	{
+		if (group->visited[i] || group->keys[i].runner != runner)
+			continue;
+		group->visited[i] = true;
+		visits[n] = &group->visits[i];
+		visits[n]->grouped = true;
+		visits[n]->fire_deferred = true;
+		visits[n++]->until = until;
+		if (!is_whole(runner))
+			break;
+	}
+	if (is_whole(runner))
+		act_wholebatch_visit(work, visits, n, until);
+	else
+		act_batch_visit(work, visits[0]);
+
+	for (int i = 0; i < n; i++)
+	{
+		int			at = visits[i] - group->visits;
+
+		group->alone[at] = (visits[i]->result == VISIT_ALONE);
+		group->outcomes[at] = outcome_of(visits[i]);
+		batches += visits[i]->batches;
+	}
+	if (act_mailbox_collided())
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("a handler touched an entity of its group")));
+	note_pace(runner, visits[0]->whole,
+			  (GetCurrentTimestamp() - start) / Max(1, batches));
+	pfree(visits);
+}
+
+/*
+ * The body of a group's transaction: lock all, then take one snapshot, then
+ * visit one after the other until time is over.
+ */
+static void
+run_group_body(void *arg)
+{
+	EntityGroup *group = arg;
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													group_time);
+	BatchWork	work;
+	int			depth = act_mailbox_open_depth();
+
+	report_activity("running", &group->keys[0], group->n);
+	lock_group(group);
 	act_work_open(&work);
 	for (int i = 0; i < group->n; i++)
 	{
-		Visit	   *visit = &group->visits[i];
-		TimestampTz end;
-
-		if (group->outcomes[i] == READY_BUSY)
+		if (group->visited[i])
 			continue;
 		CHECK_FOR_INTERRUPTS();
-		visit->grouped = true;
-		visit->fire_deferred = true;
-		visit->until = until;
-		act_batch_visit(&work, visit);
-		group->alone[i] = (visit->result == VISIT_ALONE);
-		group->outcomes[i] = outcome_of(visit);
-		if (act_mailbox_collided())
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("a handler touched an entity of its group")));
-		end = GetCurrentTimestamp();
-		note_pace(visit->key.runner, (end - start) / Max(1, visit->batches));
-		if (end >= until)
+		visit_next(group, &work, i, until);
+		if (GetCurrentTimestamp() >= until)
 			break;
-		start = end;
 	}
 	act_work_close(&work);
 	act_mailbox_end_run(depth);
@@ -382,15 +459,15 @@ run_alone(const EntityKey *key)
 	Visit		visit;
 	TimestampTz start = GetCurrentTimestamp();
 
-	act_batch_init_visit(&visit, key, NULL, 0, act_fleet_role(),
-						 round_context);
+	act_visit_init(&visit, key, NULL, 0, act_fleet_role(),
+				   round_context);
 	visit.fire_deferred = true;
 	visit.until = TimestampTzPlusMilliseconds(start, group_time);
 	running_alone = key;
 	act_failure_run(&visit, contain_in_transaction, LOG);
 	running_alone = NULL;
 	if (visit.tried > 0)
-		note_pace(key->runner,
+		note_pace(key->runner, visit.whole,
 				  (GetCurrentTimestamp() - start) / Max(1, visit.batches));
 	return outcome_of(&visit);
 }
@@ -427,8 +504,8 @@ run_suspect(const EntityKey *key)
 	if (!act_crashmark_try_suspect_turn())
 		return READY_BUSY;
 
-	act_batch_init_visit(&visit, key, NULL, 0, act_fleet_role(),
-						 round_context);
+	act_visit_init(&visit, key, NULL, 0, act_fleet_role(),
+				   round_context);
 	visit.fire_deferred = true;
 	visit.max_messages = 1;
 	visit.goal = &visit.target;
@@ -464,10 +541,11 @@ run_group(EntityKey *keys, int n)
 	group.keys = keys;
 	group.visits = palloc(sizeof(Visit) * n);
 	group.outcomes = palloc(sizeof(ReadyOutcome) * n);
+	group.visited = palloc(sizeof(bool) * n);
 	group.alone = palloc0(sizeof(bool) * n);
 	for (int i = 0; i < n; i++)
-		act_batch_init_visit(&group.visits[i], &keys[i], NULL, 0,
-							 act_fleet_role(), round_context);
+		act_visit_init(&group.visits[i], &keys[i], NULL, 0,
+					   act_fleet_role(), round_context);
 
 	act_crashmark_set(act_fleet_slot(), MyDatabaseId, keys, n, false);
 	ok = contain_in_transaction(run_group_body, &group, &failure,
@@ -514,9 +592,13 @@ is_suspect(const EntityKey *key)
 static void
 run_some(void)
 {
-	EntityKey	keys[GROUP_MAX];
+	EntityKey	keys[ACT_MARK_MAX];
+	EntityKey	rejected[ACT_MARK_MAX];
+	ReadyOutcome again[ACT_MARK_MAX];
+	int			limit;
 	int			n = 1,
-				kept = 1;
+				kept = 1,
+				nrejected = 0;
 
 	if (act_readyq_pop(keys, 1) == 0)
 		return;
@@ -527,23 +609,27 @@ run_some(void)
 		act_readyq_finish(keys, &outcome, 1);
 		return;
 	}
-	if (!is_fast(keys[0].runner))
+	if (!may_share(&keys[0], &keys[0]))
 	{
 		run_one(&keys[0]);
 		return;
 	}
 
-	if (group_limit() > 1)
-		n += act_readyq_pop(keys + 1, group_limit() - 1);
+	limit = group_limit(keys[0].runner);
+	if (limit > 1)
+		n += act_readyq_pop(keys + 1, limit - 1);
 	for (int i = 1; i < n; i++)
 	{
-		ReadyOutcome again = READY_AGAIN;
-
-		if (is_fast(keys[i].runner) && !is_suspect(&keys[i]))
+		if (may_share(&keys[0], &keys[i]) && !is_suspect(&keys[i]))
 			keys[kept++] = keys[i];
 		else
-			act_readyq_finish(&keys[i], &again, 1);
+		{
+			again[nrejected] = READY_AGAIN;
+			rejected[nrejected++] = keys[i];
+		}
 	}
+	if (nrejected > 0)
+		act_readyq_finish(rejected, again, nrejected);
 	if (kept == 1)
 		run_one(&keys[0]);
 	else
