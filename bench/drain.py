@@ -22,6 +22,7 @@ def measure(server, plan, report):
     by_hundreds(server, plan, report)
     if not plan.floors_only:
         variants(server, plan, report)
+        whole(server, plan, report)
         calls(server, plan, report)
 
 
@@ -91,6 +92,25 @@ def variants(server, plan, report):
                                               **options))
 
 
+def whole(server, plan, report):
+    """Handlers that take many entities in a call, against one entity a call."""
+    configure(server, workers=1)
+    for entities, each in ((100000, 1), (10000, 10)):
+        for single, many in (('counter_sum', 'whole_sum'),
+                             ('single_upsert', 'whole_upsert')):
+            result = Result(
+                'drain', '1 worker, %s, %d each, %s' % (mailboxes(entities),
+                                                        each, many),
+                'messages/s', [Target('ratio', '>=', 3)] if each == 1 else (),
+                'both are actornot: "floor" is %s, one entity a call' % single)
+            report.append(result)
+            for round_no in range(plan.rounds(3)):
+                for side in plan.sides(round_no):
+                    result.add(side, drain_evenly(
+                        server, entities, each,
+                        many if side == 'ours' else single))
+
+
 def calls(server, plan, report):
     """CALL actornot_drain() on a server without the library preloaded."""
     server.configure(shared_preload_libraries='')
@@ -136,6 +156,30 @@ def drain_ours(server, plan, entities, handler='counter_sum', singly=False):
                 " FROM actornot.mailbox" % start))
 
 
+def drain_evenly(server, entities, each, handler):
+    """Messages a second where every entity has the same number of them."""
+    total = STATE_SUM + 'actornot.mailbox'
+    if handler.endswith('upsert'):
+        total = 'SELECT coalesce(sum(n), 0) FROM account'
+    with Database(server, 'bench_drain', ['drain_ours.sql'],
+                  extension=True) as database:
+        with database.session() as session:
+            session.query("SELECT actornot_register('bench', '%s',"
+                          " batch_size => 1000)" % handler)
+            session.query("SELECT actornot_pause('bench')")
+            session.query('CALL post_evenly(%d, %d)' % (entities, each))
+            expected = session.number('SELECT bench_expected(%d)'
+                                      % (entities * each))
+            session.query('CHECKPOINT')
+            start = session.value('SELECT clock_timestamp()')
+            session.query("SELECT actornot_resume('bench')")
+            wait_for_sum(session, expected, total)
+            return entities * each / float(session.value(
+                "SELECT extract(epoch FROM"
+                " max(pg_xact_commit_timestamp(xmin)) - '%s')"
+                " FROM actornot.mailbox" % start))
+
+
 def drain_by_call(server, plan, entities):
     """Messages a second by a session that calls actornot_drain()."""
     with Database(server, 'bench_drain', ['drain_ours.sql'],
@@ -169,7 +213,7 @@ def expected_sum(session, handler, count):
     return session.number('SELECT bench_expected(%d)' % count)
 
 
-def wait_for_sum(session, expected):
+def wait_for_sum(session, expected, query=STATE_SUM + 'actornot.mailbox'):
     """Waits until all is done, asking for little while there is work.
 
     Adding up the states costs as much as some thousand messages.  The WAL's
@@ -183,7 +227,7 @@ def wait_for_sum(session, expected):
         stalled = time.monotonic() > grown + STALLED
         if position != before and not stalled:
             continue
-        before, total = total, session.number(STATE_SUM + 'actornot.mailbox')
+        before, total = total, session.number(query)
         if total == expected:
             return
         if total != before:
