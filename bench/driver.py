@@ -14,12 +14,13 @@ import many
 import memory
 import post
 import sweep
+import versus
 from report import cpu_times, machine, server_facts, table, write_csv
 from server import HERE, BenchError, Server, Session
 
 PARTS = {'post': post, 'many': many, 'drain': drain, 'latency': latency,
          'lease': lease, 'memory': memory, 'backlog': backlog,
-         'sweep': sweep}
+         'sweep': sweep, 'peers': versus}
 
 
 class Plan:
@@ -30,6 +31,7 @@ class Plan:
         self.repeat = options.repeat
         self.quick = quick
         self.work = options.work
+        self.peers = os.path.join(options.work or '', 'peers')
         self.floors_only = options.floors
         self.ours_only = options.ours
         self.seconds = 3 if quick else 10
@@ -57,10 +59,11 @@ class Plan:
 def parse_options(arguments):
     parser = argparse.ArgumentParser(
         prog='bench/run',
-        description='Measures actornot against floors on a temporary server: '
-        'posting one by one (post) and in arrays (many), draining a backlog '
-        '(drain), latency, leases, and the memory of a worker. About 25 '
-        'minutes. Results are kept in bench/results/.')
+        description='Measures actornot against floors and other queues on a '
+        'temporary server: posting one by one (post) and in arrays (many), '
+        'draining a backlog (drain), latency, leases, the memory of a worker; '
+        'and the same work by other queues (peers). About one hour. '
+        'Results are kept in bench/results/.')
     parser.add_argument('--quick', action='store_true',
                         help='shorter rounds and fewer of them; noisier')
     parser.add_argument('--only', metavar='PART,...', default=','.join(PARTS),
@@ -69,13 +72,15 @@ def parse_options(arguments):
                         help='rounds of each pair (post, many: 5; others: 3)')
     side = parser.add_mutually_exclusive_group()
     side.add_argument('--floors', action='store_true',
-                      help='only the floors; the extension is not even built')
+                      help='only floors and peers; the extension is not '
+                      'even built')
     side.add_argument('--ours', action='store_true',
                       help='only actornot, for comparing two builds')
     parser.add_argument('--results', metavar='DIR',
                         default=os.path.join(HERE, 'results'))
     parser.add_argument('--work', help=argparse.SUPPRESS)
     parser.add_argument('--check', action='store_true', help=argparse.SUPPRESS)
+    parser.add_argument('--parts', action='store_true', help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     options.only = options.only.split(',')
     unknown = set(options.only) - set(PARTS)
@@ -122,7 +127,9 @@ def write_results(directory, facts, results, failures, log):
 
 def main(arguments):
     options = parse_options(arguments)
-    if options.check:
+    if options.parts:
+        print('\n'.join(options.only))
+    if options.check or options.parts:
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     plan = Plan(options)
