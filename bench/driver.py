@@ -7,20 +7,24 @@ import sys
 import time
 
 import backlog
+import disk
 import drain
 import latency
 import lease
+import longrun
 import many
 import memory
 import post
 import sweep
 import versus
 from report import cpu_times, machine, server_facts, table, write_csv
+from series import write_series
 from server import HERE, BenchError, Server, Session
 
 PARTS = {'post': post, 'many': many, 'drain': drain, 'latency': latency,
          'lease': lease, 'memory': memory, 'backlog': backlog,
-         'sweep': sweep, 'peers': versus}
+         'sweep': sweep, 'peers': versus,
+         'disk': disk, 'longrun': longrun}
 
 
 class Plan:
@@ -41,6 +45,10 @@ class Plan:
         self.memory_millions = 2 if quick else 10
         self.fills = 3 if quick else 10
         self.lease_backlog = 200000 if quick else 1000000
+        self.traffic = 1000000 if quick else 3600000
+        self.long_seconds = options.duration or (120 if quick else 600)
+        self.peer_seconds = max(60, self.long_seconds // 5)
+        self.series = []
 
     def rounds(self, usual):
         if self.repeat:
@@ -62,14 +70,16 @@ def parse_options(arguments):
         description='Measures actornot against floors and other queues on a '
         'temporary server: posting one by one (post) and in arrays (many), '
         'draining a backlog (drain), latency, leases, the memory of a worker; '
-        'and the same work by other queues (peers). About one hour. '
-        'Results are kept in bench/results/.')
+        'the same work by other queues (peers), the size on disk, and long '
+        'runs. About two hours. Results are kept in bench/results/.')
     parser.add_argument('--quick', action='store_true',
                         help='shorter rounds and fewer of them; noisier')
     parser.add_argument('--only', metavar='PART,...', default=','.join(PARTS),
                         help='of ' + ', '.join(PARTS))
     parser.add_argument('--repeat', type=int, metavar='N',
                         help='rounds of each pair (post, many: 5; others: 3)')
+    parser.add_argument('--duration', type=int, metavar='SECONDS',
+                        help='of each long run (600; peers: a fifth)')
     side = parser.add_mutually_exclusive_group()
     side.add_argument('--floors', action='store_true',
                       help='only floors and peers; the extension is not '
@@ -88,6 +98,8 @@ def parse_options(arguments):
         parser.error('unknown part: ' + ', '.join(sorted(unknown)))
     if options.repeat is not None and options.repeat < 1:
         parser.error('--repeat must be at least 1')
+    if options.duration is not None and options.duration < 60:
+        parser.error('--duration must be at least 60')
     return options
 
 
@@ -109,7 +121,7 @@ def measure(server, plan, parts):
     return results, failures
 
 
-def write_results(directory, facts, results, failures, log):
+def write_results(directory, facts, results, series, failures, log):
     """Prints the report; keeps it with its numbers, and the log of a failure."""
     os.makedirs(directory)
     if failures:
@@ -121,6 +133,7 @@ def write_results(directory, facts, results, failures, log):
     with open(os.path.join(directory, 'report.txt'), 'w') as file:
         file.write(text + '\n')
     write_csv(directory, results)
+    write_series(directory, series)
     print(text)
     print('\nkept in %s' % os.path.relpath(directory), file=sys.stderr)
 
@@ -149,7 +162,8 @@ def main(arguments):
                   / max(1, all_after - all_before)))]
     write_results(os.path.join(options.results,
                                time.strftime('%Y%m%d-%H%M%S')),
-                  facts, results, failures, server.log_path())
+                  facts, results, plan.series, failures,
+                  server.log_path())
     return 1 if failures else 0
 
 

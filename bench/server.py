@@ -2,6 +2,7 @@
 
 The server belongs to scripts/lib.sh; what is here only calls it.
 """
+import contextlib
 import os
 import re
 import select
@@ -204,6 +205,27 @@ def pgbench(database, script, *options, synchronous_commit='off'):
     if done.returncode:
         raise BenchError('pgbench: ' + done.stderr)
     return Load(done.stdout)
+
+
+@contextlib.contextmanager
+def load_beside(database, script, seconds, *options):
+    """A pgbench that runs meanwhile, with asynchronous commits.  What it did is
+    in the list that this yields, afterwards."""
+    process = subprocess.Popen(
+        ['pgbench', '-n', '-M', 'prepared', '-f', script_path(script),
+         '-T', str(seconds), *map(str, options), database.name],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=database.server.environment('off'))
+    loads = []
+    try:
+        yield loads
+        output, errors = process.communicate()
+        if process.returncode:
+            raise BenchError('pgbench: ' + errors)
+        loads.append(Load(output))
+    finally:
+        process.kill()
+        process.wait()
 
 
 def wait_until(condition, timeout, interval):

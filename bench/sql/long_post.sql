@@ -1,0 +1,2 @@
+\set id random(1, :entities)
+SELECT actornot_post('bench', 'e' || :id, :payload);
