@@ -9,6 +9,7 @@ import time
 import backlog
 import disk
 import drain
+import known
 import latency
 import lease
 import longrun
@@ -17,14 +18,15 @@ import memory
 import post
 import sweep
 import versus
+import whole
 from report import cpu_times, machine, server_facts, table, write_csv
 from series import write_series
 from server import HERE, BenchError, Server, Session
 
 PARTS = {'post': post, 'many': many, 'drain': drain, 'latency': latency,
          'lease': lease, 'memory': memory, 'backlog': backlog,
-         'sweep': sweep, 'peers': versus,
-         'disk': disk, 'longrun': longrun}
+         'sweep': sweep, 'peers': versus, 'whole': whole,
+         'known': known, 'disk': disk, 'longrun': longrun}
 
 
 class Plan:
@@ -45,6 +47,7 @@ class Plan:
         self.memory_millions = 2 if quick else 10
         self.fills = 3 if quick else 10
         self.lease_backlog = 200000 if quick else 1000000
+        self.known = 1000000 if quick else 10000000
         self.traffic = 1000000 if quick else 3600000
         self.long_seconds = options.duration or (120 if quick else 600)
         self.peer_seconds = max(60, self.long_seconds // 5)
@@ -70,7 +73,8 @@ def parse_options(arguments):
         description='Measures actornot against floors and other queues on a '
         'temporary server: posting one by one (post) and in arrays (many), '
         'draining a backlog (drain), latency, leases, the memory of a worker; '
-        'the same work by other queues (peers), the size on disk, and long '
+        'the same work by other queues (peers), handlers for many entities '
+        '(whole), many known entities (known), the size on disk, and long '
         'runs. About two hours. Results are kept in bench/results/.')
     parser.add_argument('--quick', action='store_true',
                         help='shorter rounds and fewer of them; noisier')

@@ -1,0 +1,2 @@
+\set id random(1, :known)
+SELECT actornot_post('bench', 'k' || :id, :payload);
