@@ -60,7 +60,7 @@ help:
 	@echo '                   make test-pg18 on 18'
 	@echo 'make test-upgrade  pg_upgrade from 15 to 17 (root only)'
 	@echo 'make test-examples tests of examples/: servers that are killed, a page in a browser'
-	@echo 'make bench         measure against floors'
+	@echo 'make bench         measure against floors and other queues'
 	@echo 'make check-floors  who may include whom'
 	@echo 'make indent        format src/ as PostgreSQL does (check-indent only looks)'
 	@echo 'make typedefs      write src/typedefs.list again'

@@ -1,7 +1,7 @@
 """(k) Handlers that take many entities in one call, against one call for each,
 and against PgQ's consumer, which is made for such work."""
 import peer
-from drain import expected_sum, wait_for_sum
+from drain import STATE_SUM, expected_sum, wait_for_sum
 from report import Result, Target
 from server import Database
 from versus import drain_peer, seconds_since
