@@ -454,10 +454,11 @@ CREATE TABLE actornot.clock (
 	system_identifier bigint NOT NULL,
 	database oid NOT NULL,
 	tick_offset xid8 NOT NULL,
-	installation oid NOT NULL
+	installation oid NOT NULL,
+	timeline int NOT NULL DEFAULT 0
 );
 COMMENT ON TABLE actornot.clock IS
-'A cluster and database that this data has lived in, and what is added to transaction ids there to make ticks. Without a row of the present one the engine waits for the first writing call or actornot_start(). installation is the OID of the extension when the row was written: a row that was restored into the same database is another''s.';
+'A cluster and database that this data has lived in, and what is added to transaction ids there to make ticks. Without a row of the present one the engine waits for the first writing call or actornot_start(). installation is the OID of the extension when the row was written: a row that was restored into the same database is another''s. timeline: the greatest one in a token of a row that was removed; no new token has a smaller one.';
 
 -- Every session keeps rows of these tables in memory.  Whoever changes them,
 -- pg_restore or an administrator, the others have to be told.

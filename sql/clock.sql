@@ -76,5 +76,21 @@ SELECT count(*), count(DISTINCT tick) AS ticks FROM actornot.message
 	WHERE entity = 'own';
 SELECT actornot_pending('r', 'own');
 
+-- Tokens do not shrink where no row knows the last one: their timeline is kept.
+SELECT actornot_post('r', 'lent') > 0 AS posted;
+SELECT token >> 48 AS timeline FROM actornot_acquire('r', 'lent');
+UPDATE actornot.mailbox SET lease_token = (9::bigint << 48) | 1
+	WHERE entity = 'lent';
+SELECT actornot_unregister('r', force => true);
+SELECT timeline FROM actornot.clock;
+SELECT actornot_register('r');
+SELECT actornot_post('r', 'lent') > 0 AS posted;
+SELECT token >> 48 AS timeline FROM actornot_acquire('r', 'lent');
+-- ... also in another cluster.
+UPDATE actornot.clock SET system_identifier = 1, timeline = 11;
+\c -
+SELECT actornot_post('r', 'else') > 0 AS posted;
+SELECT token >> 48 AS timeline FROM actornot_acquire('r', 'else');
+
 DROP EXTENSION actornot CASCADE;
 DROP ROLE regress_clock_alice;

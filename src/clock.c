@@ -66,7 +66,9 @@ enum
 	CLOCK_SYSTEM = 1,
 	CLOCK_DATABASE,
 	CLOCK_OFFSET,
-	CLOCK_INSTALLATION
+	CLOCK_INSTALLATION,
+	CLOCK_TIMELINE,
+	CLOCK_NATTS = CLOCK_TIMELINE
 };
 
 /*
@@ -87,6 +89,9 @@ static uint64 tick_offset = 0;
 static bool have_own = false;
 static bool have_foreign = false;
 static uint64 greatest_offset = 0;
+
+/* The greatest timeline of a token that is not in any row any more. */
+static int32 timeline = 0;
 
 /* Ask for a sweep when the present transaction commits. */
 static bool sweep_at_commit = false;
@@ -153,6 +158,8 @@ note_clock_row(TupleTableSlot *slot, Oid installation)
 	slot_getallattrs(slot);
 	offset = DatumGetUInt64(slot->tts_values[CLOCK_OFFSET - 1]);
 	greatest_offset = Max(greatest_offset, offset);
+	timeline = Max(timeline,
+				   DatumGetInt32(slot->tts_values[CLOCK_TIMELINE - 1]));
 
 	if (DatumGetInt64(slot->tts_values[CLOCK_SYSTEM - 1]) ==
 		(int64) GetSystemIdentifier() &&
@@ -188,6 +195,7 @@ read_clock(void)
 	have_own = false;
 	have_foreign = false;
 	greatest_offset = 0;
+	timeline = 0;
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 		note_clock_row(slot, installation);
 
@@ -216,6 +224,24 @@ act_clock_offset(void)
 {
 	Assert(adopted);
 	return tick_offset;
+}
+
+int32
+act_clock_timeline(void)
+{
+	return timeline;
+}
+
+void
+act_clock_raise_timeline(int32 to)
+{
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(to)};
+
+	act_catalog_execute("UPDATE actornot.clock SET timeline = $1"
+						" WHERE timeline < $1",
+						1, types, values, NULL);
+	act_catalog_invalidate(act_catalog_get()->clock);
 }
 
 /* ------------------------------------------------------------------------
@@ -417,20 +443,22 @@ mend_segments(const Stored *stored)
 static void
 write_clock(uint64 offset)
 {
-	Oid			types[4] = {INT8OID, OIDOID, XID8OID, OIDOID};
-	Datum		values[4];
+	Oid			types[CLOCK_NATTS] = {INT8OID, OIDOID, XID8OID, OIDOID,
+	INT4OID};
+	Datum		values[CLOCK_NATTS];
 
 	values[CLOCK_SYSTEM - 1] = Int64GetDatum((int64) GetSystemIdentifier());
 	values[CLOCK_DATABASE - 1] = ObjectIdGetDatum(MyDatabaseId);
 	values[CLOCK_OFFSET - 1] = UInt64GetDatum(offset);
 	values[CLOCK_INSTALLATION - 1] =
 		ObjectIdGetDatum(act_catalog_get()->extension);
+	values[CLOCK_TIMELINE - 1] = Int32GetDatum(timeline);
 
 	act_catalog_execute("DELETE FROM actornot.clock", 0, NULL, NULL, NULL);
 	act_catalog_execute("INSERT INTO actornot.clock"
-						" (system_identifier, database, tick_offset, installation)"
-						" VALUES ($1, $2, $3, $4)",
-						4, types, values, NULL);
+						" (system_identifier, database, tick_offset, installation,"
+						" timeline) VALUES ($1, $2, $3, $4, $5)",
+						CLOCK_NATTS, types, values, NULL);
 	act_catalog_invalidate(act_catalog_get()->clock);
 }
 

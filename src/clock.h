@@ -20,6 +20,13 @@ extern bool act_clock_is_adopted(void);
 extern uint64 act_clock_offset(void);
 
 /*
+ * No new token may have a timeline below this (see token.c); and the same for
+ * the tokens of a row that is removed.
+ */
+extern int32 act_clock_timeline(void);
+extern void act_clock_raise_timeline(int32 to);
+
+/*
  * Adopt, if that has not been done; for the first writing call.  Asks for a
  * sweep at commit if it did.
  */

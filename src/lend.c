@@ -26,6 +26,7 @@
 
 #include "actornot.h"
 #include "call.h"
+#include "clock.h"
 #include "cursor.h"
 #include "deadletter.h"
 #include "failure.h"
@@ -163,7 +164,8 @@ make_lease(Mailbox *mailbox, const LendTerms *terms, Lease *lease)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	mailbox->lease_token = act_token_next(mailbox->lease_token);
+	mailbox->lease_token = act_token_next(mailbox->lease_token,
+										  act_clock_timeline());
 	mailbox->lease_until = now + terms->length;
 	mailbox->lease_owner = terms->owner;
 

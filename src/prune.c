@@ -25,6 +25,7 @@
 #include "postgres.h"
 
 #include "actornot.h"
+#include "clock.h"
 #include "mailbox.h"
 #include "message.h"
 #include "miscadmin.h"
@@ -55,6 +56,7 @@ struct Prune
 	BlockNumber block;			/* where we are */
 	uint64		seen;			/* rows, in this walk */
 	uint64		removed;
+	int32		timeline;		/* the greatest one of a token in such a row */
 };
 
 /* A row that may go. */
@@ -120,16 +122,14 @@ is_in_log(MessageReader *reader, int64 hash)
 }
 
 /*
- * Does the row hold nothing that anybody could miss?  A later token must not
- * be smaller than one that was given out (see token.c).
+ * Does the row hold nothing that anybody could miss?
  */
 static bool
 is_empty(const Mailbox *mailbox)
 {
 	return !mailbox->had_state && !mailbox->has_target && !mailbox->paused &&
 		mailbox->attempts == 0 && mailbox->crashes == 0 &&
-		mailbox->wake_at == 0 && mailbox->lease_until == 0 &&
-		act_token_may_restart(mailbox->lease_token);
+		mailbox->wake_at == 0 && mailbox->lease_until == 0;
 }
 
 /*
@@ -158,6 +158,8 @@ find_candidates(Prune *prune, MailboxTable *table, MessageReader *reader,
 			candidates[n].hash = mailbox.key.hash;
 			candidates[n].tid = mailbox.tid;
 			n++;
+			prune->timeline = Max(prune->timeline,
+								  act_token_timeline(mailbox.lease_token));
 		}
 		MemoryContextReset(row_context);
 	}
@@ -197,6 +199,9 @@ act_prune_step(Prune *prune)
 	act_message_open_reader(&reader, snapshot);
 
 	n = find_candidates(prune, &table, &reader, candidates);
+	/* Tokens only grow, also where there is no row that knows the last one. */
+	if (prune->timeline > act_clock_timeline())
+		act_clock_raise_timeline(prune->timeline);
 	for (int i = 0; i < n; i++)
 	{
 		if (act_mailbox_lock(candidates[i].hash, false) == MAILBOX_LOCKED &&

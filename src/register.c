@@ -506,8 +506,14 @@ actornot_unregister(PG_FUNCTION_ARGS)
 					   TimestampTzGetDatum(GetCurrentTimestamp()));
 	execute_for_runner("DELETE FROM actornot.runner_grant WHERE runner = $1",
 					   id, InvalidOid, (Datum) 0);
+	execute_for_runner("UPDATE actornot.clock SET timeline = tokens.timeline"
+					   " FROM (SELECT (pg_catalog.max(lease_token) >> 48)::int"
+					   " AS timeline FROM actornot.mailbox WHERE runner = $1)"
+					   " AS tokens WHERE clock.timeline < tokens.timeline",
+					   id, InvalidOid, (Datum) 0);
 	execute_for_runner("DELETE FROM actornot.mailbox WHERE runner = $1",
 					   id, InvalidOid, (Datum) 0);
+	act_catalog_invalidate(act_catalog_get()->clock);
 	act_catalog_invalidate(act_catalog_get()->runner);
 	PG_RETURN_VOID();
 }

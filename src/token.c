@@ -9,7 +9,8 @@
  *
  *		bits 48 and up	the timeline, which grows with each promotion, but never
  *						less than in the entity's last token: the data may
- *						have come from a cluster with more of them
+ *						have come from a cluster with more of them (where the
+ *						entity's row is gone: than clock.timeline)
  *		bits 0 to 47	the id sequence
  *
  * The sequence writes WAL for 32 values at a time.  The values are safe once
@@ -31,23 +32,20 @@
 #define ID_MASK ((INT64CONST(1) << TIMELINE_SHIFT) - 1)
 
 int64
-act_token_next(int64 previous)
+act_token_next(int64 previous, int32 least_timeline)
 {
 	int64		timeline = (int64) GetWALInsertionTimeLine();
 	int64		id = nextval_internal(act_catalog_get()->id_seq, false);
 
 	timeline = Max(timeline, previous >> TIMELINE_SHIFT);
+	timeline = Max(timeline, least_timeline);
 	return (timeline << TIMELINE_SHIFT) | (id & ID_MASK);
 }
 
-/*
- * May the entity forget its last token?  The next one is larger anyway, unless
- * the data comes from a cluster with more timelines.
- */
-bool
-act_token_may_restart(int64 previous)
+int32
+act_token_timeline(int64 token)
 {
-	return previous >> TIMELINE_SHIFT <= (int64) GetWALInsertionTimeLine();
+	return (int32) (token >> TIMELINE_SHIFT);
 }
 
 void

@@ -6,9 +6,9 @@
 #define ACT_TOKEN_H
 
 /* The next token of an entity whose last one was "previous" (0: none). */
-extern int64 act_token_next(int64 previous);
+extern int64 act_token_next(int64 previous, int32 least_timeline);
 
-extern bool act_token_may_restart(int64 previous);
+extern int32 act_token_timeline(int64 token);
 
 /* To be called once, before tokens are given out. */
 extern void act_token_flush(void);
