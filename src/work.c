@@ -220,6 +220,7 @@ act_work_take(BatchWork *work, Mailbox *mailbox, PendingList *list,
 		/* A copy of what was just taken. */
 		if (item->id == list->taken_id)
 		{
+			last_id = item->id;
 			list->next++;
 			continue;
 		}
@@ -233,7 +234,12 @@ act_work_take(BatchWork *work, Mailbox *mailbox, PendingList *list,
 		{
 			if (messages->nmessages > 0 &&
 				messages->bytes + act_argument_message_size(&row) > limit_bytes)
+			{
+				/* Nor is it taken if another copy of it was met before. */
+				if (last_id == item->id)
+					last_id = list->taken_id;
 				break;
+			}
 			act_argument_add_message(messages, &row, mailbox->attempts + 1);
 			list->taken_id = item->id;
 		}
