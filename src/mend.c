@@ -391,6 +391,10 @@ actornot_purge(PG_FUNCTION_ARGS)
 	/* What was posted by transactions that are open now is not purged. */
 	count = act_pending_count(&mending.work.messages, mailbox,
 							  &mending.work.now, &collided);
+	if (mending.work.messages.blocked)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("could not obtain lock on a segment of the log")));
 	if (collided)
 		act_segment_note_collision(mailbox->key.hash);
 	mailbox->done = mending.work.now;
