@@ -22,6 +22,8 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/xact.h"
@@ -59,6 +61,9 @@ static uint64 callbacks = 0;
 
 /* actornot.debug_hash_bits */
 static int	debug_hash_bits = 64;
+
+/* actornot.debug_stop_at */
+static char *debug_stop_at = "";
 
 PG_FUNCTION_INFO_V1(actornot_hash);
 PG_FUNCTION_INFO_V1(actornot_tell_of_change);
@@ -407,6 +412,17 @@ actornot_hash(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(key.hash);
 }
 
+/*
+ * Die as by kill -9 if a test wants that here.
+ */
+void
+act_catalog_debug_stop(const char *step)
+{
+	if (unlikely(debug_stop_at[0] != '\0') &&
+		strcmp(debug_stop_at, step) == 0)
+		kill(MyProcPid, SIGKILL);
+}
+
 void
 act_catalog_define_settings(void)
 {
@@ -417,6 +433,13 @@ act_catalog_define_settings(void)
 							PGC_SUSET,
 							GUC_NOT_IN_SAMPLE | GUC_NO_SHOW_ALL,
 							NULL, NULL, NULL);
+	DefineCustomStringVariable("actornot.debug_stop_at",
+							   "The step of rotation, or of advancing the clock, at which a process kills itself.",
+							   "For tests of what a crash leaves behind.",
+							   &debug_stop_at, "",
+							   PGC_SUSET,
+							   GUC_NOT_IN_SAMPLE | GUC_NO_SHOW_ALL,
+							   NULL, NULL, NULL);
 }
 
 /* ------------------------------------------------------------------------

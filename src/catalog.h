@@ -80,5 +80,6 @@ extern uint64 act_catalog_execute(const char *command, int nargs,
 extern void act_catalog_invalidate(Oid relid);
 
 extern void act_catalog_define_settings(void);
+extern void act_catalog_debug_stop(const char *step);
 
 #endif							/* ACT_CATALOG_H */

@@ -414,16 +414,19 @@ mend_sequence(const char *name, int64 stored)
  * Set the segment rows to what the log holds: only the current segment can
  * get more messages, the others are sealed under their bounds.  What may have
  * been brought from elsewhere is looked at message by message (see segment.c),
- * and whoever was looking at a segment notices that it has another turn.
+ * and whoever was looking at a segment notices that it has another turn.  No
+ * two have the same, for copies may have come with the rest.
  */
 static void
 mend_segments(const Stored *stored)
 {
 	Oid			types[2] = {INT4OID, XID8OID};
 
-	act_catalog_execute("UPDATE actornot.segment SET sealed = NOT current,"
-						" turn = turn + CASE WHEN current THEN 2 ELSE 1 END"
-						" + (SELECT pg_catalog.max(turn) FROM actornot.segment),"
+	act_catalog_execute("UPDATE actornot.segment s SET sealed = NOT current,"
+						" turn = (SELECT pg_catalog.max(turn) FROM actornot.segment)"
+						" + (SELECT pg_catalog.count(*) FROM actornot.segment o"
+						" WHERE (o.current, o.turn, o.number) <="
+						" (s.current, s.turn, s.number)),"
 						" done = NULL, mixed = true, copied = true",
 						0, NULL, NULL, NULL);
 	for (int i = 0; i < ACT_SEGMENTS; i++)
@@ -518,9 +521,11 @@ adopt_data(bool again)
 	offset = compute_offset(&stored);
 	mend_sequence("id_seq", stored.id);
 	mend_sequence("runner_seq", stored.runner);
+	act_catalog_debug_stop("advance: sequences");
 	if (have_own || have_foreign || stored.anything)
 	{
 		mend_segments(&stored);
+		act_catalog_debug_stop("advance: segments");
 		ereport(LOG,
 				(errmsg("actornot adopts the data of database \"%s\"",
 						get_database_name(MyDatabaseId)),
@@ -528,6 +533,7 @@ adopt_data(bool again)
 						   offset)));
 	}
 	write_clock(offset);
+	act_catalog_debug_stop("advance: clock");
 	request_sweep();
 }
 

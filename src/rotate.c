@@ -84,6 +84,7 @@ typedef struct SegmentWatch
 	bool		checking;
 	bool		finished;		/* nothing is left to be looked at */
 	bool		copying;		/* this time pending messages are copied */
+	bool		has_copied;		/* ... and the last time they were */
 	int64		next_hash;
 	int64		done_below;		/* nothing is pending of hashes below this */
 	uint64		bytes;			/* pending, of what was looked at */
@@ -218,7 +219,10 @@ look_at_message(Check *check, const MessageRow *row)
 	if (row->headers != (Datum) 0)
 		check->bytes += toast_raw_datum_size(row->headers);
 	if (check->writer != NULL)
+	{
 		act_message_copy(check->writer, row);
+		act_catalog_debug_stop("copied one");
+	}
 }
 
 /*
@@ -314,6 +318,7 @@ begin_round(SegmentWatch *watch, const Segment *row)
 	watch->checked = *row;
 	watch->checking = true;
 	watch->finished = false;
+	watch->has_copied = watch->copying;
 	watch->copying = false;
 	watch->next_hash = watch->done_below;
 	watch->bytes = 0;
@@ -417,7 +422,8 @@ shall_copy(Rotation *rotation, SegmentWatch *watch)
 }
 
 /*
- * The end of a round: nothing is pending, or what is may be copied.
+ * The end of a round: nothing is pending, or what is may be copied.  What is
+ * still there after it was copied belongs to entities that are locked now.
  */
 static void
 finish_round(Step *step)
@@ -428,7 +434,7 @@ finish_round(Step *step)
 	if (watch->bytes == 0)
 		step->later = !act_segment_lock_ring() ||
 			!act_segment_mark_done(step->number, &watch->checked);
-	else if (shall_copy(step->rotation, watch))
+	else if (!watch->has_copied && shall_copy(step->rotation, watch))
 	{
 		act_segment_mark_copied(step->number);
 		begin_round(watch, &watch->checked);
@@ -494,6 +500,13 @@ copy_piece(Step *step)
 
 	if (n == 0)
 		return;
+
+	/* It is not for us to adopt what is being brought here from elsewhere. */
+	if (!act_clock_is_adopted())
+	{
+		step->later = true;
+		return;
+	}
 	act_message_open_writer(&writer);
 	open_check(&check, step->number, &step->rotation->ring[step->number]);
 	if (writer.segment == step->number ||
@@ -530,6 +543,7 @@ watch_sealed(Step *step)
 	}
 	else if (watch->copying)
 	{
+		act_catalog_debug_stop("copied, committed");
 		begin_round(watch, row);
 		check_piece(step);
 	}
@@ -571,24 +585,8 @@ empty_done(Step *step)
 static void
 move_on(Step *step)
 {
-	const Segment *ring = step->rotation->ring;
-	int64		turn = 0;
-
-	step->later = true;
-	if (!act_segment_is_full(step->number) || !act_segment_lock_ring())
-		return;
-	for (int i = 0; i < ACT_SEGMENTS; i++)
-		turn = Max(turn, ring[i].turn);
-	for (int i = 1; i < ACT_SEGMENTS; i++)
-	{
-		int			next = (step->number + i) % ACT_SEGMENTS;
-
-		if (ring[next].state != SEGMENT_EMPTY)
-			continue;
-		act_segment_move(step->number, next, turn + 1);
-		step->later = false;
-		return;
-	}
+	step->later = !act_segment_is_full(step->number) ||
+		!act_segment_lock_ring() || !act_segment_move(step->number);
 }
 
 /* ------------------------------------------------------- taking steps */
@@ -599,6 +597,10 @@ move_on(Step *step)
 static void
 read_ring(Rotation *rotation)
 {
+	static const char *const commits[] = {
+		"emptied, committed", "", "left, committed", "sealed, committed",
+		"done, committed"
+	};
 	Segment		ring[ACT_SEGMENTS];
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 
@@ -608,7 +610,11 @@ read_ring(Rotation *rotation)
 	{
 		if (ring[i].turn != rotation->ring[i].turn ||
 			ring[i].state != rotation->ring[i].state)
+		{
+			if (rotation->ring[i].state != SEGMENT_EMPTY)
+				act_catalog_debug_stop(commits[ring[i].state]);
 			memset(&rotation->watch[i], 0, sizeof(SegmentWatch));
+		}
 		rotation->ring[i] = ring[i];
 	}
 }

@@ -367,18 +367,36 @@ change_row(const char *command, int number, Oid type, Datum value)
 }
 
 /*
- * Step (b).  The ring is locked.
+ * Step (b): from the current segment to the next one that is empty.  False if
+ * there is none, or that is no longer the current one.  The ring is locked.
  */
-void
-act_segment_move(int from, int to, int64 turn)
+bool
+act_segment_move(int from)
 {
+	Segment		segments[ACT_SEGMENTS];
+	int64		turn = 0;
+	int			to;
+
+	/* As it is under the lock: others may have moved before we had it. */
+	read_latest(segments);
+	if (segments[from].state != SEGMENT_CURRENT)
+		return false;
+	for (int i = 0; i < ACT_SEGMENTS; i++)
+		turn = Max(turn, segments[i].turn);
+	to = (from + 1) % ACT_SEGMENTS;
+	while (to != from && segments[to].state != SEGMENT_EMPTY)
+		to = (to + 1) % ACT_SEGMENTS;
+	if (to == from)
+		return false;
 	change_row("UPDATE actornot.segment SET current = false WHERE number = $1",
 			   from, InvalidOid, (Datum) 0);
 	change_row("UPDATE actornot.segment SET current = true, sealed = false,"
 			   " upper = NULL, done = NULL, mixed = false, copied = false,"
 			   " turn = $2 WHERE number = $1",
-			   to, INT8OID, Int64GetDatum(turn));
+			   to, INT8OID, Int64GetDatum(turn + 1));
 	act_catalog_invalidate(act_catalog_get()->segment);
+	act_catalog_debug_stop("moved");
+	return true;
 }
 
 /*
@@ -402,6 +420,7 @@ act_segment_seal(int number, const Cursor *now)
 			   " WHERE number = $1 AND NOT current AND NOT sealed",
 			   number, XID8OID, UInt64GetDatum(now->xmax));
 	act_catalog_invalidate(act_catalog_get()->segment);
+	act_catalog_debug_stop("sealed");
 }
 
 /*
@@ -412,6 +431,7 @@ act_segment_mark_copied(int number)
 {
 	change_row("UPDATE actornot.segment SET copied = true WHERE number = $1",
 			   number, InvalidOid, (Datum) 0);
+	act_catalog_debug_stop("marked as copied");
 }
 
 /*
@@ -435,6 +455,7 @@ act_segment_mark_done(int number, const Segment *checked)
 	xid = U64FromFullTransactionId(GetTopFullTransactionId());
 	change_row("UPDATE actornot.segment SET done = $2 WHERE number = $1",
 			   number, XID8OID, UInt64GetDatum(xid));
+	act_catalog_debug_stop("done");
 	return true;
 }
 
@@ -478,10 +499,12 @@ act_segment_empty(int number)
 		return false;
 	act_catalog_execute(psprintf("TRUNCATE actornot.message_%d", number),
 						0, NULL, NULL, NULL);
+	act_catalog_debug_stop("truncated");
 	change_row("UPDATE actornot.segment SET upper = $2, done = NULL,"
 			   " mixed = false, copied = false WHERE number = $1",
 			   number, XID8OID, UInt64GetDatum(ACT_CURSOR_NOTHING_XMAX));
 	act_catalog_invalidate(act_catalog_get()->segment);
+	act_catalog_debug_stop("emptied");
 	return true;
 }
 

@@ -53,7 +53,7 @@ extern void act_segment_note_growth(int number, BlockNumber block,
  */
 extern bool act_segment_is_full(int number);
 extern bool act_segment_lock_ring(void);
-extern void act_segment_move(int from, int to, int64 turn);
+extern bool act_segment_move(int from);
 extern bool act_segment_lock_out(int number);
 extern void act_segment_seal(int number, const Cursor *now);
 extern void act_segment_mark_copied(int number);
