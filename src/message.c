@@ -223,6 +223,8 @@ act_message_close_reader(MessageReader *reader)
 			continue;
 		ExecDropSingleTupleTableSlot(segment->slot);
 		index_endscan(segment->scan);
+		if (segment->walk != NULL)
+			index_endscan(segment->walk);
 		index_close(segment->index, NoLock);
 		table_close(segment->heap, NoLock);
 		segment->heap = NULL;
@@ -247,8 +249,26 @@ open_segment(MessageReader *reader, int number)
 	segment->scan = act_index_beginscan(segment->heap, segment->index,
 										reader->snapshot, 3);
 	segment->scan->xs_want_itup = true;
+	segment->walk = NULL;
 	segment->slot = table_slot_create(segment->heap, NULL);
 	return true;
+}
+
+/*
+ * The entry at which an index scan stands.
+ */
+static void
+set_entry(LogEntry *entry, IndexScanDesc scan, int number)
+{
+	bool		isnull;
+
+	entry->tid = scan->xs_heaptid;
+	entry->segment = number;
+	entry->at.tick = DatumGetUInt64(index_getattr(scan->xs_itup, MSG_TICK,
+												  scan->xs_itupdesc,
+												  &isnull));
+	entry->at.id = DatumGetInt64(index_getattr(scan->xs_itup, MSG_ID,
+											   scan->xs_itupdesc, &isnull));
 }
 
 /*
@@ -257,21 +277,10 @@ open_segment(MessageReader *reader, int number)
 static void
 advance_head(SegmentReader *segment, int number)
 {
-	IndexScanDesc scan = segment->scan;
-	ItemPointer tid = index_getnext_tid(scan, ForwardScanDirection);
-	bool		isnull;
-
-	segment->active = (tid != NULL);
-	if (tid == NULL)
-		return;
-	segment->head.tid = *tid;
-	segment->head.segment = number;
-	segment->head.at.tick =
-		DatumGetUInt64(index_getattr(scan->xs_itup, MSG_TICK,
-									 scan->xs_itupdesc, &isnull));
-	segment->head.at.id =
-		DatumGetInt64(index_getattr(scan->xs_itup, MSG_ID,
-									scan->xs_itupdesc, &isnull));
+	segment->active = (index_getnext_tid(segment->scan,
+										 ForwardScanDirection) != NULL);
+	if (segment->active)
+		set_entry(&segment->head, segment->scan, number);
 }
 
 /*
@@ -513,32 +522,46 @@ read_block(SegmentReader *segment, int number, BlockNumber block)
 }
 
 /*
- * The smallest hash of a segment's index that is at least "from"; false if
- * there is none.  The segment is open (act_message_open_segment).
+ * Walk through a segment's index from a hash on, whatever else is read in the
+ * segment meanwhile.  It is open (act_message_open_segment).
  */
-bool
-act_message_find_hash(MessageReader *reader, int number, int64 from,
-					  int64 *hash)
+void
+act_message_walk_from(MessageReader *reader, int number, int64 hash)
 {
 	SegmentReader *segment = &reader->segment[number];
 	MemoryContext old = MemoryContextSwitchTo(reader->context);
-	IndexScanDesc scan = segment->scan;
-	ItemPointer tid;
+	ScanKeyData key;
+
+	if (segment->walk == NULL)
+	{
+		segment->walk = index_beginscan(segment->heap, segment->index,
+										reader->snapshot, 1, 0);
+		segment->walk->xs_want_itup = true;
+	}
+	ScanKeyInit(&key, MSG_HASH, BTGreaterEqualStrategyNumber, F_INT8GE,
+				Int64GetDatum(hash));
+	index_rescan(segment->walk, &key, 1, NULL, 0);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * The next entry of the walk and its hash; false at the end.
+ */
+bool
+act_message_walk(MessageReader *reader, int number, int64 *hash,
+				 LogEntry *entry)
+{
+	MemoryContext old = MemoryContextSwitchTo(reader->context);
+	IndexScanDesc scan = reader->segment[number].walk;
+	ItemPointer tid = index_getnext_tid(scan, ForwardScanDirection);
 	bool		isnull;
 
-	/* All three keys, as the scan was made; the others hold for any entry. */
-	ScanKeyInit(&segment->keys[0], MSG_HASH, BTGreaterEqualStrategyNumber,
-				F_INT8GE, Int64GetDatum(from));
-	ScanKeyInit(&segment->keys[1], MSG_TICK, BTGreaterEqualStrategyNumber,
-				F_XID8GE, UInt64GetDatum(0));
-	ScanKeyInit(&segment->keys[2], MSG_TICK, BTLessEqualStrategyNumber,
-				F_XID8LE, UInt64GetDatum(PG_UINT64_MAX));
-	index_rescan(scan, segment->keys, 3, NULL, 0);
-	tid = index_getnext_tid(scan, ForwardScanDirection);
 	if (tid != NULL)
+	{
 		*hash = DatumGetInt64(index_getattr(scan->xs_itup, MSG_HASH,
 											scan->xs_itupdesc, &isnull));
-	segment->active = false;
+		set_entry(entry, scan, number);
+	}
 	MemoryContextSwitchTo(old);
 	return tid != NULL;
 }
@@ -580,7 +603,7 @@ act_message_next_in(MessageReader *reader, int number, LogEntry *entry)
 }
 
 /*
- * Open a segment for the three above; false if it cannot be locked at once.
+ * Open a segment for the four above; false if it cannot be locked at once.
  */
 bool
 act_message_open_segment(MessageReader *reader, int number)

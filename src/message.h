@@ -66,6 +66,7 @@ typedef struct SegmentReader
 	Relation	heap;			/* NULL: not opened */
 	Relation	index;
 	IndexScanDesc scan;
+	IndexScanDesc walk;			/* NULL: there is none */
 	TupleTableSlot *slot;		/* the message that was fetched last */
 	HeapTupleData tuple;
 	bool		active;			/* takes part in the present seek */
@@ -97,8 +98,10 @@ extern bool act_message_get_files(MessageReader *reader, Oid *files,
 								  bool open);
 extern void act_message_prefetch(int segment, const ItemPointerData *tid);
 extern bool act_message_open_segment(MessageReader *reader, int number);
-extern bool act_message_find_hash(MessageReader *reader, int number,
-								  int64 from, int64 *hash);
+extern void act_message_walk_from(MessageReader *reader, int number,
+								  int64 hash);
+extern bool act_message_walk(MessageReader *reader, int number, int64 *hash,
+							 LogEntry *entry);
 extern void act_message_seek_in(MessageReader *reader, int number, int64 hash,
 								uint64 from_tick, uint64 below_tick);
 extern bool act_message_next_in(MessageReader *reader, int number,

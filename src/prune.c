@@ -110,12 +110,14 @@ is_in_log(MessageReader *reader, int64 hash)
 {
 	for (int i = 0; i < ACT_SEGMENTS; i++)
 	{
-		int64		found;
+		LogEntry	entry;
 
 		if (reader->rows[i].state == SEGMENT_EMPTY)
 			continue;
-		if (!act_message_open_segment(reader, i) ||
-			(act_message_find_hash(reader, i, hash, &found) && found == hash))
+		if (!act_message_open_segment(reader, i))
+			return true;
+		act_message_seek_in(reader, i, hash, 0, PG_UINT64_MAX);
+		if (act_message_next_in(reader, i, &entry))
 			return true;
 	}
 	return false;

@@ -51,6 +51,9 @@
 #define CHECK_PIECE 8192
 #define COPY_PIECE 32
 
+/* So many entries of a hash are passed one by one. */
+#define STEPS 8
+
 /* No more than this part of a segment is copied, and at least so much. */
 #define COPY_PART 8
 #define COPY_MIN (64 * 1024)
@@ -114,6 +117,7 @@ typedef struct Check
 	MemoryContext hash_context; /* reset after each hash */
 	Mailbox		mailbox;		/* of the last message's entity, if loaded */
 	bool		loaded;
+	bool		walking;		/* from hash to hash */
 	uint64		bytes;			/* of the pending messages that were met */
 	uint64		limit;			/* more need not be counted */
 	MessageWriter *writer;		/* where they are copied to; NULL: nowhere */
@@ -248,15 +252,17 @@ look_at_range(Check *check, int64 hash, uint64 from_tick, uint64 below_tick)
 }
 
 /*
- * Find the first visible message of a hash, and load its entity's mailbox.
- * False if that has no row.
+ * Load the mailbox of the entity of a hash's first visible message; mostly
+ * that is its first entry, if that is known.  False if it has no row.
  */
 static bool
-load_first_mailbox(Check *check, int64 hash)
+load_first_mailbox(Check *check, int64 hash, const LogEntry *first)
 {
 	LogEntry	entry;
 	MessageRow	row;
 
+	if (first != NULL && act_message_fetch(&check->messages, first, &row))
+		return load_mailbox(check, &row);
 	act_message_seek_in(&check->messages, check->number, hash, 0,
 						PG_UINT64_MAX);
 	while (act_message_next_in(&check->messages, check->number, &entry))
@@ -283,13 +289,13 @@ is_shared(const Check *check, int64 hash)
  * does not cover.
  */
 static void
-look_at_hash(Check *check, int64 hash)
+look_at_hash(Check *check, int64 hash, const LogEntry *first)
 {
 	uint64		upper = check->row->upper;
 	MemoryContext old = MemoryContextSwitchTo(check->hash_context);
 
 	check->loaded = false;
-	if (is_shared(check, hash) || !load_first_mailbox(check, hash))
+	if (is_shared(check, hash) || !load_first_mailbox(check, hash, first))
 		look_at_range(check, hash, 0, PG_UINT64_MAX);
 	else
 	{
@@ -301,6 +307,34 @@ look_at_hash(Check *check, int64 hash)
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(check->hash_context);
+}
+
+/*
+ * Go to the first entry of the next hash, from "from" on when there was none
+ * yet.  One with more than a few entries is jumped over.
+ */
+static bool
+next_hash(Check *check, int64 from, int64 *hash, LogEntry *first)
+{
+	int64		last = *hash;
+
+	if (check->walking)
+	{
+		for (int i = 0; i < STEPS; i++)
+		{
+			if (!act_message_walk(&check->messages, check->number, hash,
+								  first))
+				return false;
+			if (*hash != last)
+				return true;
+		}
+		if (last == PG_INT64_MAX)
+			return false;
+		from = last + 1;
+	}
+	check->walking = true;
+	act_message_walk_from(&check->messages, check->number, from);
+	return act_message_walk(&check->messages, check->number, hash, first);
 }
 
 /* --------------------------------------------------- a sealed segment */
@@ -358,7 +392,8 @@ check_piece(Step *step)
 {
 	SegmentWatch *watch = &step->rotation->watch[step->number];
 	Check		check;
-	int64		hash;
+	LogEntry	first;
+	int64		hash = 0;
 
 	open_check(&check, step->number, &step->rotation->ring[step->number]);
 	if (!act_message_open_segment(&check.messages, step->number))
@@ -372,13 +407,10 @@ check_piece(Step *step)
 	for (int i = 0; i < CHECK_PIECE && check.bytes <= check.limit; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!act_message_find_hash(&check.messages, step->number,
-								   watch->next_hash, &hash))
-		{
-			watch->finished = true;
+		watch->finished = !next_hash(&check, watch->next_hash, &hash, &first);
+		if (watch->finished)
 			break;
-		}
-		look_at_hash(&check, hash);
+		look_at_hash(&check, hash, &first);
 		if (check.bytes == 0)
 			watch->done_below = hash;
 		watch->bytes = check.bytes;
@@ -456,6 +488,8 @@ lock_pending(Step *step, int64 *hashes)
 {
 	SegmentWatch *watch = &step->rotation->watch[step->number];
 	Check		check;
+	LogEntry	first;
+	int64		hash = 0;
 	int			n = 0;
 
 	open_check(&check, step->number, &step->rotation->ring[step->number]);
@@ -464,17 +498,12 @@ lock_pending(Step *step, int64 *hashes)
 		step->later = true;
 	for (int i = 0; i < CHECK_PIECE && n < COPY_PIECE && !step->later; i++)
 	{
-		int64		hash;
-
 		CHECK_FOR_INTERRUPTS();
-		if (!act_message_find_hash(&check.messages, step->number,
-								   watch->next_hash, &hash))
-		{
-			watch->finished = true;
+		watch->finished = !next_hash(&check, watch->next_hash, &hash, &first);
+		if (watch->finished)
 			break;
-		}
 		check.bytes = 0;
-		look_at_hash(&check, hash);
+		look_at_hash(&check, hash, &first);
 		if (check.bytes > 0 &&
 			act_mailbox_lock(hash, false) == MAILBOX_LOCKED)
 			hashes[n++] = hash;
@@ -514,7 +543,7 @@ copy_piece(Step *step)
 		step->later = true;
 	check.writer = &writer;
 	for (int i = 0; i < n && !step->later; i++)
-		look_at_hash(&check, hashes[i]);
+		look_at_hash(&check, hashes[i], NULL);
 	close_check(&check);
 	act_message_close_writer(&writer);
 }
