@@ -192,6 +192,21 @@ act_message_close_writer(MessageWriter *writer)
 }
 
 /*
+ * What was restored is not what the rows say: anything may be anywhere, with
+ * copies.
+ */
+static void
+assume_nothing(Segment *rows)
+{
+	for (int i = 0; i < ACT_SEGMENTS; i++)
+	{
+		rows[i].state = SEGMENT_LEFT;
+		rows[i].turn = i;
+		rows[i].copied = true;
+	}
+}
+
+/*
  * Get ready to read messages with a registered snapshot.
  */
 void
@@ -201,6 +216,8 @@ act_message_open_reader(MessageReader *reader, Snapshot snapshot)
 	reader->snapshot = snapshot;
 	reader->blocked = false;
 	act_segment_read(reader->rows, snapshot);
+	if (!act_clock_is_adopted())
+		assume_nothing(reader->rows);
 	for (int i = 0; i < ACT_SEGMENTS; i++)
 	{
 		reader->segment[i].heap = NULL;
