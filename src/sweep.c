@@ -175,6 +175,10 @@ take_room(Sweep *sweep, Oid owner)
  * In the order of the log: what is neighbours in the queue is then neighbours
  * in the heap.  (The order of the hashes, which makes neighbours in the
  * indexes, costs more cache misses: an entity has several messages.)
+ *
+ * One that was leased when we looked is queued as well, unless the queue knows
+ * that it is lent: the lease may have ended since.  Whoever takes it from there
+ * finds out.
  */
 static bool
 push_to_queue(void *arg, Oid owner, TimestampTz leased_until,
@@ -182,10 +186,8 @@ push_to_queue(void *arg, Oid owner, TimestampTz leased_until,
 {
 	Sweep	   *sweep = arg;
 
-	if (leased_until != 0)
-		act_readyq_lend(MyDatabaseId, owner, key, leased_until, false);
-	else
-		queue_found(sweep, &sweep->seen, owner, key);
+	queue_found(sweep, leased_until != 0 ? &sweep->assumed : &sweep->seen,
+				owner, key);
 	return true;
 }
 
