@@ -499,6 +499,34 @@ act_crashmark_acquit(Oid database, const EntityKey *entity)
 	LWLockRelease(&shared->lock);
 }
 
+int
+act_crashmark_get_suspects(Oid database, EntityKey **keys)
+{
+	HASH_SEQ_STATUS status;
+	Suspect    *suspect;
+	int			max;
+	int			n = 0;
+
+	*keys = NULL;
+	if (shared == NULL)
+		return 0;
+	max = pg_atomic_read_u32(&shared->nsuspects);
+	if (max == 0)
+		return 0;
+
+	/* Nothing may fail while we walk through the table. */
+	*keys = palloc(sizeof(EntityKey) * max);
+	LWLockAcquire(&shared->lock, LW_SHARED);
+	hash_seq_init(&status, suspect_table);
+	while ((suspect = hash_seq_search(&status)) != NULL)
+	{
+		if (suspect->key.database == database && n < max)
+			(*keys)[n++] = suspect->key.entity;
+	}
+	LWLockRelease(&shared->lock);
+	return n;
+}
+
 /* Exit callback, after the abort: nobody may run suspects for ever. */
 static void
 return_turn(int code, Datum arg)

@@ -499,6 +499,12 @@ count_crash(void *arg)
 			act_work_close(&work);
 			return;
 		}
+		if (runner->paused || act_mailbox_is_waiting(&mailbox))
+		{
+			visit->result = VISIT_WAITING;
+			act_work_close(&work);
+			return;
+		}
 		act_mailbox_end_lease(&mailbox);
 		act_work_finish_empty(&work, &mailbox);
 		act_work_pin(&mailbox, &work.now);
@@ -526,8 +532,8 @@ count_crash(void *arg)
 
 /*
  * Before a suspect is run alone: count the crash that it may cause.  True if
- * its head may be called; false if it was buried instead, or is busy, or if
- * nothing is pending.  The visit's result says what is left.
+ * its head may be called; false if it was buried instead, or is busy or not to
+ * be run now, or if nothing is pending.  The visit's result says what is left.
  */
 bool
 act_failure_count_crash(Visit *visit, ContainFunction contain)

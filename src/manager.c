@@ -43,6 +43,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "acquit.h"
 #include "allot.h"
 #include "broom.h"
 #include "catalog.h"
@@ -339,6 +340,21 @@ override_settings(void)
 					PGC_SUSET, PGC_S_OVERRIDE);
 }
 
+/*
+ * Before the first worker: who has nothing to be run is no suspect of the
+ * last crash any more.
+ */
+static void
+acquit_finished(void)
+{
+	Acquittal	acquittal;
+
+	begin_chore("actornot: looking for suspects of a crash");
+	act_acquit_find(&acquittal, TopMemoryContext);
+	end_chore();
+	act_acquit_finish(&acquittal);
+}
+
 static void
 start_process(Datum main_arg)
 {
@@ -352,6 +368,7 @@ start_process(Datum main_arg)
 	begin_chore("actornot: looking for the extension");
 	end_chore();
 	(void) act_tenant_set_presence(TENANT_PRESENT);
+	acquit_finished();
 }
 
 /*

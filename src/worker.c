@@ -483,6 +483,8 @@ has_passed(const Visit *visit)
 	static EntityKey last;
 	static int	passed = 0;
 
+	if (visit->result == VISIT_WAITING)
+		return visit->tried > 0;	/* else paused, or backing off */
 	if (visit->result != VISIT_MORE)
 		return visit->result != VISIT_BUSY && visit->result != VISIT_LEASED;
 	if (memcmp(&last, &visit->key, sizeof(EntityKey)) != 0)

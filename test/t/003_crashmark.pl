@@ -178,6 +178,34 @@ is( $node->safe_psql('app',
 	0,
 	'innocent: nothing is left on its record');
 
+# Whose work is done by the time that the manager comes is no suspect: nobody
+# would run it, and its next message would be blamed.
+$holder = lock_session($node, 'app', 1);
+$node->safe_psql('app',
+	q{SELECT actornot_post('recorder', 'finished', '{"wait": 1}')});
+wait_until($node, 'postgres', $busy, 'finished: it is being run');
+$node->safe_psql('app', q{SELECT actornot_pause('recorder')});
+$offset = log_offset($node);
+kill('KILL', pids_of($node, 'manager'));
+$node->wait_for_log(qr/all server processes terminated/, $offset);
+eval { $holder->quit };
+wait_for_value($node, 'app', q{SELECT actornot_purge('recorder', 'finished')},
+	1, 'finished: nothing of it is left');
+like(log_since($node, $offset), qr/ 1 entity was being run/,
+	'finished: it is the only suspect');
+$node->restart;
+$node->safe_psql('app', q{
+	SELECT actornot_resume('recorder'),
+		actornot_post('recorder', 'another', '1')});
+wait_for_value($node, 'app',
+	q{SELECT count(*) FROM recorded WHERE entity = 'another'},
+	1, 'finished: another one is run');
+$node->safe_psql('app', q{SELECT actornot_post('recorder', 'finished', '2')});
+wait_for_value($node, 'app',
+	q{SELECT count(*), coalesce(max(crashes), 0) FROM recorded
+	   WHERE entity = 'finished'},
+	'1|0', 'finished: what is posted next is not blamed');
+
 # An administrator's SIGTERM is no crash, and a fast shutdown is none.
 foreach my $kind ('terminated', 'shut down')
 {
