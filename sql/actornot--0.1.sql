@@ -400,7 +400,9 @@ CREATE TABLE actornot.mailbox (
 	lease_owner text,
 	lease_all boolean,
 	CONSTRAINT mailbox_key PRIMARY KEY (hash, runner, entity)
-) WITH (fillfactor = 50);
+) WITH (fillfactor = 50, toast_tuple_target = 4080);
+-- Above: two cursors with hundreds of open writers, and a plan, stay in the
+-- row; it and its next version still fit in a page.
 -- Packed already: the compressor would find nothing, at each save.
 ALTER TABLE actornot.mailbox
 	ALTER done SET STORAGE EXTERNAL,

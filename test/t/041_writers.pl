@@ -141,8 +141,9 @@ check_writer('prepared',
 
 # ---------------------------------------------------------------- hundreds
 
-# Each posts, and stays open until the lock of its number is released.  There
-# are some transaction ids between them, as in a busy server.
+# Each posts, and stays open until the lock of its number is released.  In
+# a busy server they do not follow each other at once: there are so many
+# transaction ids between them that a distance takes two bytes.
 $node->safe_psql(
 	'postgres', q{
 CREATE TABLE seen (entity text, n int);
@@ -161,11 +162,12 @@ BEGIN
 END
 $$;
 SELECT actornot_register('crowd', 'note', retry_delay => '1 h');
+CREATE TABLE used ();
 CREATE PROCEDURE use_ids(n int) LANGUAGE plpgsql AS $$
 BEGIN
 	FOR i IN 1 .. n LOOP
 		BEGIN
-			PERFORM pg_current_xact_id();
+			INSERT INTO used DEFAULT VALUES;
 		EXCEPTION WHEN division_by_zero THEN
 			NULL;
 		END;
@@ -178,9 +180,11 @@ $gate->query_safe("SELECT count(pg_advisory_lock(41, n))
 	FROM generate_series(0, $writers - 1) n");
 my $script = PostgreSQL::Test::Utils::tempdir() . '/writer.sql';
 append_to_file($script, q{
-CALL use_ids(200);
+SELECT pg_advisory_lock(42);
+CALL use_ids(150);
 BEGIN;
 SELECT actornot_post('crowd', 'crowd ' || :client_id % 20, to_jsonb(:client_id));
+SELECT pg_advisory_unlock(42);
 SELECT pg_advisory_xact_lock_shared(41, :client_id);
 COMMIT;
 });
@@ -231,7 +235,7 @@ is( $node->safe_psql('postgres', q{
 		split_part(actornot.cursor_text(done), ':', 3), ',')) < 500}),
 	0, 'the cursors hold all of them');
 is( $node->safe_psql('postgres', "
-	SELECT bool_and(octet_length(done) BETWEEN $writers AND 3 * $writers)
+	SELECT bool_and(octet_length(done) BETWEEN 2 * $writers AND 3 * $writers)
 	  FROM actornot.mailbox WHERE entity IN ('first', 'stuck')"),
 	't', 'in few bytes each');
 my $toast = q{
