@@ -65,6 +65,7 @@
 #define MIN_DELAY (200 * INT64CONST(1000))
 #define MAX_DELAY (10 * USECS_PER_SEC)
 #define MAX_CHECK_DELAY (30 * USECS_PER_SEC)
+#define MAX_FULL_DELAY (1 * USECS_PER_SEC)
 #define ERROR_DELAY (10 * USECS_PER_SEC)
 #define MAX_ERROR_DELAY (600 * USECS_PER_SEC)
 
@@ -431,6 +432,20 @@ check_piece(Step *step)
 }
 
 /*
+ * Is there a segment to move on to?
+ */
+static bool
+has_room(const Rotation *rotation)
+{
+	for (int i = 0; i < ACT_SEGMENTS; i++)
+	{
+		if (rotation->ring[i].state == SEGMENT_EMPTY)
+			return true;
+	}
+	return false;
+}
+
+/*
  * A round has found little that is pending.  Is it time to copy it?
  */
 static bool
@@ -438,11 +453,8 @@ shall_copy(Rotation *rotation, SegmentWatch *watch)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool		stuck;
-	bool		have_room = false;
 
-	for (int i = 0; i < ACT_SEGMENTS; i++)
-		have_room |= (rotation->ring[i].state == SEGMENT_EMPTY);
-	if (!rotation->patient || !have_room)
+	if (!rotation->patient || !has_room(rotation))
 		return true;
 	if (watch->last_round != 0 && watch->last_round + PATIENCE > now)
 		return false;
@@ -622,6 +634,7 @@ move_on(Step *step)
 
 /*
  * Read the ring as it is now; a segment that has another turn is a new one.
+ * Where it has just become full, what waits for long is looked at sooner.
  */
 static void
 read_ring(Rotation *rotation)
@@ -645,6 +658,16 @@ read_ring(Rotation *rotation)
 			memset(&rotation->watch[i], 0, sizeof(SegmentWatch));
 		}
 		rotation->ring[i] = ring[i];
+	}
+	for (int i = 0; !has_room(rotation) && i < ACT_SEGMENTS; i++)
+	{
+		SegmentWatch *watch = &rotation->watch[i];
+
+		if (watch->errors == 0 && watch->delay > MAX_FULL_DELAY)
+		{
+			watch->retry_at -= watch->delay - MAX_FULL_DELAY;
+			watch->delay = MAX_FULL_DELAY;
+		}
 	}
 }
 
@@ -684,6 +707,18 @@ wait_longer(SegmentWatch *watch, int64 min_delay, int64 max_delay)
 {
 	watch->delay = Min(Max(watch->delay * 2, min_delay), max_delay);
 	watch->retry_at = GetCurrentTimestamp() + watch->delay;
+}
+
+/*
+ * A segment with something pending can wait for long, but not while the
+ * current one grows because there is no other.
+ */
+static int64
+max_delay(const Rotation *rotation, SegmentState state)
+{
+	if (state == SEGMENT_SEALED)
+		return has_room(rotation) ? MAX_CHECK_DELAY : MAX_FULL_DELAY;
+	return MAX_DELAY;
 }
 
 static void
@@ -749,8 +784,7 @@ take_contained(Rotation *rotation, int number)
 	else if (state == SEGMENT_CURRENT)
 		watch->retry_at = GetCurrentTimestamp() + LOOK_DELAY;
 	else if (step.later)
-		wait_longer(watch, MIN_DELAY, state == SEGMENT_SEALED ?
-					MAX_CHECK_DELAY : MAX_DELAY);
+		wait_longer(watch, MIN_DELAY, max_delay(rotation, state));
 	else
 	{
 		watch->errors = 0;
