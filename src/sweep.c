@@ -522,8 +522,12 @@ walk_segments(Sweep *sweep)
 	{
 		const Segment *row = &sweep->messages.rows[sweep->segment];
 
-		/* With another turn it has been emptied, and is still to come. */
+		/*
+		 * With another turn it has been emptied, and is still to come.  In
+		 * one that is empty there is nothing that our snapshot sees.
+		 */
 		sweep->within = (row->turn == sweep->turn &&
+						 row->state != SEGMENT_EMPTY &&
 						 row->state != SEGMENT_DONE);
 		if (sweep->within)
 		{
