@@ -188,6 +188,15 @@ act_broom_step(void)
 }
 
 /*
+ * That piece has failed: see act_sweep_skip_block.
+ */
+bool
+act_broom_skip_block(int *segment, BlockNumber *block)
+{
+	return act_sweep_skip_block(chosen->sweep, segment, block);
+}
+
+/*
  * After the commit.
  */
 void

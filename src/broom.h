@@ -5,10 +5,13 @@
 #ifndef ACT_BROOM_H
 #define ACT_BROOM_H
 
+#include "storage/block.h"
+
 #include "datatype/timestamp.h"
 
 extern bool act_broom_choose(TimestampTz now, TimestampTz *next);
 extern void act_broom_step(void);
+extern bool act_broom_skip_block(int *segment, BlockNumber *block);
 extern void act_broom_finish(void);
 
 #endif							/* ACT_BROOM_H */

@@ -49,6 +49,7 @@
 #include "catalog.h"
 #include "clock.h"
 #include "compat.h"
+#include "failure.h"
 #include "fleet.h"
 #include "mailbox.h"
 #include "manager.h"
@@ -267,14 +268,46 @@ push_due(TimestampTz now, TimestampTz *next)
 	*next = Min(*next, due);
 }
 
+/* A piece of a sweep, to be contained. */
+static void
+take_piece(void *arg)
+{
+	act_broom_step();
+}
+
+/*
+ * A block that cannot be read must keep nobody but its own messages waiting.
+ */
+static void
+skip_block(const Failure *failure)
+{
+	int			segment;
+	BlockNumber block;
+
+	if (ERRCODE_TO_CATEGORY(failure->sqlstate) != ERRCODE_INTERNAL_ERROR &&
+		ERRCODE_TO_CATEGORY(failure->sqlstate) != ERRCODE_SYSTEM_ERROR)
+		ereport(ERROR,
+				(errcode(failure->sqlstate),
+				 errmsg("could not sweep the log: %s", failure->message)));
+	if (act_broom_skip_block(&segment, &block))
+		ereport(WARNING,
+				(errcode(failure->sqlstate),
+				 errmsg("could not read block %u of segment \"actornot.message_%d\": %s",
+						block, segment, failure->message),
+				 errdetail("Messages in it may have to wait until it can be read.")));
+}
+
 /* One piece of a sweep. */
 static void
 push_swept(TimestampTz now, TimestampTz *next)
 {
+	Failure		failure;
+
 	if (!act_broom_choose(now, next))
 		return;
 	begin_chore("actornot: sweeping the log");
-	act_broom_step();
+	if (!act_failure_contain(take_piece, NULL, &failure, CurrentMemoryContext))
+		skip_block(&failure);
 	end_chore();
 	act_broom_finish();
 	*next = now;

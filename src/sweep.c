@@ -57,6 +57,9 @@
  */
 #define FIRST_PIECE 512
 
+/* How many blocks are read by one scan. */
+#define RANGE 16
+
 /* How many entities are put into the ready queue at a time. */
 #define QUEUE_AT_ONCE 64
 
@@ -100,6 +103,7 @@ struct Sweep
 	int64		turn;			/* where we are, or have been last */
 	int			segment;
 	BlockNumber block;
+	BlockNumber narrow_until;	/* read one at a time before this one */
 	bool		within;			/* the segment is not finished */
 	KnownTable *known;
 	bool		begun;			/* this is not the first piece */
@@ -453,7 +457,8 @@ walk_segment(Sweep *sweep, Relation heap, int *blocks)
 		nblocks = Min(nblocks, sweep->end[sweep->segment]);
 	while (sweep->block < nblocks && *blocks > 0 && !sweep->full)
 	{
-		BlockNumber last = Min(sweep->block + 15, nblocks - 1);
+		BlockNumber width = sweep->block < sweep->narrow_until ? 1 : RANGE;
+		BlockNumber last = Min(sweep->block + width - 1, nblocks - 1);
 		ItemPointerData from,
 					to;
 		TableScanDesc scan;
@@ -504,6 +509,7 @@ next_segment(Sweep *sweep)
 	sweep->segment = next;
 	sweep->turn = rows[next].turn;
 	sweep->block = 0;
+	sweep->narrow_until = 0;
 	return true;
 }
 
@@ -540,6 +546,26 @@ walk_segments(Sweep *sweep)
 		if (sweep->within)
 			return false;
 	}
+	return true;
+}
+
+/*
+ * The last piece has failed, and its (sub)transaction was rolled back: go on
+ * behind what cannot be read.  False if it is not known yet which block that
+ * is, and the piece is to be tried again; else it is *segment's *block.
+ */
+bool
+act_sweep_skip_block(Sweep *sweep, int *segment, BlockNumber *block)
+{
+	flush_found(sweep, &sweep->seen);
+	flush_found(sweep, &sweep->assumed);
+	if (sweep->block >= sweep->narrow_until)
+	{
+		sweep->narrow_until = sweep->block + RANGE;
+		return false;
+	}
+	*segment = sweep->segment;
+	*block = sweep->block++;
 	return true;
 }
 

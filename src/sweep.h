@@ -6,6 +6,7 @@
 #define ACT_SWEEP_H
 
 #include "actornot.h"
+#include "storage/block.h"
 
 typedef struct Sweep Sweep;
 
@@ -30,6 +31,8 @@ extern void act_sweep_skip(Sweep *sweep, Oid owner);
 extern void act_sweep_take_over(Sweep *sweep, Oid owner, const Sweep *from);
 extern void act_sweep_end_here(Sweep *sweep);
 extern bool act_sweep_step(Sweep *sweep, int max);
+extern bool act_sweep_skip_block(Sweep *sweep, int *segment,
+								 BlockNumber *block);
 extern void act_sweep_end(Sweep *sweep);
 extern int64 act_sweep_count(int32 runner);
 

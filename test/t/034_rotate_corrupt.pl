@@ -1,0 +1,104 @@
+# A page of a segment is damaged: it is named, its own messages wait, and all
+# the others are processed and their segments emptied.
+
+use strict;
+use warnings;
+
+use ActornotTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_server('main',
+	extra => ['--data-checksums'],
+	conf => 'actornot.segment_size = 128kB');
+
+$node->start;
+install_recorder($node, 'postgres', 'recorder', q{retry_delay => '1 hour'});
+$node->safe_psql(
+	'postgres', q{
+CREATE FUNCTION current_segment() RETURNS int LANGUAGE sql AS $$
+	SELECT number FROM actornot.segment WHERE current
+$$;
+-- Neighbours are of one entity.
+CREATE PROCEDURE fill(n int) LANGUAGE plpgsql AS $$
+DECLARE
+	was		int := current_segment();
+BEGIN
+	FOR i IN 1 .. 3000 LOOP
+		PERFORM actornot_post('recorder', 'e' || n * 1000 + i / 5, to_jsonb(repeat('x', 300)));
+		COMMIT;
+		EXIT WHEN current_segment() <> was;
+		PERFORM pg_sleep(0.001) FROM generate_series(1, i / 300);
+	END LOOP;
+END
+$$;
+SELECT actornot_pause('recorder');
+CALL fill(0);
+CALL fill(1);
+CALL fill(2);
+});
+wait_for_value($node, 'postgres',
+	q{SELECT count(*) FROM actornot.segment WHERE sealed AND upper > '1'},
+	3, 'three segments are sealed');
+my @harmed = split /\n/, $node->safe_psql('postgres', q{
+	SELECT DISTINCT entity FROM actornot.message_1
+	 WHERE (ctid::text::point)[0] = 2});
+my $all = $node->safe_psql('postgres', 'SELECT count(*) FROM actornot.message');
+my $harmed = "'" . join("', '", @harmed) . "'";
+my $waiting = $node->safe_psql('postgres',
+	"SELECT count(*) FROM actornot.message WHERE entity IN ($harmed)");
+my $file = $node->safe_psql('postgres',
+	q{SELECT pg_relation_filepath('actornot.message_1')});
+
+cmp_ok(scalar(@harmed), '>', 1, 'entities have messages in the page');
+$node->stop;
+open my $page, '+<', $node->data_dir . "/$file" or die $!;
+binmode $page;
+seek $page, 2 * 8192 + 4000, 0;
+print $page 'damaged ' x 20;
+close $page;
+my $offset = log_offset($node);
+$node->start;
+$node->safe_psql('postgres', q{SELECT actornot_resume('recorder')});
+
+wait_for_value($node, 'postgres',
+	"SELECT count(*) FROM recorded WHERE entity NOT IN ($harmed)",
+	$all - $waiting, 'all others are processed');
+$node->wait_for_log(
+	qr/WARNING:  could not read block 2 of segment "actornot.message_1": invalid page in block 2/,
+	$offset);
+$node->wait_for_log(
+	qr/WARNING:  could not rotate segment "actornot.message_1": invalid page in block 2/,
+	$offset);
+wait_for_value($node, 'postgres', q{
+	SELECT string_agg(number::text, ' ') FROM actornot.segment
+	 WHERE NOT current AND upper > '1'},
+	1, 'the other segments are emptied');
+
+# The log goes on around it.
+$node->safe_psql('postgres', 'CALL fill(3); CALL fill(4); CALL fill(5)');
+wait_for_value($node, 'postgres', q{
+	SELECT string_agg(number::text, ' ') FROM actornot.segment
+	 WHERE NOT current AND upper > '1'},
+	1, 'and so are later ones');
+
+# Given up by hand, what can be read of it is processed.
+is( $node->safe_psql('postgres', "SELECT count(*) FROM recorded WHERE entity IN ($harmed)"),
+	0, 'what is damaged waits');
+$node->safe_psql('postgres', qq{
+	SET zero_damaged_pages = on;
+	SET client_min_messages = error;
+	SELECT count(*) FROM actornot.message_1;
+	SELECT count(actornot_wake('recorder', entity)) FROM unnest(ARRAY[$harmed]) entity;
+	CHECKPOINT;
+});
+wait_for_value($node, 'postgres', q{SELECT actornot_pending('recorder')},
+	0, 'what was left of it is processed');
+wait_for_value($node, 'postgres', q{
+	SELECT count(*) FROM actornot.segment WHERE NOT current AND upper > '1'},
+	0, 'then its segment is emptied');
+unlike(log_since($node, $offset), qr/TRAP|PANIC|terminated by signal/,
+	'nothing crashed');
+$node->stop;
+done_testing();
