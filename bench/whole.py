@@ -81,7 +81,7 @@ def configure(server, workers):
 
 def drain(server, handler, count, post):
     """Messages a second by background workers."""
-    table = 'account' if handler == 'counter_table' else 'actornot.mailbox'
+    table = 'total' if handler == 'counter_table' else 'actornot.mailbox'
     with Database(server, 'bench_whole',
                   ['drain_ours.sql', 'whole_ours.sql', 'whole_post.sql'],
                   extension=True) as database, \
