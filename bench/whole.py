@@ -86,7 +86,8 @@ def drain(server, handler, count, post):
                   ['drain_ours.sql', 'whole_ours.sql', 'whole_post.sql'],
                   extension=True) as database, \
             database.session('off') as session:
-        session.query("SELECT actornot_register('bench', '%s')" % handler)
+        session.query("SELECT actornot_register('bench', '%s',"
+                      " batch_size => 1000)" % handler)
         session.query("SELECT actornot_pause('bench')")
         session.query(post)
         session.query('CHECKPOINT')
