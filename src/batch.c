@@ -143,7 +143,6 @@ static bool
 run_batch(VisitState *state)
 {
 	MessagesArgument messages;
-	const Runner *runner;
 	HandlerCall *call;
 	MemoryContext old = MemoryContextSwitchTo(state->work->batch_context);
 	int64		last_id;
@@ -151,10 +150,7 @@ run_batch(VisitState *state)
 	/* Only the first batch of a visit can be one that another try pinned. */
 	state->visit->phase = PHASE_RESOLVE;
 	note_try(state, 1);
-	runner = act_runner_find(state->visit->key.runner);
-	if (runner == NULL)
-		elog(ERROR, "runner went away under a batch");
-	call = act_runner_handler(runner);
+	call = act_visit_find_handler(state->runner);
 	state->visit->whole = (call->form == HANDLER_WHOLE);
 	state->visit->phase = PHASE_READ;
 

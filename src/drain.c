@@ -137,8 +137,8 @@ actornot_run(PG_FUNCTION_ARGS)
 				 errmsg("runner \"%s\" has no handler", runner->name),
 				 errhint("Only workers outside the database can run it; register it with a handler to run it here.")));
 
-	key = act_catalog_key(runner->id, runner->name, runner->name_len,
-						  VARDATA_ANY(entity), VARSIZE_ANY_EXHDR(entity));
+	key = act_runner_key(runner, VARDATA_ANY(entity),
+						 VARSIZE_ANY_EXHDR(entity));
 
 	/*
 	 * Not in the subtransaction: that this very session runs the entity is

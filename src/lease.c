@@ -169,8 +169,7 @@ read_entity(FunctionCallInfo fcinfo, const Runner *runner, int *len,
 
 	*len = VARSIZE_ANY_EXHDR(entity);
 	act_post_check_entity(runner->name, VARDATA_ANY(entity), *len);
-	*key = act_catalog_key(runner->id, runner->name, runner->name_len,
-						   VARDATA_ANY(entity), *len);
+	*key = act_runner_key(runner, VARDATA_ANY(entity), *len);
 	return text_to_cstring(entity);
 }
 
@@ -573,10 +572,8 @@ refresh_runner(Acquisition *call)
 	if (call->terms.runner.runnable != NULL)
 		act_runner_check_is_owner(&call->terms.runner);
 	if (call->entity != NULL)
-		call->key = act_catalog_key(call->terms.runner.id,
-									call->terms.runner.name,
-									call->terms.runner.name_len,
-									call->entity, call->entity_len);
+		call->key = act_runner_key(&call->terms.runner, call->entity,
+								   call->entity_len);
 	MemoryContextSwitchTo(old);
 }
 

@@ -241,6 +241,28 @@ act_mailbox_init(Mailbox *mailbox, const EntityKey *key,
 }
 
 /*
+ * Is it the mailbox of that entity?  Its name is known.
+ */
+bool
+act_mailbox_is_of(const Mailbox *mailbox, int32 runner, const text *entity)
+{
+	return mailbox->key.runner == runner &&
+		mailbox->entity_len == VARSIZE_ANY_EXHDR(entity) &&
+		memcmp(mailbox->entity, VARDATA_ANY(entity), mailbox->entity_len) == 0;
+}
+
+/*
+ * Has it consumed a message of its entity?
+ */
+bool
+act_mailbox_has_consumed(const Mailbox *mailbox, uint64 tick, int64 id)
+{
+	return act_cursor_settled(&mailbox->done, tick) ||
+		(mailbox->has_target && id <= mailbox->last_id &&
+		 act_cursor_settled(&mailbox->target, tick));
+}
+
+/*
  * Is the fetched row the one of this mailbox?
  */
 static bool
@@ -266,8 +288,7 @@ slot_is_mailbox(TupleTableSlot *slot, const Mailbox *mailbox)
 		const Runner *runner = act_runner_find(mailbox->key.runner);
 
 		return runner != NULL &&
-			act_catalog_key(runner->id, runner->name, runner->name_len,
-							name, len).check == mailbox->key.check;
+			act_runner_key(runner, name, len).check == mailbox->key.check;
 	}
 }
 
@@ -658,17 +679,15 @@ static void
 push_row(TupleTableSlot *slot)
 {
 	const Runner *runner;
-	text	   *entity;
 	EntityKey	key;
 
 	slot_getsomeattrs(slot, MB_ENTITY);
 	runner = act_runner_find(DatumGetInt32(slot->tts_values[MB_RUNNER - 1]));
 	if (runner == NULL)
 		return;
-	entity = DatumGetTextPP(slot->tts_values[MB_ENTITY - 1]);
-	key = act_catalog_key(runner->id, runner->name, runner->name_len,
-						  VARDATA_ANY(entity), VARSIZE_ANY_EXHDR(entity));
-	key.hash = DatumGetInt64(slot->tts_values[MB_HASH - 1]);
+	key = act_runner_stored_key(runner,
+								DatumGetTextPP(slot->tts_values[MB_ENTITY - 1]),
+								DatumGetInt64(slot->tts_values[MB_HASH - 1]));
 	act_readyq_push(MyDatabaseId, act_runner_pool(runner), &key, 1);
 }
 

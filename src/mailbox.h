@@ -81,6 +81,10 @@ extern void act_mailbox_open(MailboxTable *table);
 extern void act_mailbox_close(MailboxTable *table);
 extern void act_mailbox_init(Mailbox *mailbox, const EntityKey *key,
 							 const char *entity, int entity_len);
+extern bool act_mailbox_is_of(const Mailbox *mailbox, int32 runner,
+							  const text *entity);
+extern bool act_mailbox_has_consumed(const Mailbox *mailbox, uint64 tick,
+									 int64 id);
 extern bool act_mailbox_load(MailboxTable *table, Mailbox *mailbox);
 extern void act_mailbox_save(MailboxTable *table, Mailbox *mailbox);
 extern bool act_mailbox_delete(MailboxTable *table, ItemPointer tid);

@@ -97,9 +97,8 @@ get_entity(FunctionCallInfo fcinfo, Mending *mending)
 	mending->entity_len = VARSIZE_ANY_EXHDR(entity);
 	act_post_check_entity(mending->runner.name, mending->entity,
 						  mending->entity_len);
-	mending->key = act_catalog_key(mending->runner.id, mending->runner.name,
-								   mending->runner.name_len,
-								   mending->entity, mending->entity_len);
+	mending->key = act_runner_key(&mending->runner, mending->entity,
+								  mending->entity_len);
 }
 
 /*
@@ -187,8 +186,7 @@ actornot_state(PG_FUNCTION_ARGS)
 static int64
 count_entity(const Runner *runner, const char *entity, int len)
 {
-	EntityKey	key = act_catalog_key(runner->id, runner->name,
-									  runner->name_len, entity, len);
+	EntityKey	key = act_runner_key(runner, entity, len);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	MailboxTable table;
 	MessageReader reader;

@@ -94,9 +94,8 @@ act_message_open_writer(MessageWriter *writer)
 	/* After the lock: the clock is advanced only while nobody holds it. */
 	if (!act_clock_is_adopted())
 		elog(ERROR, "clock of actornot went away under a poster");
-	writer->tick = UInt64GetDatum(U64FromFullTransactionId(xid) +
-								  act_clock_offset());
-	writer->posted_at = TimestampTzGetDatum(GetCurrentTimestamp());
+	writer->tick = U64FromFullTransactionId(xid) + act_clock_offset();
+	writer->posted_at = GetCurrentTimestamp();
 	writer->command = GetCurrentCommandId(true);
 }
 
@@ -107,55 +106,10 @@ act_message_next_id(void)
 }
 
 /*
- * Append a tuple that is formed: heap, index, and a look at the size.
+ * Append a row: heap, index, and a look at the size.
  */
 static void
-append_tuple(MessageWriter *writer, HeapTuple tuple, Datum *values,
-			 bool *nulls)
-{
-	heap_insert(writer->heap, tuple, writer->command, 0, NULL);
-
-	/* The index's columns are the first three; btree needs no IndexInfo. */
-	index_insert(writer->index, values, nulls, &tuple->t_self, writer->heap,
-				 UNIQUE_CHECK_NO, false, NULL);
-	act_segment_note_growth(writer->segment,
-							ItemPointerGetBlockNumber(&tuple->t_self),
-							tuple->t_len);
-}
-
-/*
- * Append a message and return its id.
- */
-int64
-act_message_append(MessageWriter *writer, const NewMessage *message)
-{
-	Datum		values[MSG_NATTS];
-	bool		nulls[MSG_NATTS] = {false};
-	int64		id = act_message_next_id();
-	HeapTuple	tuple;
-
-	values[MSG_HASH - 1] = Int64GetDatum(message->hash);
-	values[MSG_TICK - 1] = writer->tick;
-	values[MSG_ID - 1] = Int64GetDatum(id);
-	values[MSG_POSTED_AT - 1] = writer->posted_at;
-	values[MSG_RUNNER - 1] = Int32GetDatum(message->runner);
-	values[MSG_ENTITY - 1] = message->entity;
-	values[MSG_PAYLOAD - 1] = message->payload;
-	nulls[MSG_PAYLOAD - 1] = (message->payload == (Datum) 0);
-	values[MSG_HEADERS - 1] = message->headers;
-	nulls[MSG_HEADERS - 1] = (message->headers == (Datum) 0);
-
-	tuple = heap_form_tuple(RelationGetDescr(writer->heap), values, nulls);
-	append_tuple(writer, tuple, values, nulls);
-	heap_freetuple(tuple);
-	return id;
-}
-
-/*
- * Append a copy of a message of an older segment, tick, id and all.
- */
-void
-act_message_copy(MessageWriter *writer, const MessageRow *row)
+append_row(MessageWriter *writer, const MessageRow *row)
 {
 	Datum		values[MSG_NATTS];
 	bool		nulls[MSG_NATTS] = {false};
@@ -167,18 +121,61 @@ act_message_copy(MessageWriter *writer, const MessageRow *row)
 	values[MSG_POSTED_AT - 1] = TimestampTzGetDatum(row->posted_at);
 	values[MSG_RUNNER - 1] = Int32GetDatum(row->runner);
 	values[MSG_ENTITY - 1] = row->entity;
-
-	/* Not what is toasted in the other segment, which goes. */
-	values[MSG_PAYLOAD - 1] = row->payload == (Datum) 0 ? (Datum) 0 :
-		PointerGetDatum(PG_DETOAST_DATUM(row->payload));
+	values[MSG_PAYLOAD - 1] = row->payload;
 	nulls[MSG_PAYLOAD - 1] = (row->payload == (Datum) 0);
-	values[MSG_HEADERS - 1] = row->headers == (Datum) 0 ? (Datum) 0 :
-		PointerGetDatum(PG_DETOAST_DATUM(row->headers));
+	values[MSG_HEADERS - 1] = row->headers;
 	nulls[MSG_HEADERS - 1] = (row->headers == (Datum) 0);
-
 	tuple = heap_form_tuple(RelationGetDescr(writer->heap), values, nulls);
-	append_tuple(writer, tuple, values, nulls);
+	heap_insert(writer->heap, tuple, writer->command, 0, NULL);
+
+	/* The index's columns are the first three; btree needs no IndexInfo. */
+	index_insert(writer->index, values, nulls, &tuple->t_self, writer->heap,
+				 UNIQUE_CHECK_NO, false, NULL);
+	act_segment_note_growth(writer->segment,
+							ItemPointerGetBlockNumber(&tuple->t_self),
+							tuple->t_len);
 	heap_freetuple(tuple);
+}
+
+/*
+ * Append a message and return its id.
+ */
+int64
+act_message_append(MessageWriter *writer, const NewMessage *message)
+{
+	MessageRow	row;
+
+	row.hash = message->hash;
+	row.tick = writer->tick;
+	row.id = act_message_next_id();
+	row.posted_at = writer->posted_at;
+	row.runner = message->runner;
+	row.entity = message->entity;
+	row.payload = message->payload;
+	row.headers = message->headers;
+	append_row(writer, &row);
+	return row.id;
+}
+
+static Datum
+detoast(Datum value)
+{
+	return value == (Datum) 0 ? (Datum) 0 :
+		PointerGetDatum(PG_DETOAST_DATUM(value));
+}
+
+/*
+ * Append a copy of a message of an older segment, tick, id and all; not what
+ * is toasted in the other one, which goes.
+ */
+void
+act_message_copy(MessageWriter *writer, const MessageRow *row)
+{
+	MessageRow	copy = *row;
+
+	copy.payload = detoast(row->payload);
+	copy.headers = detoast(row->headers);
+	append_row(writer, &copy);
 }
 
 /*

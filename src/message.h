@@ -27,8 +27,8 @@ typedef struct MessageWriter
 	int			segment;
 	Relation	heap;
 	Relation	index;
-	Datum		tick;
-	Datum		posted_at;
+	uint64		tick;
+	TimestampTz posted_at;
 	CommandId	command;
 } MessageWriter;
 

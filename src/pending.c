@@ -490,19 +490,6 @@ act_pending_free(PendingList *list)
 }
 
 /*
- * Is the fetched message one of this mailbox?
- */
-static bool
-row_is_of(const MessageRow *row, const Mailbox *mailbox)
-{
-	text	   *entity = DatumGetTextPP(row->entity);
-
-	return row->runner == mailbox->key.runner &&
-		VARSIZE_ANY_EXHDR(entity) == mailbox->entity_len &&
-		memcmp(VARDATA_ANY(entity), mailbox->entity, mailbox->entity_len) == 0;
-}
-
-/*
  * Count the visible pending messages of a mailbox whose entity is known.
  * Says whether there are any of other entities of its hash.
  */
@@ -531,14 +518,13 @@ act_pending_count(MessageReader *reader, const Mailbox *mailbox,
 		{
 			CHECK_FOR_INTERRUPTS();
 			if (entry.at.id == last_id ||
-				!act_cursor_settled(target, entry.at.tick))
+				!act_cursor_settled(target, entry.at.tick) ||
+				act_mailbox_has_consumed(mailbox, entry.at.tick,
+										 entry.at.id) ||
+				!act_message_fetch(reader, &entry, &row))
 				continue;
-			if (mailbox->has_target && entry.at.id <= mailbox->last_id &&
-				act_cursor_settled(&mailbox->target, entry.at.tick))
-				continue;
-			if (!act_message_fetch(reader, &entry, &row))
-				continue;
-			if (!row_is_of(&row, mailbox))
+			if (!act_mailbox_is_of(mailbox, row.runner,
+								   DatumGetTextPP(row.entity)))
 			{
 				*collided |= !act_runner_is_gone(row.runner);
 				continue;

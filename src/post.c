@@ -116,9 +116,8 @@ act_post_message(const Runner *runner, Datum entity, Datum payload,
 {
 	MessageWriter writer;
 	text	   *name = DatumGetTextPP(entity);
-	EntityKey	key = act_catalog_key(runner->id, runner->name,
-									  runner->name_len, VARDATA_ANY(name),
-									  VARSIZE_ANY_EXHDR(name));
+	EntityKey	key = act_runner_key(runner, VARDATA_ANY(name),
+									 VARSIZE_ANY_EXHDR(name));
 	Oid			owner = act_runner_pool(runner);
 	uint64		requests = 0;
 	bool		silent = is_silent(runner, &requests);
@@ -266,10 +265,8 @@ actornot_post_many(PG_FUNCTION_ARGS)
 	act_message_open_writer(&writer);
 	for (int i = 0; i < n; i++)
 	{
-		EntityKey	key = act_catalog_key(runner.id, runner.name,
-										  runner.name_len,
-										  VARDATA_ANY(entities[i]),
-										  VARSIZE_ANY_EXHDR(entities[i]));
+		EntityKey	key = act_runner_key(&runner, VARDATA_ANY(entities[i]),
+										 VARSIZE_ANY_EXHDR(entities[i]));
 
 		CHECK_FOR_INTERRUPTS();
 		ids[i] = Int64GetDatum(put_in(&writer, &key, owner, silent,

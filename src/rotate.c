@@ -6,11 +6,9 @@
  * transaction of its own: the manager's, or a drain's.  Nobody waits for
  * them: what cannot be had at once is tried again later.
  *
- * Is a sealed segment done?  That is found by its distinct hashes, one look at
- * the index each: the first message names the entity, and if the entity's
- * cursor lies above the segment's bound, all of its messages are done.  Only
- * where it does not are messages looked at, from the cursor on.  Nothing that
- * is done becomes pending again, so the check goes on where it stopped.
+ * Whether a sealed segment is done is found in rounds (inspect.c): nothing that
+ * is done becomes pending again, so a round begins where the last one met
+ * something pending.
  *
  * A few entities that have messages in an old segment would keep all of it
  * (paused ones, leased ones, those in back-off): if nobody takes these
@@ -27,18 +25,17 @@
  */
 #include "postgres.h"
 
-#include "access/detoast.h"
 #include "access/xact.h"
 #include "actornot.h"
 #include "catalog.h"
 #include "clock.h"
 #include "cursor.h"
 #include "failure.h"
+#include "inspect.h"
 #include "mailbox.h"
 #include "message.h"
 #include "miscadmin.h"
 #include "rotate.h"
-#include "runner.h"
 #include "segment.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
@@ -50,9 +47,6 @@
 /* How many hashes a piece of a check looks at, and one of copying. */
 #define CHECK_PIECE 8192
 #define COPY_PIECE 32
-
-/* So many entries of a hash are passed one by one. */
-#define STEPS 8
 
 /* No more than this part of a segment is copied, and at least so much. */
 #define COPY_PART 8
@@ -105,25 +99,6 @@ struct Rotation
 	SegmentWatch watch[ACT_SEGMENTS];
 };
 
-/* One look at a segment's messages. */
-typedef struct Check
-{
-	int			number;
-	const Segment *row;
-	Snapshot	snapshot;
-	MailboxTable mailboxes;
-	MessageReader messages;
-	int64	   *collisions;		/* hashes that two entities share */
-	int			ncollisions;
-	MemoryContext hash_context; /* reset after each hash */
-	Mailbox		mailbox;		/* of the last message's entity, if loaded */
-	bool		loaded;
-	bool		walking;		/* from hash to hash */
-	uint64		bytes;			/* of the pending messages that were met */
-	uint64		limit;			/* more need not be counted */
-	MessageWriter *writer;		/* where they are copied to; NULL: nowhere */
-} Check;
-
 /* A step, and how it ended. */
 typedef struct Step
 {
@@ -132,211 +107,6 @@ typedef struct Step
 	void		(*take) (struct Step *step);
 	bool		later;			/* it could not be taken now */
 } Step;
-
-/* --------------------------------------------- looking into a segment */
-
-static void
-open_check(Check *check, int number, const Segment *row)
-{
-	memset(check, 0, sizeof(*check));
-	check->number = number;
-	check->row = row;
-	check->limit = PG_UINT64_MAX;
-	check->hash_context = AllocSetContextCreate(CurrentMemoryContext,
-												"actornot check",
-												ALLOCSET_DEFAULT_SIZES);
-	act_mailbox_open(&check->mailboxes);
-	check->mailboxes.without_state = true;
-	check->snapshot = RegisterSnapshot(GetLatestSnapshot());
-	PushActiveSnapshot(check->snapshot);
-	check->mailboxes.snapshot = check->snapshot;
-	act_message_open_reader(&check->messages, check->snapshot);
-	check->ncollisions = act_segment_read_collisions(&check->collisions,
-													 check->snapshot);
-}
-
-static void
-close_check(Check *check)
-{
-	act_message_close_reader(&check->messages);
-	act_mailbox_close(&check->mailboxes);
-	PopActiveSnapshot();
-	UnregisterSnapshot(check->snapshot);
-	MemoryContextDelete(check->hash_context);
-}
-
-/*
- * Load the mailbox of a message's entity; false if it has no row, or its
- * runner is not there.
- */
-static bool
-load_mailbox(Check *check, const MessageRow *row)
-{
-	const Runner *runner = act_runner_find(row->runner);
-	text	   *entity = DatumGetTextPP(row->entity);
-	const char *name = VARDATA_ANY(entity);
-	int			len = VARSIZE_ANY_EXHDR(entity);
-	EntityKey	key;
-
-	if (check->loaded && check->mailbox.key.runner == row->runner &&
-		check->mailbox.entity_len == len &&
-		memcmp(check->mailbox.entity, name, len) == 0)
-		return check->mailbox.exists;
-	if (runner == NULL)
-		return false;
-
-	key = act_catalog_key(runner->id, runner->name, runner->name_len,
-						  name, len);
-	key.hash = row->hash;
-	act_mailbox_init(&check->mailbox, &key, name, len);
-	act_mailbox_load(&check->mailboxes, &check->mailbox);
-	check->loaded = true;
-	return check->mailbox.exists;
-}
-
-static bool
-is_consumed(const Mailbox *mailbox, const MessageRow *row)
-{
-	return act_cursor_settled(&mailbox->done, row->tick) ||
-		(mailbox->has_target && row->id <= mailbox->last_id &&
-		 act_cursor_settled(&mailbox->target, row->tick));
-}
-
-/*
- * Look at a message that is visible: nobody waits for one of a runner that
- * was unregistered, but for one of an unknown runner somebody may.
- */
-static void
-look_at_message(Check *check, const MessageRow *row)
-{
-	LogPosition at = {row->tick, row->id};
-
-	if (act_runner_is_gone(row->runner) ||
-		(load_mailbox(check, row) && is_consumed(&check->mailbox, row)))
-		return;
-	if (check->row->copied &&
-		act_message_has_copy(&check->messages, check->row->turn, row->hash,
-							 at))
-		return;
-	check->bytes += 64 + toast_raw_datum_size(row->entity);
-	if (row->payload != (Datum) 0)
-		check->bytes += toast_raw_datum_size(row->payload);
-	if (row->headers != (Datum) 0)
-		check->bytes += toast_raw_datum_size(row->headers);
-	if (check->writer != NULL)
-	{
-		act_message_copy(check->writer, row);
-		act_catalog_debug_stop("copied one");
-	}
-}
-
-/*
- * Look at all messages of a hash in a range of ticks.
- */
-static void
-look_at_range(Check *check, int64 hash, uint64 from_tick, uint64 below_tick)
-{
-	LogEntry	entry;
-	MessageRow	row;
-
-	if (from_tick >= below_tick)
-		return;
-	act_message_seek_in(&check->messages, check->number, hash, from_tick,
-						below_tick);
-	while (check->bytes <= check->limit &&
-		   act_message_next_in(&check->messages, check->number, &entry))
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (act_message_fetch(&check->messages, &entry, &row))
-			look_at_message(check, &row);
-	}
-}
-
-/*
- * Load the mailbox of the entity of a hash's first visible message; mostly
- * that is its first entry, if that is known.  False if it has no row.
- */
-static bool
-load_first_mailbox(Check *check, int64 hash, const LogEntry *first)
-{
-	LogEntry	entry;
-	MessageRow	row;
-
-	if (first != NULL && act_message_fetch(&check->messages, first, &row))
-		return load_mailbox(check, &row);
-	act_message_seek_in(&check->messages, check->number, hash, 0,
-						PG_UINT64_MAX);
-	while (act_message_next_in(&check->messages, check->number, &entry))
-	{
-		if (act_message_fetch(&check->messages, &entry, &row))
-			return load_mailbox(check, &row);
-	}
-	return false;
-}
-
-static bool
-is_shared(const Check *check, int64 hash)
-{
-	for (int i = 0; i < check->ncollisions; i++)
-	{
-		if (check->collisions[i] == hash)
-			return true;
-	}
-	return check->row->mixed;
-}
-
-/*
- * Look at what may be pending of a hash: all that the first entity's cursor
- * does not cover.
- */
-static void
-look_at_hash(Check *check, int64 hash, const LogEntry *first)
-{
-	uint64		upper = check->row->upper;
-	MemoryContext old = MemoryContextSwitchTo(check->hash_context);
-
-	check->loaded = false;
-	if (is_shared(check, hash) || !load_first_mailbox(check, hash, first))
-		look_at_range(check, hash, 0, PG_UINT64_MAX);
-	else
-	{
-		Cursor		done = check->mailbox.done;
-
-		for (int i = 0; i < done.nxip && done.xip[i] < upper; i++)
-			look_at_range(check, hash, done.xip[i], done.xip[i] + 1);
-		look_at_range(check, hash, done.xmax, upper);
-	}
-	MemoryContextSwitchTo(old);
-	MemoryContextReset(check->hash_context);
-}
-
-/*
- * Go to the first entry of the next hash, from "from" on when there was none
- * yet.  One with more than a few entries is jumped over.
- */
-static bool
-next_hash(Check *check, int64 from, int64 *hash, LogEntry *first)
-{
-	int64		last = *hash;
-
-	if (check->walking)
-	{
-		for (int i = 0; i < STEPS; i++)
-		{
-			if (!act_message_walk(&check->messages, check->number, hash,
-								  first))
-				return false;
-			if (*hash != last)
-				return true;
-		}
-		if (last == PG_INT64_MAX)
-			return false;
-		from = last + 1;
-	}
-	check->walking = true;
-	act_message_walk_from(&check->messages, check->number, from);
-	return act_message_walk(&check->messages, check->number, hash, first);
-}
 
 /* --------------------------------------------------- a sealed segment */
 
@@ -360,6 +130,17 @@ begin_round(SegmentWatch *watch, const Segment *row)
 }
 
 /*
+ * That hash has been looked at.
+ */
+static void
+pass_hash(SegmentWatch *watch, int64 hash)
+{
+	watch->finished = (hash == PG_INT64_MAX);
+	if (!watch->finished)
+		watch->next_hash = hash + 1;
+}
+
+/*
  * A round has found something pending.  If less than the last time, the next
  * one comes soon.
  */
@@ -376,7 +157,7 @@ note_progress(SegmentWatch *watch)
  * where it is.
  */
 static uint64
-copy_limit(const Check *check)
+copy_limit(const Inspection *check)
 {
 	Relation	heap = check->messages.segment[check->number].heap;
 	uint64		size = (uint64) RelationGetNumberOfBlocks(heap) * BLCKSZ;
@@ -392,33 +173,32 @@ static void
 check_piece(Step *step)
 {
 	SegmentWatch *watch = &step->rotation->watch[step->number];
-	Check		check;
+	Inspection	check;
 	LogEntry	first;
 	int64		hash = 0;
 
-	open_check(&check, step->number, &step->rotation->ring[step->number]);
+	act_inspect_open(&check, step->number,
+					 &step->rotation->ring[step->number]);
 	if (!act_message_open_segment(&check.messages, step->number))
 	{
-		close_check(&check);
+		act_inspect_close(&check);
 		step->later = true;
 		return;
 	}
 	check.bytes = watch->bytes;
 	check.limit = copy_limit(&check);
-	for (int i = 0; i < CHECK_PIECE && check.bytes <= check.limit; i++)
+	for (int i = 0; i < CHECK_PIECE && check.bytes <= check.limit &&
+		 !watch->finished; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		watch->finished = !next_hash(&check, watch->next_hash, &hash, &first);
+		watch->finished = !act_inspect_next(&check, watch->next_hash, &hash, &first);
 		if (watch->finished)
 			break;
-		look_at_hash(&check, hash, &first);
+		act_inspect_hash(&check, hash, &first);
 		if (check.bytes == 0)
 			watch->done_below = hash;
 		watch->bytes = check.bytes;
-		watch->finished = (hash == PG_INT64_MAX);
-		if (watch->finished)
-			break;
-		watch->next_hash = hash + 1;
+		pass_hash(watch, hash);
 	}
 
 	/* A backlog, or a later segment that could not be asked for copies. */
@@ -428,7 +208,7 @@ check_piece(Step *step)
 		step->later = true;
 		note_progress(watch);
 	}
-	close_check(&check);
+	act_inspect_close(&check);
 }
 
 /*
@@ -499,32 +279,31 @@ static int
 lock_pending(Step *step, int64 *hashes)
 {
 	SegmentWatch *watch = &step->rotation->watch[step->number];
-	Check		check;
+	Inspection	check;
 	LogEntry	first;
 	int64		hash = 0;
 	int			n = 0;
 
-	open_check(&check, step->number, &step->rotation->ring[step->number]);
+	act_inspect_open(&check, step->number,
+					 &step->rotation->ring[step->number]);
 	check.limit = 0;
 	if (!act_message_open_segment(&check.messages, step->number))
 		step->later = true;
-	for (int i = 0; i < CHECK_PIECE && n < COPY_PIECE && !step->later; i++)
+	for (int i = 0; i < CHECK_PIECE && n < COPY_PIECE && !step->later &&
+		 !watch->finished; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		watch->finished = !next_hash(&check, watch->next_hash, &hash, &first);
+		watch->finished = !act_inspect_next(&check, watch->next_hash, &hash, &first);
 		if (watch->finished)
 			break;
 		check.bytes = 0;
-		look_at_hash(&check, hash, &first);
+		act_inspect_hash(&check, hash, &first);
 		if (check.bytes > 0 &&
 			act_mailbox_lock(hash, false) == MAILBOX_LOCKED)
 			hashes[n++] = hash;
-		watch->finished = (hash == PG_INT64_MAX);
-		if (watch->finished)
-			break;
-		watch->next_hash = hash + 1;
+		pass_hash(watch, hash);
 	}
-	close_check(&check);
+	act_inspect_close(&check);
 	return n;
 }
 
@@ -537,7 +316,7 @@ copy_piece(Step *step)
 	int64		hashes[COPY_PIECE];
 	int			n = lock_pending(step, hashes);
 	MessageWriter writer;
-	Check		check;
+	Inspection	check;
 
 	if (n == 0)
 		return;
@@ -549,14 +328,15 @@ copy_piece(Step *step)
 		return;
 	}
 	act_message_open_writer(&writer);
-	open_check(&check, step->number, &step->rotation->ring[step->number]);
+	act_inspect_open(&check, step->number,
+					 &step->rotation->ring[step->number]);
 	if (writer.segment == step->number ||
 		!act_message_open_segment(&check.messages, step->number))
 		step->later = true;
 	check.writer = &writer;
 	for (int i = 0; i < n && !step->later; i++)
-		look_at_hash(&check, hashes[i], NULL);
-	close_check(&check);
+		act_inspect_hash(&check, hashes[i], NULL);
+	act_inspect_close(&check);
 	act_message_close_writer(&writer);
 }
 

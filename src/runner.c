@@ -481,6 +481,23 @@ act_runner_get(const char *name, int len)
 	return runner;
 }
 
+EntityKey
+act_runner_key(const Runner *runner, const char *entity, int len)
+{
+	return act_catalog_key(runner->id, runner->name, runner->name_len,
+						   entity, len);
+}
+
+EntityKey
+act_runner_stored_key(const Runner *runner, const text *entity, int64 hash)
+{
+	EntityKey	key = act_runner_key(runner, VARDATA_ANY(entity),
+									 VARSIZE_ANY_EXHDR(entity));
+
+	key.hash = hash;
+	return key;
+}
+
 /*
  * Was the runner of that number unregistered?  False also if it is unknown.
  */

@@ -421,9 +421,7 @@ consider(Sweep *sweep, const MessageRow *row)
 	if (runner == NULL || !is_wanted(sweep, runner))
 		return;
 	entity = DatumGetTextPP(row->entity);
-	key = act_catalog_key(runner->id, runner->name, runner->name_len,
-						  VARDATA_ANY(entity), VARSIZE_ANY_EXHDR(entity));
-	key.hash = row->hash;
+	key = act_runner_stored_key(runner, entity, row->hash);
 	known = act_known_enter(sweep->known, &key);
 	if (known->state == KNOWN_NOTHING)
 	{

@@ -74,6 +74,23 @@ act_visit_admit_runner(Visit *visit, Runner *copy)
 }
 
 /*
+ * The handler of a runner that was admitted.  It may have been unregistered
+ * since: an earlier call may have taken long.
+ */
+HandlerCall *
+act_visit_find_handler(const Runner *copy)
+{
+	const Runner *runner = act_runner_find(copy->id);
+
+	if (runner == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("runner \"%s\" does not exist any more",
+						copy->name)));
+	return act_runner_handler(runner);
+}
+
+/*
  * Load the mailbox; false if it is not to be run now.
  */
 bool

@@ -90,6 +90,7 @@ extern void act_visit_init(Visit *visit, const EntityKey *key,
 						   const char *entity, int entity_len,
 						   Oid role, MemoryContext context);
 extern bool act_visit_admit_runner(Visit *visit, Runner *copy);
+extern HandlerCall *act_visit_find_handler(const Runner *copy);
 extern bool act_visit_admit_mailbox(VisitState *state);
 extern bool act_visit_collect(VisitState *state);
 extern void act_visit_init_frame(const VisitState *state, CallFrame *frame);

@@ -80,14 +80,9 @@ typedef struct WholeVisit
 static bool
 open_call(WholeVisit *whole, Visit *visit)
 {
-	const Runner *runner;
-
 	if (!act_visit_admit_runner(visit, &whole->runner))
 		return false;
-	runner = act_runner_find(visit->key.runner);
-	if (runner == NULL)
-		elog(ERROR, "runner went away under a batch");
-	whole->handler = act_runner_handler(runner);
+	whole->handler = act_visit_find_handler(&whole->runner);
 	visit->result = VISIT_MORE;
 	if (whole->handler->form != HANDLER_WHOLE)
 		return false;

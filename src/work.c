@@ -141,29 +141,25 @@ static bool
 belongs(BatchWork *work, Mailbox *mailbox, const MessageRow *row)
 {
 	text	   *entity;
-	int			len;
+	const Runner *runner;
 
 	if (row->runner != mailbox->key.runner)
 		return false;
 	entity = DatumGetTextPP(row->entity);
-	len = VARSIZE_ANY_EXHDR(entity);
-	if (mailbox->entity == NULL)
-	{
-		const Runner *runner = act_runner_find(mailbox->key.runner);
+	if (mailbox->entity != NULL)
+		return act_mailbox_is_of(mailbox, row->runner, entity);
 
-		if (runner == NULL ||
-			act_catalog_key(runner->id, runner->name, runner->name_len,
-							VARDATA_ANY(entity), len).check !=
-			mailbox->key.check)
-			return false;
-		mailbox->entity = MemoryContextAlloc(work->visit_context, len + 1);
-		memcpy(mailbox->entity, VARDATA_ANY(entity), len);
-		mailbox->entity[len] = '\0';
-		mailbox->entity_len = len;
-		return true;
-	}
-	return len == mailbox->entity_len &&
-		memcmp(VARDATA_ANY(entity), mailbox->entity, len) == 0;
+	runner = act_runner_find(row->runner);
+	if (runner == NULL ||
+		act_runner_stored_key(runner, entity, row->hash).check !=
+		mailbox->key.check)
+		return false;
+	mailbox->entity_len = VARSIZE_ANY_EXHDR(entity);
+	mailbox->entity = MemoryContextAlloc(work->visit_context,
+										 mailbox->entity_len + 1);
+	memcpy(mailbox->entity, VARDATA_ANY(entity), mailbox->entity_len);
+	mailbox->entity[mailbox->entity_len] = '\0';
+	return true;
 }
 
 /*

@@ -90,6 +90,7 @@ typedef struct EntityGroup
 	Visit	   *visits;
 	ReadyOutcome *outcomes;
 	bool	   *visited;
+	Visit	  **together;		/* those of one call */
 	bool	   *alone;			/* to be run alone afterwards */
 } EntityGroup;
 
@@ -382,7 +383,7 @@ static void
 visit_next(EntityGroup *group, BatchWork *work, int first, TimestampTz until)
 {
 	int32		runner = group->keys[first].runner;
-	Visit	  **visits = palloc(sizeof(Visit *) * group->n);
+	Visit	  **visits = group->together;
 	TimestampTz start = GetCurrentTimestamp();
 	int			n = 0;
 	int			batches = 0;
@@ -418,7 +419,6 @@ visit_next(EntityGroup *group, BatchWork *work, int first, TimestampTz until)
 				 errmsg("a handler touched an entity of its group")));
 	note_pace(runner, visits[0]->whole,
 			  (GetCurrentTimestamp() - start) / Max(1, batches));
-	pfree(visits);
 }
 
 /*
@@ -544,6 +544,7 @@ run_group(EntityKey *keys, int n)
 	group.visits = palloc(sizeof(Visit) * n);
 	group.outcomes = palloc(sizeof(ReadyOutcome) * n);
 	group.visited = palloc(sizeof(bool) * n);
+	group.together = palloc(sizeof(Visit *) * n);
 	group.alone = palloc0(sizeof(bool) * n);
 	for (int i = 0; i < n; i++)
 		act_visit_init(&group.visits[i], &keys[i], NULL, 0,
