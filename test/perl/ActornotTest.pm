@@ -22,7 +22,7 @@ use Time::HiRes qw(time usleep);
 our @EXPORT = qw(
   new_server start_again ask wait_until wait_for_value pids_of signal_processes
   install_recorder recorded log_offset log_since count_in_log lock_session
-  fails_with
+  fails_with wait_for_more signal_one wait_for_restart count_overtaken
 );
 
 my $settings = dirname(dirname(__FILE__)) . '/actornot.conf';
@@ -143,6 +143,81 @@ sub signal_processes
 	my ($signal, @pids) = @_;
 
 	return scalar(grep { kill($signal, $_) } @pids);
+}
+
+# Signal one of our processes of a type, whichever is there; after a kill the
+# server is waited for.  False if there was none.
+sub signal_one
+{
+	my ($node, $signal, $type) = @_;
+	my $offset = log_offset($node);
+
+	for (1 .. 1000)
+	{
+		my @pids = pids_of($node, $type);
+
+		if (@pids && kill($signal, $pids[ int(rand(@pids)) ]))
+		{
+			wait_for_restart($node, $offset) if $signal eq 'KILL';
+			return 1;
+		}
+		usleep(20_000);
+	}
+	return 0;
+}
+
+# Wait until the server has noticed a crash, lest the next look find it as
+# it was before.  There is none if the process was just about to end: then the
+# signal goes to nobody, though it can be sent.
+sub wait_for_restart
+{
+	my ($node, $offset) = @_;
+	my $deadline = time() + 10;
+
+	until (log_since($node, $offset) =~
+		/all server processes terminated; reinitializing/)
+	{
+		return note('nobody was killed') if time() > $deadline;
+		usleep(50_000);
+	}
+	return;
+}
+
+# After some harm: "mark" is asked as soon as the server answers again, and then
+# "later", with the answer in the place of %s, until it is true.
+sub wait_for_more
+{
+	my ($node, $db, $mark, $later, $what) = @_;
+	my $before;
+
+	for (1 .. 600)
+	{
+		$before = ask($node, $db, $mark);
+		last if defined $before;
+		usleep(100_000);
+	}
+	BAIL_OUT('the server does not come back') unless defined $before;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return wait_until($node, $db, sprintf($later, $before), $what);
+}
+
+# How many messages were taken before others of their entity that had been
+# committed when they were posted.  "posted" has entity, id, xid and seen (the
+# snapshot of the post), the other table entity, id and place.
+sub count_overtaken
+{
+	my ($node, $db, $taken) = @_;
+
+	return $node->safe_psql($db, qq{
+		WITH everything AS MATERIALIZED (
+			SELECT entity, place, xid, seen, pg_snapshot_xmax(seen) AS horizon,
+				   max(xid) OVER (PARTITION BY entity ORDER BY place) AS greatest
+			  FROM posted JOIN $taken USING (entity, id))
+		SELECT count(*) FROM everything AS first JOIN everything AS second
+		  ON first.entity = second.entity AND first.xid < first.greatest AND
+			 first.xid < second.horizon AND first.place > second.place AND
+			 first.xid <> second.xid AND
+			 pg_visible_in_snapshot(first.xid, second.seen)});
 }
 
 # A runner whose handler writes down what it is given, one row a message, and

@@ -237,16 +237,7 @@ sub check_oracle
 				AS last FROM posted JOIN appended USING (entity, id)) AS sequence
 		 WHERE id <= last}),
 		0, 'messages of one poster keep their order');
-	is( $node->safe_psql($db, q{
-		WITH everything AS MATERIALIZED (
-			SELECT entity, place, xid, seen, pg_snapshot_xmax(seen) AS horizon,
-				   max(xid) OVER (PARTITION BY entity ORDER BY place) AS greatest
-			  FROM posted JOIN appended USING (entity, id))
-		SELECT count(*) FROM everything AS first JOIN everything AS second
-		  ON first.entity = second.entity AND first.xid < first.greatest AND
-			 first.xid < second.horizon AND first.place > second.place AND
-			 first.xid <> second.xid AND
-			 pg_visible_in_snapshot(first.xid, second.seen)}),
+	is(count_overtaken($node, $db, 'appended'),
 		0, 'what was committed before comes before');
 	is( $node->safe_psql($db, q{
 		SELECT count(*) FROM (

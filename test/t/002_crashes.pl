@@ -191,62 +191,19 @@ for my $poster (1 .. $posters)
 sub wait_for_progress
 {
 	my ($what) = @_;
-	my $before;
 
-	for (1 .. 600)
-	{
-		$before = ask($node, 'app', 'SELECT coalesce(max(id), 0) FROM posted');
-		last if defined $before;
-		usleep(100_000);
-	}
-	BAIL_OUT('the server does not come back') unless defined $before;
-	wait_until($node, 'app',
-		"SELECT count(*) > 20 FROM processed WHERE id > $before",
+	return wait_for_more($node, 'app',
+		'SELECT coalesce(max(id), 0) FROM posted',
+		'SELECT count(*) > 20 FROM processed WHERE id > %s',
 		"after $what all is back at work");
-	return;
-}
-
-# Wait until the server has noticed a crash, lest the next look find it as
-# it was before.  There is none if the process was just about to end: then the
-# signal goes to nobody, though it can be sent.
-sub wait_for_restart
-{
-	my ($offset) = @_;
-	my $deadline = time() + 10;
-
-	until (log_since($node, $offset) =~
-		/all server processes terminated; reinitializing/)
-	{
-		return note('nobody was killed') if time() > $deadline;
-		usleep(50_000);
-	}
-	return;
-}
-
-# A busy one, if possible.
-sub pick
-{
-	my ($type) = @_;
-
-	for (1 .. 1000)
-	{
-		my @pids = pids_of($node, $type);
-		return $pids[ int(rand(@pids)) ] if @pids;
-		usleep(20_000);
-	}
-	return;
 }
 
 sub kill_one
 {
 	my ($signal, $type) = @_;
-	my $offset = log_offset($node);
-	my $pid = pick($type);
-	my $done = defined $pid && kill($signal, $pid);
 
 	# It may have gone meanwhile.
-	note("SIG$signal for a $type") if $done;
-	wait_for_restart($offset) if $done && $signal eq 'KILL';
+	note("SIG$signal for a $type") if signal_one($node, $signal, $type);
 	return;
 }
 
@@ -259,7 +216,7 @@ sub kill_poster
 		   WHERE backend_type = 'client backend' AND datname = 'app' LIMIT 1});
 
 	return unless $pid && kill($signal, $pid);
-	wait_for_restart($offset) if $signal eq 'KILL';
+	wait_for_restart($node, $offset) if $signal eq 'KILL';
 	return;
 }
 
@@ -353,16 +310,7 @@ is( $node->safe_psql('app', q{
 	'what a handler sends is sent once');
 # Whatever a transaction could see as committed comes before what it posts.
 # Only what is processed behind a greater xid can offend.
-is( $node->safe_psql('app', q{
-	WITH everything AS MATERIALIZED (
-		SELECT entity, place, xid, seen, pg_snapshot_xmax(seen) AS horizon,
-			   max(xid) OVER (PARTITION BY entity ORDER BY place) AS greatest
-		  FROM posted JOIN processed USING (entity, poster, n, id))
-	SELECT count(*) FROM everything AS first JOIN everything AS second
-	  ON first.entity = second.entity AND first.xid < first.greatest AND
-		 first.xid < second.horizon AND first.place > second.place AND
-		 first.xid <> second.xid AND
-		 pg_visible_in_snapshot(first.xid, second.seen)}),
+is(count_overtaken($node, 'app', 'processed'),
 	0,
 	'what was committed before is processed before');
 is( $node->safe_psql('app', q{

@@ -135,39 +135,19 @@ for my $poster (1 .. $posters)
 sub wait_for_progress
 {
 	my ($what) = @_;
-	my $before;
 
-	for (1 .. 600)
-	{
-		$before = ask($node, 'app', 'SELECT coalesce(max(id), 0) FROM posted');
-		last if defined $before;
-		usleep(100_000);
-	}
-	BAIL_OUT('the server does not come back') unless defined $before;
-	wait_until($node, 'app',
-		"SELECT count(*) > 100 FROM processed WHERE id > $before",
+	return wait_for_more($node, 'app',
+		'SELECT coalesce(max(id), 0) FROM posted',
+		'SELECT count(*) > 100 FROM processed WHERE id > %s',
 		"after $what all is back at work");
-	return;
 }
 
 sub signal_worker
 {
 	my ($signal) = @_;
-	my $offset = log_offset($node);
 
-	for (1 .. 1000)
-	{
-		my @pids = pids_of($node, 'worker');
-		if (@pids && kill($signal, $pids[ int(rand(@pids)) ]))
-		{
-			$node->wait_for_log(
-				qr/all server processes terminated; reinitializing/, $offset)
-			  if $signal eq 'KILL';
-			return;
-		}
-		usleep(20_000);
-	}
-	fail('there was no worker to be killed');
+	signal_one($node, $signal, 'worker')
+	  or fail('there was no worker to be killed');
 	return;
 }
 
@@ -222,16 +202,7 @@ is( $node->safe_psql('app', q{
 		 SELECT entity, id FROM posted WHERE poison)) wrong}),
 	0,
 	'poison, and nothing else, was given up');
-is( $node->safe_psql('app', q{
-	WITH everything AS MATERIALIZED (
-		SELECT entity, place, xid, seen, pg_snapshot_xmax(seen) AS horizon,
-			   max(xid) OVER (PARTITION BY entity ORDER BY place) AS greatest
-		  FROM posted JOIN processed USING (entity, id))
-	SELECT count(*) FROM everything AS first JOIN everything AS second
-	  ON first.entity = second.entity AND first.xid < first.greatest AND
-		 first.xid < second.horizon AND first.place > second.place AND
-		 first.xid <> second.xid AND
-		 pg_visible_in_snapshot(first.xid, second.seen)}),
+is(count_overtaken($node, 'app', 'processed'),
 	0,
 	'what was committed before is processed before');
 is( $node->safe_psql('app', q{

@@ -127,6 +127,15 @@ push @children, fork_child($folder, 'pauses', sub {
 	run_script($app, "SELECT count(actornot_resume('oracle', 'e' || n)) FROM generate_series(0, 59) n;\n");
 	return 'on';
 });
+# What a crash left prepared keeps its segment, and so in the end the whole
+# ring, from moving on.
+push @children, fork_child($folder, 'settler', sub {
+	run_script($app, q{SELECT pg_sleep(1);
+		SELECT format('COMMIT PREPARED %L', gid) FROM pg_prepared_xacts
+		 WHERE prepared < now() - interval '1 s' \gexec
+	});
+	return 'on';
+});
 # What an old snapshot sees it sees to its end.
 push @children, fork_child($folder, 'reader', sub {
 	my @errors = run_script($app, q{
@@ -145,45 +154,22 @@ push @children, fork_child($folder, 'reader', sub {
 sub wait_for_progress
 {
 	my ($what) = @_;
-	my $turn = q{SELECT max(turn) FROM actornot.segment};
-	my $before;
+	my $turn = 'SELECT max(turn) FROM actornot.segment';
 
-	for (1 .. 600)
-	{
-		$before = ask($node, 'app', $turn);
-		last if defined $before;
-		usleep(100_000);
-	}
-	BAIL_OUT('the server does not come back') unless defined $before;
-	wait_until($node, 'app', "SELECT ($turn) > $before + 2",
-		"after $what the log rotates");
-	return;
-}
-
-sub kill_one
-{
-	my ($type) = @_;
-	my $offset = log_offset($node);
-
-	for (1 .. 1000)
-	{
-		my @pids = pids_of($node, $type);
-
-		if (@pids && kill('KILL', $pids[ int(rand(@pids)) ]))
-		{
-			$node->wait_for_log(qr/all server processes terminated; reinitializing/,
-				$offset);
-			return;
-		}
-		usleep(20_000);
-	}
-	return;
+	return wait_for_more($node, 'app', $turn, "SELECT ($turn) > %s + 2",
+		"after $what the log rotates")
+	  || diag(ask($node, 'app', q{SELECT jsonb_pretty(jsonb_build_object(
+			'segments', (SELECT jsonb_agg(s ORDER BY turn) FROM actornot.segment s),
+			'prepared', (SELECT jsonb_agg(p) FROM pg_prepared_xacts p),
+			'old', (SELECT jsonb_agg(a) FROM pg_stat_activity a
+					WHERE coalesce(backend_xmin, backend_xid) IS NOT NULL)))})
+		  // 'no answer');
 }
 
 my %harm = (
-	'kill of a worker' => sub { kill_one('worker') },
-	'kill of a manager' => sub { kill_one('manager') },
-	'second kill of a manager' => sub { kill_one('manager') },
+	'kill of a worker' => sub { signal_one($node, 'KILL', 'worker') },
+	'kill of a manager' => sub { signal_one($node, 'KILL', 'manager') },
+	'second kill of a manager' => sub { signal_one($node, 'KILL', 'manager') },
 	'end of a manager' => sub { signal_processes('TERM', pids_of($node, 'manager')) },
 	'kill of the postmaster' => sub { $node->kill9; start_again($node) },
 	'immediate stop' => sub { $node->stop('immediate'); start_again($node) },);
@@ -227,16 +213,7 @@ is( $node->safe_psql('app', q{
 	SELECT count(*) FROM (SELECT entity, id FROM processed
 		EXCEPT ALL SELECT entity, id FROM posted) extra}),
 	0, 'nothing is processed twice, or without having been posted');
-is( $node->safe_psql('app', q{
-	WITH everything AS MATERIALIZED (
-		SELECT entity, place, xid, seen, pg_snapshot_xmax(seen) AS horizon,
-			   max(xid) OVER (PARTITION BY entity ORDER BY place) AS greatest
-		  FROM posted JOIN processed USING (entity, id))
-	SELECT count(*) FROM everything AS first JOIN everything AS second
-	  ON first.entity = second.entity AND first.xid < first.greatest AND
-		 first.xid < second.horizon AND first.place > second.place AND
-		 first.xid <> second.xid AND
-		 pg_visible_in_snapshot(first.xid, second.seen)}),
+is(count_overtaken($node, 'app', 'processed'),
 	0, 'what was committed before is processed before');
 is( $node->safe_psql('app', q{
 	SELECT count(*) FROM (SELECT entity, count(*) AS n, max(place) AS last
