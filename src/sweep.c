@@ -19,9 +19,9 @@
  *
  * Equal hashes: entities are told apart by their check hash, as in the queue.
  *
- * Memory: the walk in the context given to act_sweep_begin; what is known of
- * entities in a child of it, bounded as known.c says.  A mailbox that is
- * looked at goes at once.
+ * Memory: the walk in the context given to act_sweep_begin, with what is to
+ * be queued, at most 2 * QUEUE_AT_ONCE keys; what is known of entities in a child
+ * of it, bounded as known.c says.  A mailbox that is looked at goes at once.
  */
 #include "postgres.h"
 
@@ -60,8 +60,8 @@
 /* How many blocks are read by one scan. */
 #define RANGE 16
 
-/* How many entities are put into the ready queue at a time. */
-#define QUEUE_AT_ONCE 64
+/* How many entities are sorted and put into the ready queue at a time. */
+#define QUEUE_AT_ONCE 16384
 
 /*
  * Where so many entities that were looked up in a row were pending, others
@@ -85,7 +85,7 @@ typedef struct FoundKeys
 {
 	Oid			owner;
 	int			n;
-	EntityKey	keys[QUEUE_AT_ONCE];
+	EntityKey  *keys;			/* NULL: there has been none */
 } FoundKeys;
 
 struct Sweep
@@ -124,10 +124,26 @@ struct Sweep
 	FoundKeys	assumed;		/* perhaps lent */
 };
 
-/* One lock of the queue for so many. */
+static int
+compare_keys(const void *a, const void *b)
+{
+	int64		x = ((const EntityKey *) a)->hash;
+	int64		y = ((const EntityKey *) b)->hash;
+
+	return (x > y) - (x < y);
+}
+
+/*
+ * Put what was found into the queue, in the order of the hashes: what is
+ * neighbours there is then neighbours in the index of the mailboxes and in
+ * those of the log, so that a worker finds many of its pages in the cache.
+ */
 static void
 flush_found(Sweep *sweep, FoundKeys *found)
 {
+	if (found->n == 0)
+		return;
+	qsort(found->keys, found->n, sizeof(EntityKey), compare_keys);
 	if (found == &sweep->seen)
 		act_readyq_requeue(MyDatabaseId, found->owner, found->keys, found->n);
 	else
@@ -140,6 +156,9 @@ queue_found(Sweep *sweep, FoundKeys *found, Oid owner, const EntityKey *key)
 {
 	if (found->n == QUEUE_AT_ONCE || found->owner != owner)
 		flush_found(sweep, found);
+	if (found->keys == NULL)
+		found->keys = MemoryContextAlloc(sweep->context,
+										 sizeof(EntityKey) * QUEUE_AT_ONCE);
 	found->owner = owner;
 	found->keys[found->n++] = *key;
 }
@@ -176,10 +195,6 @@ take_room(Sweep *sweep, Oid owner)
 }
 
 /*
- * In the order of the log: what is neighbours in the queue is then neighbours
- * in the heap.  (The order of the hashes, which makes neighbours in the
- * indexes, costs more cache misses: an entity has several messages.)
- *
  * One that was leased when we looked is queued as well, unless the queue knows
  * that it is lent: the lease may have ended since.  Whoever takes it from there
  * finds out.
@@ -286,6 +301,10 @@ void
 act_sweep_end(Sweep *sweep)
 {
 	act_known_end(sweep->known);
+	if (sweep->seen.keys != NULL)
+		pfree(sweep->seen.keys);
+	if (sweep->assumed.keys != NULL)
+		pfree(sweep->assumed.keys);
 	pfree(sweep);
 }
 
