@@ -6,9 +6,15 @@
  * restart.  The tables cannot tell: what the worker wrote is undone by the
  * crash.  So before each group a worker writes what it is going to run into
  * its slot of a small file, and afterwards that nothing is.  What is found
- * there at the next start is suspect.  Nothing more than that: the other
- * workers were running something too.  Suspects are run alone, and one at a
- * time, so that the second crash names the one that did it.
+ * there at the next start is suspect.
+ *
+ * The other workers were running something too, but did not go down by
+ * themselves: the postmaster told them to (SIGQUIT), and who is told takes its
+ * mark back before it goes.  So what is left is the mark of the process that
+ * crashed.  It is still no more than a suspicion: the group had many entities,
+ * and the killer may have come from outside.  Suspects are run alone, and one
+ * at a time, so that the second crash names the one that did it; and only if
+ * the mark of that run was left behind is it held against the suspect.
  *
  * The file is in the folder of the statistics' temporary files, which survives
  * a crash and which base backups leave out.  It is written with pwrite() only:
@@ -41,6 +47,7 @@
 #include "pgstat.h"
 #include "port/atomics.h"
 #include "port/pg_crc32c.h"
+#include "postmaster/interrupt.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
@@ -119,6 +126,7 @@ static int	mark_fd = -1;
 static bool mark_failed = false;
 static int	my_slot = -1;
 static Mark my_mark;			/* nkeys > 0: what the file says */
+static Mark no_mark;			/* ready to be written by a signal handler */
 static bool blame = false;
 
 /* ----------------------------------------------------------------- file */
@@ -180,12 +188,18 @@ slot_offset(int slot, int nworkers)
 }
 
 static void
+seal_mark(Mark *mark)
+{
+	mark->magic = MARK_MAGIC;
+	mark->crc = compute_crc(mark);
+}
+
+static void
 write_mark(int slot, Mark *mark)
 {
 	size_t		size = MARK_SIZE(mark->nkeys);
 
-	mark->magic = MARK_MAGIC;
-	mark->crc = compute_crc(mark);
+	seal_mark(mark);
 	if (pwrite(mark_fd, mark, size,
 			   slot_offset(slot, act_roster_max_workers)) == size)
 		return;
@@ -384,16 +398,38 @@ act_crashmark_shmem_init(void)
 
 /* ----------------------------------------------------------------- marks */
 
+static Suspect *
+find_suspect(Oid database, const EntityKey *entity)
+{
+	SuspectKey	key;
+
+	set_key(&key, database, entity);
+	return hash_search(suspect_table, &key, HASH_FIND, NULL);
+}
+
 static void
 write_if_suspect(Oid database, const EntityKey *entity)
 {
-	SuspectKey	key;
-	Suspect    *suspect;
+	Suspect    *suspect = find_suspect(database, entity);
 
-	set_key(&key, database, entity);
-	suspect = hash_search(suspect_table, &key, HASH_FIND, NULL);
 	if (suspect != NULL)
 		write_suspect(suspect, 1);
+}
+
+/* What becomes of this run is said by its mark, not by that of an earlier one. */
+static void
+forget_last_turn(Oid database, const EntityKey *entity)
+{
+	Suspect    *suspect;
+
+	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+	suspect = find_suspect(database, entity);
+	if (suspect != NULL && suspect->was_alone)
+	{
+		suspect->was_alone = false;
+		write_suspect(suspect, 1);
+	}
+	LWLockRelease(&shared->lock);
 }
 
 /*
@@ -428,8 +464,11 @@ act_crashmark_set(int slot, Oid database, const EntityKey *keys, int nkeys,
 	if (!registered)
 	{
 		on_shmem_exit(settle_mark, 0);
+		seal_mark(&no_mark);
 		registered = true;
 	}
+	if (alone)
+		forget_last_turn(database, &keys[0]);
 	my_slot = slot;
 	my_mark.database = database;
 	my_mark.nkeys = Min(nkeys, ACT_MARK_MAX);
@@ -449,6 +488,24 @@ act_crashmark_clear(int slot)
 	write_mark(slot, &my_mark);
 }
 
+/*
+ * SIGQUIT: another process has crashed, or the administrator cannot wait.
+ * Nothing that is not safe in a signal handler.
+ */
+void
+act_crashmark_handle_quit(SIGNAL_ARGS)
+{
+	if (my_mark.nkeys > 0 && mark_fd >= 0)
+	{
+		ssize_t		written = pwrite(mark_fd, &no_mark, MARK_SIZE(0),
+									 slot_offset(my_slot,
+												 act_roster_max_workers));
+
+		(void) written;			/* if it cannot be, they stay suspect */
+	}
+	SignalHandlerForCrashExit(postgres_signal_arg);
+}
+
 void
 act_crashmark_blame_at_exit(void)
 {
@@ -461,16 +518,14 @@ bool
 act_crashmark_is_suspect(Oid database, const EntityKey *entity,
 						 bool *was_alone)
 {
-	SuspectKey	key;
 	Suspect    *suspect;
 
 	*was_alone = false;
 	if (shared == NULL || pg_atomic_read_u32(&shared->nsuspects) == 0)
 		return false;
 
-	set_key(&key, database, entity);
 	LWLockAcquire(&shared->lock, LW_SHARED);
-	suspect = hash_search(suspect_table, &key, HASH_FIND, NULL);
+	suspect = find_suspect(database, entity);
 	if (suspect != NULL)
 		*was_alone = suspect->was_alone;
 	LWLockRelease(&shared->lock);
@@ -480,20 +535,18 @@ act_crashmark_is_suspect(Oid database, const EntityKey *entity,
 void
 act_crashmark_acquit(Oid database, const EntityKey *entity)
 {
-	SuspectKey	key;
 	Suspect    *suspect;
 
 	if (shared == NULL || pg_atomic_read_u32(&shared->nsuspects) == 0)
 		return;
 
-	set_key(&key, database, entity);
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
-	suspect = hash_search(suspect_table, &key, HASH_FIND, NULL);
+	suspect = find_suspect(database, entity);
 	if (suspect != NULL)
 	{
 		write_suspect(suspect, 0);
 		shared->taken[suspect->place] = false;
-		hash_search(suspect_table, &key, HASH_REMOVE, NULL);
+		hash_search(suspect_table, &suspect->key, HASH_REMOVE, NULL);
 		pg_atomic_fetch_sub_u32(&shared->nsuspects, 1);
 	}
 	LWLockRelease(&shared->lock);

@@ -21,12 +21,15 @@ extern void act_crashmark_set(int slot, Oid database, const EntityKey *keys,
 							  int nkeys, bool alone);
 extern void act_crashmark_clear(int slot);
 
+/* For workers, instead of SignalHandlerForCrashExit. */
+extern void act_crashmark_handle_quit(SIGNAL_ARGS);
+
 /* The process is going to end because of what is marked: suspect it. */
 extern void act_crashmark_blame_at_exit(void);
 
 /*
- * Was the entity being run when the server died?  "was_alone": all by itself.
- * Costs nothing while there are no suspects.
+ * Was the entity being run when the server, or its worker, went down?
+ * "was_alone": in its last turn alone, by the process that crashed.  Costs nothing while there are no suspects.
  */
 extern bool act_crashmark_is_suspect(Oid database, const EntityKey *key,
 									 bool *was_alone);

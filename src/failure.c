@@ -57,6 +57,7 @@ typedef struct FailureWork
 	bool		counted;		/* is it an attempt? */
 	bool		buried;
 	bool		recorded;
+	bool		was_alone;		/* its last run alone has ended in a crash */
 	TimestampTz wake_at;
 	int			attempts;
 } FailureWork;
@@ -512,13 +513,13 @@ count_crash(void *arg)
 	}
 	if (pending)
 	{
-		if (mailbox.crashes >= MAX_CRASHES)
+		if (mailbox.crashes >= MAX_CRASHES && failed->was_alone)
 		{
 			name_entity(visit, runner, &mailbox);
 			failed->buried = bury_head(&work, &mailbox, runner,
 									   failed->failure);
 		}
-		else
+		else if (mailbox.crashes == 0 || failed->was_alone)
 			mailbox.crashes++;
 		act_mailbox_save(&work.mailboxes, &mailbox);
 		/* It must outlive the crash that it is for. */
@@ -531,17 +532,19 @@ count_crash(void *arg)
 }
 
 /*
- * Before a suspect is run alone: count the crash that it may cause.  True if
+ * Before a suspect is run alone: count the crash that it may cause.  The one
+ * that was counted last time stands for this time, unless it has come true
+ * ("was_alone"): then the server went down because of another.  True if
  * its head may be called; false if it was buried instead, or is busy or not to
  * be run now, or if nothing is pending.  The visit's result says what is left.
  */
 bool
-act_failure_count_crash(Visit *visit, ContainFunction contain)
+act_failure_count_crash(Visit *visit, bool was_alone, ContainFunction contain)
 {
 	Failure		crash = {ERRCODE_CRASH_SHUTDOWN,
 		pstrdup("server process ended while the handler ran this message"),
 	NULL, NULL, false};
-	FailureWork failed = {visit, &crash};
+	FailureWork failed = {visit, &crash,.was_alone = was_alone};
 	Failure		second;
 
 	visit->result = VISIT_MORE;

@@ -22,6 +22,7 @@ extern void act_failure_run(Visit *visit, ContainFunction contain, int elevel);
 extern void act_failure_note(BatchWork *work, Mailbox *mailbox,
 							 const Runner *runner, const Failure *failure,
 							 int64 retry_in);
-extern bool act_failure_count_crash(Visit *visit, ContainFunction contain);
+extern bool act_failure_count_crash(Visit *visit, bool was_alone,
+									ContainFunction contain);
 
 #endif							/* ACT_FAILURE_H */

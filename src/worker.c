@@ -497,9 +497,10 @@ has_passed(const Visit *visit)
 /*
  * Run an entity that was being run when the server or a worker went down:
  * its head alone, one suspect at a time in the cluster, and counted before.
+ * "was_alone" says that its last run of this kind has ended in a crash.
  */
 static ReadyOutcome
-run_suspect(const EntityKey *key)
+run_suspect(const EntityKey *key, bool was_alone)
 {
 	Visit		visit;
 
@@ -512,7 +513,7 @@ run_suspect(const EntityKey *key)
 	visit.max_messages = 1;
 	visit.goal = &visit.target;
 	running_alone = key;
-	if (act_failure_count_crash(&visit, contain_in_transaction))
+	if (act_failure_count_crash(&visit, was_alone, contain_in_transaction))
 	{
 		act_crashmark_set(act_fleet_slot(), MyDatabaseId, key, 1, true);
 		act_failure_run(&visit, contain_in_transaction, LOG);
@@ -579,14 +580,6 @@ run_one(const EntityKey *key)
 	act_readyq_finish(key, &outcome, 1);
 }
 
-static bool
-is_suspect(const EntityKey *key)
-{
-	bool		was_alone;
-
-	return act_crashmark_is_suspect(MyDatabaseId, key, &was_alone);
-}
-
 /*
  * Pop some entries and run them.  The first one decides: if its runner is
  * fast, others are taken with it; those of them that may not share a
@@ -598,6 +591,7 @@ run_some(void)
 	EntityKey	keys[ACT_MARK_MAX];
 	EntityKey	rejected[ACT_MARK_MAX];
 	ReadyOutcome again[ACT_MARK_MAX];
+	bool		was_alone;
 	int			limit;
 	int			n = 1,
 				kept = 1,
@@ -605,9 +599,9 @@ run_some(void)
 
 	if (act_readyq_pop(keys, 1) == 0)
 		return;
-	if (is_suspect(&keys[0]))
+	if (act_crashmark_is_suspect(MyDatabaseId, &keys[0], &was_alone))
 	{
-		ReadyOutcome outcome = run_suspect(&keys[0]);
+		ReadyOutcome outcome = run_suspect(&keys[0], was_alone);
 
 		act_readyq_finish(keys, &outcome, 1);
 		return;
@@ -623,7 +617,8 @@ run_some(void)
 		n += act_readyq_pop(keys + 1, limit - 1);
 	for (int i = 1; i < n; i++)
 	{
-		if (may_share(&keys[0], &keys[i]) && !is_suspect(&keys[i]))
+		if (may_share(&keys[0], &keys[i]) &&
+			!act_crashmark_is_suspect(MyDatabaseId, &keys[i], &was_alone))
 			keys[kept++] = keys[i];
 		else
 		{
@@ -648,6 +643,7 @@ actornot_worker_main(Datum main_arg)
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGINT, StatementCancelHandler);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGQUIT, act_crashmark_handle_quit);
 	act_fleet_attach_worker(main_arg);
 
 	round_context = AllocSetContextCreate(TopMemoryContext,

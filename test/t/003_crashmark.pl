@@ -155,40 +155,89 @@ cmp_ok(count_in_log($node, $offset, $crash), '<=', 9,
 
 # ------------------------------------------------- innocent ones, and others
 
-# Whoever is busy when somebody else takes the server down is run again, and
-# has nothing on the record afterwards.
-my $holder = lock_session($node, 'app', 1);
-$node->safe_psql('app', q{
-	SELECT actornot_post('recorder', 'innocent', '{"wait": 1}');
-	SELECT actornot_post('recorder', 'innocent', '"next"')});
 my $busy = q{
 	SELECT count(*) = 1 FROM pg_stat_activity
 	 WHERE backend_type = 'actornot worker' AND wait_event = 'advisory'};
-wait_until($node, 'postgres', $busy, 'innocent: it is being run');
-$offset = log_offset($node);
-kill('KILL', $node->safe_psql('postgres', 'SELECT pg_backend_pid()'),
-	pids_of($node, 'manager'));
-$node->wait_for_log(qr/all server processes terminated/, $offset);
-eval { $holder->quit };
+my $holder;
+
+# A message that waits for $holder while it is run.
+sub post_busy
+{
+	my ($entity) = @_;
+
+	$holder = lock_session($node, 'app', 1);
+	$node->safe_psql('app', qq{
+		SELECT actornot_post('recorder', '$entity', '{"wait": 1}')});
+	wait_until($node, 'postgres', $busy, "$entity: it is being run");
+	return;
+}
+
+# One process goes down, and all others with it.
+sub crash
+{
+	my ($pid) = @_;
+
+	$offset = log_offset($node);
+	kill('KILL', $pid);
+	$node->wait_for_log(qr/all server processes terminated/, $offset);
+	eval { $holder->quit };
+	return;
+}
+
+sub crash_worker
+{
+	crash(pids_of($node, 'worker', q{wait_event = 'advisory'}));
+	return;
+}
+
+# Who is busy when somebody else takes the server down is no suspect.
+post_busy('innocent');
+crash(pids_of($node, 'manager'));
 wait_for_value($node, 'app',
-	q{SELECT count(*), max(crashes) FROM recorded WHERE entity = 'innocent'},
-	'2|1', 'innocent: it is run again, alone');
+	q{SELECT count(*), coalesce(max(crashes), 0) FROM recorded WHERE entity = 'innocent'},
+	'1|0', 'innocent: it is run again, as no suspect');
+unlike(log_since($node, $offset), qr/will be run alone/,
+	'innocent: nobody is suspected');
+
+# One that the crashed worker was running is run alone, and has nothing on its
+# record afterwards.
+post_busy('suspect');
+$node->safe_psql('app', q{SELECT actornot_post('recorder', 'suspect', '"next"')});
+crash_worker();
+wait_for_value($node, 'app',
+	q{SELECT count(*), max(crashes) FROM recorded WHERE entity = 'suspect'},
+	'2|1', 'suspect: it is run again, alone');
 is( $node->safe_psql('app',
 		q{SELECT count(*) FROM actornot.mailbox WHERE crashes > 0}),
 	0,
-	'innocent: nothing is left on its record');
+	'suspect: nothing is left on its record');
+
+# While it is run alone others take the server down, again and again.  What it
+# waits for outlives that.
+$node->safe_psql('app', q{
+	BEGIN;
+	SELECT pg_advisory_xact_lock(2);
+	PREPARE TRANSACTION 'holder'});
+$node->safe_psql('app', q{SELECT actornot_post('recorder', 'bystander', '{"wait": 2}')});
+wait_until($node, 'postgres', $busy, 'bystander: it is being run');
+foreach my $time (1 .. 4)
+{
+	$time == 1 ? crash_worker() : crash(pids_of($node, 'manager'));
+	wait_until($node, 'postgres', $busy, "bystander: it is run alone ($time)");
+	is( $node->safe_psql('app', q{
+			SELECT crashes FROM actornot.mailbox WHERE entity = 'bystander'}),
+		1, "bystander: that is not held against it ($time)");
+}
+$node->safe_psql('app', q{COMMIT PREPARED 'holder'});
+wait_for_value($node, 'app',
+	q{SELECT count(*), max(crashes) FROM recorded WHERE entity = 'bystander'},
+	'1|1', 'bystander: in the end it is processed');
 
 # Whose work is done by the time that the manager comes is no suspect: nobody
 # would run it, and its next message would be blamed.
-$holder = lock_session($node, 'app', 1);
-$node->safe_psql('app',
-	q{SELECT actornot_post('recorder', 'finished', '{"wait": 1}')});
-wait_until($node, 'postgres', $busy, 'finished: it is being run');
+post_busy('finished');
 $node->safe_psql('app', q{SELECT actornot_pause('recorder')});
-$offset = log_offset($node);
-kill('KILL', pids_of($node, 'manager'));
-$node->wait_for_log(qr/all server processes terminated/, $offset);
-eval { $holder->quit };
+crash_worker();
 wait_for_value($node, 'app', q{SELECT actornot_purge('recorder', 'finished')},
 	1, 'finished: nothing of it is left');
 like(log_since($node, $offset), qr/ 1 entity was being run/,
@@ -206,13 +255,10 @@ wait_for_value($node, 'app',
 	   WHERE entity = 'finished'},
 	'1|0', 'finished: what is posted next is not blamed');
 
-# An administrator's SIGTERM is no crash, and a fast shutdown is none.
-foreach my $kind ('terminated', 'shut down')
+# An administrator's SIGTERM is no crash, nor is a shutdown of any kind.
+foreach my $kind ('terminated', 'shut down', 'stopped at once')
 {
-	$holder = lock_session($node, 'app', 1);
-	$node->safe_psql('app', qq{
-		SELECT actornot_post('recorder', '$kind', '{"wait": 1}')});
-	wait_until($node, 'postgres', $busy, "$kind: it is being run");
+	post_busy($kind);
 	$offset = log_offset($node);
 	if ($kind eq 'terminated')
 	{
@@ -223,7 +269,7 @@ foreach my $kind ('terminated', 'shut down')
 	}
 	else
 	{
-		$node->stop('fast');
+		$node->stop($kind eq 'shut down' ? 'fast' : 'immediate');
 		eval { $holder->quit };
 		$node->start;
 	}
@@ -235,9 +281,7 @@ foreach my $kind ('terminated', 'shut down')
 }
 
 # The administrator may end a worker as often as he likes.
-$holder = lock_session($node, 'app', 1);
-$node->safe_psql('app',
-	q{SELECT actornot_post('recorder', 'often', '{"wait": 1}')});
+post_busy('often');
 foreach my $time (1 .. 4)
 {
 	wait_until($node, 'postgres', $busy, "often: it is being run ($time)");
