@@ -64,9 +64,18 @@ SELECT tick_offset > :'before'::xid8 AS advanced FROM actornot.clock;
 SELECT tick_offset AS before FROM actornot.clock \gset
 INSERT INTO actornot.message_3
 	VALUES (1, '9000000000000', 6000, now(), 1, 'copied');
+-- Brought into a segment that was marked as done, which readers pass over.
+UPDATE actornot.segment SET sealed = true, upper = '2', done = '1'
+	WHERE number = 5;
+INSERT INTO actornot.message_5
+	SELECT actornot_hash('r', 'brought'), '9000000000000', 6001, now(), id,
+		'brought'
+	  FROM actornot.runner WHERE name = 'r';
+SELECT actornot_pending('r', 'brought');
 SELECT actornot_advance_clock();
 SELECT tick_offset > :'before'::xid8 AS advanced FROM actornot.clock;
 SELECT upper FROM actornot.segment WHERE number = 3;
+SELECT actornot_pending('r', 'brought');
 BEGIN;
 SELECT actornot_post('r', 'own') > 0 AS posted;
 SELECT actornot_advance_clock();
