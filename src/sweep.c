@@ -10,6 +10,10 @@
  * walk.  Where a row of entities were pending, most of the next are taken for
  * pending unseen.
  *
+ * Before the walk to the queue there is a look at the end of the log: what is
+ * pending is mostly what came last, and in front of it there may be millions
+ * of messages that are done.
+ *
  * A message that is posted while we walk pushes its own hint, and so does
  * one whose transaction we find open.  Whoever asks for a sweep clears the
  * flag first, and each piece takes its snapshot after that.  So an entity that
@@ -56,6 +60,9 @@
  * before its end are workers started.
  */
 #define FIRST_PIECE 512
+
+/* How many blocks at the end of the log are looked at first: 16 MB. */
+#define PEEK_BLOCKS 2048
 
 /* How many blocks are read by one scan. */
 #define RANGE 16
@@ -105,6 +112,8 @@ struct Sweep
 	BlockNumber block;
 	BlockNumber narrow_until;	/* read one at a time before this one */
 	bool		within;			/* the segment is not finished */
+	bool		peeking;		/* the walk itself has not begun */
+	BlockNumber peek_end;
 	KnownTable *known;
 	bool		begun;			/* this is not the first piece */
 	int			pending_in_a_row;
@@ -224,6 +233,7 @@ act_sweep_begin(MemoryContext context)
 	sweep->known = act_known_begin(context);
 	sweep->function = push_to_queue;
 	sweep->arg = sweep;
+	sweep->peeking = true;
 	return sweep;
 }
 
@@ -232,6 +242,7 @@ act_sweep_set_function(Sweep *sweep, SweepFunction function, void *arg)
 {
 	sweep->function = function;
 	sweep->arg = arg;
+	sweep->peeking = false;
 }
 
 /*
@@ -271,8 +282,9 @@ void
 act_sweep_take_over(Sweep *sweep, Oid owner, const Sweep *from)
 {
 	sweep->only = owner;
-	if (from != NULL)
+	if (from != NULL && !from->peeking)
 	{
+		sweep->peeking = false;
 		sweep->turn = from->turn;
 		sweep->segment = from->segment;
 		sweep->block = from->block;
@@ -472,6 +484,8 @@ walk_segment(Sweep *sweep, Relation heap, int *blocks)
 
 	if (sweep->bounded)
 		nblocks = Min(nblocks, sweep->end[sweep->segment]);
+	if (sweep->peeking)
+		nblocks = Min(nblocks, sweep->peek_end);
 	while (sweep->block < nblocks && *blocks > 0 && !sweep->full)
 	{
 		BlockNumber width = sweep->block < sweep->narrow_until ? 1 : RANGE;
@@ -530,6 +544,61 @@ next_segment(Sweep *sweep)
 	return true;
 }
 
+static void
+end_peek(Sweep *sweep)
+{
+	sweep->peeking = false;
+	sweep->turn = PG_INT64_MIN;
+	sweep->segment = -1;
+}
+
+/*
+ * Find the end of the log, as it is now; false if there is not much in front
+ * of it.
+ */
+static bool
+begin_peek(Sweep *sweep)
+{
+	const Segment *rows = sweep->messages.rows;
+	Relation	heap;
+
+	sweep->segment = 0;
+	while (sweep->segment < ACT_SEGMENTS - 1 &&
+		   rows[sweep->segment].state != SEGMENT_CURRENT)
+		sweep->segment++;
+	sweep->turn = rows[sweep->segment].turn;
+	heap = table_open(act_catalog_get()->message[sweep->segment],
+					  AccessShareLock);
+	sweep->peek_end = RelationGetNumberOfBlocks(heap);
+	table_close(heap, AccessShareLock);
+	sweep->block = sweep->peek_end - Min(sweep->peek_end, PEEK_BLOCKS);
+	return sweep->block > 0;
+}
+
+/*
+ * Look at the end of the log.  True when that is over; what was found there is
+ * remembered, and all else is left to the walk.
+ */
+static bool
+peek(Sweep *sweep, int *blocks)
+{
+	const Segment *rows = sweep->messages.rows;
+
+	if (sweep->segment < 0 && !begin_peek(sweep))
+		return true;
+	if (rows[sweep->segment].turn == sweep->turn &&
+		rows[sweep->segment].state == SEGMENT_CURRENT)
+	{
+		Relation	heap = table_open(act_catalog_get()->message[sweep->segment],
+									  AccessShareLock);
+		bool		over = walk_segment(sweep, heap, blocks);
+
+		table_close(heap, AccessShareLock);
+		return over;
+	}
+	return true;
+}
+
 /*
  * Walk on through the segments; true when the walk is complete.  The older
  * come first, so that what is copied to a later one meanwhile, because its
@@ -541,6 +610,12 @@ walk_segments(Sweep *sweep)
 {
 	int			blocks = BLOCKS_PER_PIECE;
 
+	if (sweep->peeking)
+	{
+		if (!peek(sweep, &blocks))
+			return false;
+		end_peek(sweep);
+	}
 	while (sweep->within || next_segment(sweep))
 	{
 		const Segment *row = &sweep->messages.rows[sweep->segment];
@@ -576,6 +651,11 @@ act_sweep_skip_block(Sweep *sweep, int *segment, BlockNumber *block)
 {
 	flush_found(sweep, &sweep->seen);
 	flush_found(sweep, &sweep->assumed);
+	if (sweep->peeking)
+	{
+		end_peek(sweep);
+		return false;
+	}
 	if (sweep->block >= sweep->narrow_until)
 	{
 		sweep->narrow_until = sweep->block + RANGE;
