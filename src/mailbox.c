@@ -394,7 +394,12 @@ fetch_by_key(MailboxTable *table, const Mailbox *mailbox)
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(mailbox->key.runner));
 	index_rescan(table->scan, keys, 2, NULL, 0);
-	while (!found && index_getnext_slot(table->scan, ForwardScanDirection,
+
+	/*
+	 * Backward, for equal keys are in the order of their places: where a held
+	 * snapshot keeps all versions, the table only grows and the last is last.
+	 */
+	while (!found && index_getnext_slot(table->scan, BackwardScanDirection,
 										table->fetched))
 		found = slot_is_mailbox(table->fetched, mailbox);
 	MemoryContextSwitchTo(old);
