@@ -62,7 +62,7 @@ def pair(report, case, unit, values, targets=(), note=''):
 def ours(server, plan, report, entities, held):
     name = '%s, %s' % (mailboxes(entities),
                        'a snapshot held' if held else 'none held')
-    seconds = plan.long_seconds
+    seconds = plan.long_seconds if held else plan.peer_seconds
     series = Series('longrun', name)
     plan.series.append(series)
     with Database(server, 'bench_long', ['peer_common.sql', 'long_ours.sql'],
