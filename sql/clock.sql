@@ -64,7 +64,9 @@ SELECT tick_offset > :'before'::xid8 AS advanced FROM actornot.clock;
 SELECT tick_offset AS before FROM actornot.clock \gset
 INSERT INTO actornot.message_3
 	VALUES (1, '9000000000000', 6000, now(), 1, 'copied');
--- Brought into a segment that was marked as done, which readers pass over.
+-- Brought into a segment that was marked as done, which readers pass over; in
+-- the transaction of the advance, for what is done is emptied.
+BEGIN;
 UPDATE actornot.segment SET sealed = true, upper = '2', done = '1'
 	WHERE number = 5;
 INSERT INTO actornot.message_5
@@ -73,6 +75,7 @@ INSERT INTO actornot.message_5
 	  FROM actornot.runner WHERE name = 'r';
 SELECT actornot_pending('r', 'brought');
 SELECT actornot_advance_clock();
+COMMIT;
 SELECT tick_offset > :'before'::xid8 AS advanced FROM actornot.clock;
 SELECT upper FROM actornot.segment WHERE number = 3;
 SELECT actornot_pending('r', 'brought');
