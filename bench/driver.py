@@ -50,7 +50,7 @@ class Plan:
         self.known = 1000000 if quick else 10000000
         self.traffic = 1000000 if quick else 3600000
         self.long_seconds = options.duration or (120 if quick else 600)
-        self.peer_seconds = max(60, self.long_seconds // 5)
+        self.short_seconds = max(60, self.long_seconds // 5)
         self.series = []
 
     def rounds(self, usual):

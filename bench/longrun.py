@@ -62,7 +62,7 @@ def pair(report, case, unit, values, targets=(), note=''):
 def ours(server, plan, report, entities, held):
     name = '%s, %s' % (mailboxes(entities),
                        'a snapshot held' if held else 'none held')
-    seconds = plan.long_seconds if held else plan.peer_seconds
+    seconds = plan.long_seconds if held else plan.short_seconds
     series = Series('longrun', name)
     plan.series.append(series)
     with Database(server, 'bench_long', ['peer_common.sql', 'long_ours.sql'],
@@ -97,7 +97,7 @@ def beside_peers(plan, series):
     """The beginning of ours, in the plot of the peers."""
     copy = Series('longrun-peers', 'actornot')
     copy.samples = [sample for sample in series.samples
-                    if sample.second <= plan.peer_seconds]
+                    if sample.second <= plan.short_seconds]
     plan.series.append(copy)
 
 
@@ -124,7 +124,7 @@ def latency_p99(session, series, span):
 
 def theirs(server, plan, report, other):
     """The same of a peer, in less time: it is enough to see where it goes."""
-    seconds = plan.peer_seconds
+    seconds = plan.short_seconds
     series = Series('longrun-peers', other.label)
     plan.series.append(series)
     options = ['-R', other.pace] if other.pace else []

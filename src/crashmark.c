@@ -126,7 +126,7 @@ static int	mark_fd = -1;
 static bool mark_failed = false;
 static int	my_slot = -1;
 static Mark my_mark;			/* nkeys > 0: what the file says */
-static Mark no_mark;			/* ready to be written by a signal handler */
+static Mark no_mark;			/* that nothing is; ready for a signal handler */
 static bool blame = false;
 
 /* ----------------------------------------------------------------- file */
@@ -483,9 +483,9 @@ act_crashmark_clear(int slot)
 {
 	if (my_mark.nkeys == 0)
 		return;
+	/* In this order, lest SIGQUIT come between and find nothing to be done. */
+	write_mark(slot, &no_mark);
 	my_mark.nkeys = 0;
-	my_mark.alone = false;
-	write_mark(slot, &my_mark);
 }
 
 /*
@@ -520,13 +520,12 @@ act_crashmark_is_suspect(Oid database, const EntityKey *entity,
 {
 	Suspect    *suspect;
 
-	*was_alone = false;
 	if (shared == NULL || pg_atomic_read_u32(&shared->nsuspects) == 0)
 		return false;
 
 	LWLockAcquire(&shared->lock, LW_SHARED);
 	suspect = find_suspect(database, entity);
-	if (suspect != NULL)
+	if (suspect != NULL && was_alone != NULL)
 		*was_alone = suspect->was_alone;
 	LWLockRelease(&shared->lock);
 	return suspect != NULL;

@@ -29,7 +29,8 @@ extern void act_crashmark_blame_at_exit(void);
 
 /*
  * Was the entity being run when the server, or its worker, went down?
- * "was_alone": in its last turn alone, by the process that crashed.  Costs nothing while there are no suspects.
+ * "was_alone", if not NULL: in its last turn alone, by the process that crashed.
+ * Costs nothing while there are no suspects.
  */
 extern bool act_crashmark_is_suspect(Oid database, const EntityKey *key,
 									 bool *was_alone);

@@ -13,6 +13,10 @@
  * The row is saved flat under a held snapshot, when its dead versions stay:
  *	- it is found by a hint of its last known place in shared memory, which
  *	  is verified, instead of by an index that leads to all versions;
+ *	- who has no hint, or one to a version that his snapshot does not see yet,
+ *	  reads the index backward: equal keys are in the order of their places, and
+ *	  a table whose versions all stay only grows, so the last one is found
+ *	  first.
  *	- its key never changes and the entity's lock is held, so an update that
  *	  is not heap-only enters the key's index with UNIQUE_CHECK_NO, for
  *	  checking would walk every dead version.  Only the first insert checks.
@@ -394,11 +398,6 @@ fetch_by_key(MailboxTable *table, const Mailbox *mailbox)
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(mailbox->key.runner));
 	index_rescan(table->scan, keys, 2, NULL, 0);
-
-	/*
-	 * Backward, for equal keys are in the order of their places: where a held
-	 * snapshot keeps all versions, the table only grows and the last is last.
-	 */
 	while (!found && index_getnext_slot(table->scan, BackwardScanDirection,
 										table->fetched))
 		found = slot_is_mailbox(table->fetched, mailbox);

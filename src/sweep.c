@@ -477,8 +477,10 @@ consider(Sweep *sweep, const MessageRow *row)
  * is larger than what a block can hold).
  */
 static bool
-walk_segment(Sweep *sweep, Relation heap, int *blocks)
+walk_segment(Sweep *sweep, int *blocks)
 {
+	Relation	heap = table_open(act_catalog_get()->message[sweep->segment],
+								  AccessShareLock);
 	BlockNumber nblocks = RelationGetNumberOfBlocks(heap);
 	TupleTableSlot *slot = table_slot_create(heap, NULL);
 
@@ -515,6 +517,7 @@ walk_segment(Sweep *sweep, Relation heap, int *blocks)
 		sweep->block = last + 1;
 	}
 	ExecDropSingleTupleTableSlot(slot);
+	table_close(heap, AccessShareLock);
 	return sweep->block >= nblocks;
 }
 
@@ -553,8 +556,8 @@ end_peek(Sweep *sweep)
 }
 
 /*
- * Find the end of the log, as it is now; false if there is not much in front
- * of it.
+ * Find the end of the log, as it is now; false if it cannot be told, or there
+ * is nothing much in front of it.
  */
 static bool
 begin_peek(Sweep *sweep)
@@ -563,9 +566,11 @@ begin_peek(Sweep *sweep)
 	Relation	heap;
 
 	sweep->segment = 0;
-	while (sweep->segment < ACT_SEGMENTS - 1 &&
-		   rows[sweep->segment].state != SEGMENT_CURRENT)
-		sweep->segment++;
+	while (rows[sweep->segment].state != SEGMENT_CURRENT)
+	{
+		if (++sweep->segment == ACT_SEGMENTS)
+			return false;
+	}
 	sweep->turn = rows[sweep->segment].turn;
 	heap = table_open(act_catalog_get()->message[sweep->segment],
 					  AccessShareLock);
@@ -586,17 +591,11 @@ peek(Sweep *sweep, int *blocks)
 
 	if (sweep->segment < 0 && !begin_peek(sweep))
 		return true;
-	if (rows[sweep->segment].turn == sweep->turn &&
-		rows[sweep->segment].state == SEGMENT_CURRENT)
-	{
-		Relation	heap = table_open(act_catalog_get()->message[sweep->segment],
-									  AccessShareLock);
-		bool		over = walk_segment(sweep, heap, blocks);
 
-		table_close(heap, AccessShareLock);
-		return over;
-	}
-	return true;
+	/* It may have moved on since the last piece. */
+	return rows[sweep->segment].state != SEGMENT_CURRENT ||
+		rows[sweep->segment].turn != sweep->turn ||
+		walk_segment(sweep, blocks);
 }
 
 /*
@@ -628,13 +627,7 @@ walk_segments(Sweep *sweep)
 						 row->state != SEGMENT_EMPTY &&
 						 row->state != SEGMENT_DONE);
 		if (sweep->within)
-		{
-			Relation	heap = table_open(act_catalog_get()->message[sweep->segment],
-										  AccessShareLock);
-
-			sweep->within = !walk_segment(sweep, heap, &blocks);
-			table_close(heap, AccessShareLock);
-		}
+			sweep->within = !walk_segment(sweep, &blocks);
 		if (sweep->within)
 			return false;
 	}

@@ -618,7 +618,7 @@ run_some(void)
 	for (int i = 1; i < n; i++)
 	{
 		if (may_share(&keys[0], &keys[i]) &&
-			!act_crashmark_is_suspect(MyDatabaseId, &keys[i], &was_alone))
+			!act_crashmark_is_suspect(MyDatabaseId, &keys[i], NULL))
 			keys[kept++] = keys[i];
 		else
 		{

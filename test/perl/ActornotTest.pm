@@ -23,6 +23,7 @@ our @EXPORT = qw(
   new_server start_again ask wait_until wait_for_value pids_of signal_processes
   install_recorder recorded log_offset log_since count_in_log lock_session
   fails_with wait_for_more signal_one wait_for_restart count_overtaken
+  install_move_on
 );
 
 my $settings = dirname(dirname(__FILE__)) . '/actornot.conf';
@@ -218,6 +219,33 @@ sub count_overtaken
 			 first.xid < second.horizon AND first.place > second.place AND
 			 first.xid <> second.xid AND
 			 pg_visible_in_snapshot(first.xid, second.seen)});
+}
+
+# A procedure that posts until the log has moved to the next segment, by a
+# statement whose $1 counts.
+sub install_move_on
+{
+	my ($node, $db) = @_;
+
+	$node->safe_psql(
+		$db, q{
+CREATE FUNCTION current_segment() RETURNS int LANGUAGE sql AS $$
+	SELECT number FROM actornot.segment WHERE current
+$$;
+CREATE PROCEDURE move_on(post text) LANGUAGE plpgsql AS $$
+DECLARE
+	was		int := current_segment();
+BEGIN
+	FOR i IN 1 .. 3000 LOOP
+		EXECUTE post USING i;
+		COMMIT;
+		EXIT WHEN current_segment() <> was;
+		PERFORM pg_sleep(0.001) FROM generate_series(1, i / 300);
+	END LOOP;
+END
+$$;
+});
+	return;
 }
 
 # A runner whose handler writes down what it is given, one row a message, and

@@ -17,24 +17,15 @@ my $folder = PostgreSQL::Test::Utils::tempdir;
 
 $_->start foreach ($old, $new);
 install_recorder($old, 'postgres');
+install_move_on($old, 'postgres');
 $old->safe_psql(
 	'postgres', q{
-CREATE FUNCTION current_segment() RETURNS int LANGUAGE sql AS $$
-	SELECT number FROM actornot.segment WHERE current
-$$;
 CREATE TABLE posted (entity text, id bigint);
--- Until the log has moved on, and what was posted is processed.
 CREATE PROCEDURE fill() LANGUAGE plpgsql AS $$
-DECLARE
-	was		int := current_segment();
 BEGIN
-	FOR i IN 1 .. 3000 LOOP
+	CALL move_on($x$
 		INSERT INTO posted SELECT entity, actornot_post('recorder', entity, to_jsonb(repeat('x', 300)))
-		  FROM (VALUES ('e' || i % 10)) e (entity);
-		COMMIT;
-		EXIT WHEN current_segment() <> was;
-		PERFORM pg_sleep(0.001) FROM generate_series(1, i / 300);
-	END LOOP;
+		  FROM (VALUES ('e' || $1 % 10)) e (entity)$x$);
 END
 $$;
 CREATE PROCEDURE post(entity text) LANGUAGE sql AS $$

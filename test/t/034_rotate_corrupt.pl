@@ -15,22 +15,14 @@ my $node = new_server('main',
 
 $node->start;
 install_recorder($node, 'postgres', 'recorder', q{retry_delay => '1 hour'});
+install_move_on($node, 'postgres');
 $node->safe_psql(
 	'postgres', q{
-CREATE FUNCTION current_segment() RETURNS int LANGUAGE sql AS $$
-	SELECT number FROM actornot.segment WHERE current
-$$;
 -- Neighbours are of one entity.
 CREATE PROCEDURE fill(n int) LANGUAGE plpgsql AS $$
-DECLARE
-	was		int := current_segment();
 BEGIN
-	FOR i IN 1 .. 3000 LOOP
-		PERFORM actornot_post('recorder', 'e' || n * 1000 + i / 5, to_jsonb(repeat('x', 300)));
-		COMMIT;
-		EXIT WHEN current_segment() <> was;
-		PERFORM pg_sleep(0.001) FROM generate_series(1, i / 300);
-	END LOOP;
+	CALL move_on(format(
+		$x$SELECT actornot_post('recorder', 'e' || %s * 1000 + $1 / 5, to_jsonb(repeat('x', 300)))$x$, n));
 END
 $$;
 SELECT actornot_pause('recorder');

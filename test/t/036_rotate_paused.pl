@@ -14,24 +14,9 @@ my $node = new_server('main', conf => 'actornot.segment_size = 128kB');
 
 $node->start;
 install_recorder($node, 'postgres');
+install_move_on($node, 'postgres');
 $node->safe_psql(
 	'postgres', q{
-CREATE FUNCTION current_segment() RETURNS int LANGUAGE sql AS $$
-	SELECT number FROM actornot.segment WHERE current
-$$;
--- Until the log has moved on.
-CREATE PROCEDURE fill() LANGUAGE plpgsql AS $$
-DECLARE
-	was		int := current_segment();
-BEGIN
-	FOR i IN 1 .. 3000 LOOP
-		PERFORM actornot_post('recorder', 'e' || i % 10, to_jsonb(repeat('x', 300)));
-		COMMIT;
-		EXIT WHEN current_segment() <> was;
-		PERFORM pg_sleep(0.001) FROM generate_series(1, i / 300);
-	END LOOP;
-END
-$$;
 SELECT actornot_pause('recorder', 'paused');
 SELECT actornot_post('recorder', 'paused', to_jsonb(n)) FROM generate_series(1, 5) n;
 });
@@ -40,7 +25,8 @@ my $reader = $node->background_psql('postgres');
 $reader->query_safe(q{BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM actornot.message});
 foreach my $time (1 .. 3)
 {
-	$node->safe_psql('postgres', 'CALL fill()');
+	$node->safe_psql('postgres', q{
+		CALL move_on($$SELECT actornot_post('recorder', 'e' || $1 % 10, to_jsonb(repeat('x', 300)))$$)});
 	wait_for_value($node, 'postgres', q{
 		SELECT count(*) FROM actornot.segment WHERE NOT current AND upper IS DISTINCT FROM '1' AND done IS NULL},
 		0, "a segment is done ($time)");
