@@ -356,6 +356,8 @@ SELECT hash, tick, id, posted_at, runner, entity, payload, headers FROM actornot
 COMMENT ON VIEW actornot.message IS
 'All messages of the log, done and pending, of all segments.';
 
+-- vacuum_truncate: to give back the end of a table, autovacuum would lock it
+-- AccessExclusive, and pg_dump -j fails where one of its processes meets that.
 CREATE TABLE actornot.segment (
 	number int PRIMARY KEY,
 	current boolean NOT NULL,
@@ -365,7 +367,7 @@ CREATE TABLE actornot.segment (
 	done xid8,
 	mixed boolean NOT NULL DEFAULT false,
 	copied boolean NOT NULL DEFAULT false
-);
+) WITH (vacuum_truncate = off);
 COMMENT ON TABLE actornot.segment IS
 'What is known of a segment of the log: whether posts go to it (current), whether it is sealed (no transaction will write to it any more), and then the tick below which all of its messages lie (upper; 1: it is empty). turn: the larger, the later it became current. done: the transaction that found that nothing in it is pending; when no older snapshot is left it is emptied. mixed: it may hold messages that were brought from elsewhere. copied: pending messages of it were copied to later segments.';
 INSERT INTO actornot.segment (number, current, sealed, upper)
@@ -400,7 +402,7 @@ CREATE TABLE actornot.mailbox (
 	lease_owner text,
 	lease_all boolean,
 	CONSTRAINT mailbox_key PRIMARY KEY (hash, runner, entity)
-) WITH (fillfactor = 50, toast_tuple_target = 4080);
+) WITH (fillfactor = 50, toast_tuple_target = 4080, vacuum_truncate = off);
 -- Above: two cursors with hundreds of open writers, and a plan, stay in the
 -- row; it and its next version still fit in a page.
 -- Packed already: the compressor would find nothing, at each save.
@@ -426,7 +428,7 @@ CREATE TABLE actornot.dead_letter (
 	detail text,
 	context text,
 	died_at timestamptz NOT NULL
-);
+) WITH (vacuum_truncate = off);
 CREATE INDEX dead_letter_runner ON actornot.dead_letter (runner, id);
 COMMENT ON TABLE actornot.dead_letter IS 'Messages given up, with the error of the last attempt.';
 
@@ -439,7 +441,7 @@ CREATE TABLE actornot.timer (
 	headers jsonb,
 	name text,
 	every interval
-);
+) WITH (vacuum_truncate = off);
 COMMENT ON TABLE actornot.timer IS 'Messages that are not yet due.';
 
 CREATE TABLE actornot.dedup (
@@ -449,7 +451,7 @@ CREATE TABLE actornot.dedup (
 	id bigint NOT NULL,
 	expires_at timestamptz NOT NULL,
 	PRIMARY KEY (runner, entity, dedup_key)
-);
+) WITH (vacuum_truncate = off);
 COMMENT ON TABLE actornot.dedup IS 'Keys of messages that are not to be posted twice.';
 
 CREATE TABLE actornot.clock (

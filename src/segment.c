@@ -30,7 +30,9 @@
  *		sees the mark, and does without the segment, sees them.
  *	(f) A segment that is done is emptied when no snapshot is left that does
  *		not see the mark (its xid is kept for that): TRUNCATE is not MVCC, and
- *		a dump or a REPEATABLE READ reader would lose what it must see.
+ *		a dump or a REPEATABLE READ reader would lose what it must see.  Nor
+ *		while a snapshot of the database is exported: processes of pg_dump -j
+ *		lock tables NOWAIT, and its first one locks none of an extension.
  *
  * A batch passes the messages of all entities of its hash.  As long as it has
  * met none but its own, the cursor of that one entity tells that all messages
@@ -59,6 +61,7 @@
 #include "miscadmin.h"
 #include "segment.h"
 #include "storage/bufmgr.h"
+#include "storage/fd.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "storage/procarray.h"
@@ -86,6 +89,9 @@ enum
 
 /* How often the size is looked at while a segment grows: so many times. */
 #define LOOKS 128
+
+/* Where the server keeps exported snapshots. */
+#define EXPORTED_SNAPSHOTS "pg_snapshots"
 
 /* actornot.segment_size, in blocks. */
 static int	segment_blocks = 32768;
@@ -472,6 +478,41 @@ is_seen_by_all(Relation rel, uint64 xid)
 }
 
 /*
+ * Is a snapshot of this database exported, as that of pg_dump -j is?  The
+ * server keeps each in a file (see snapmgr.c), which is gone with its
+ * transaction.
+ */
+static bool
+is_snapshot_exported(void)
+{
+	char	   *ours = psprintf("dbid:%u\n", MyDatabaseId);
+	DIR		   *dir = AllocateDir(EXPORTED_SNAPSHOTS);
+	struct dirent *entry;
+	bool		found = false;
+
+	while (!found &&
+		   (entry = ReadDirExtended(dir, EXPORTED_SNAPSHOTS, LOG)) != NULL)
+	{
+		char		path[MAXPGPATH];
+		char		head[256];
+		FILE	   *file;
+
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), EXPORTED_SNAPSHOTS "/%s", entry->d_name);
+		file = AllocateFile(path, "r");
+		if (file == NULL)
+			continue;
+		/* One that is being written counts. */
+		head[fread(head, 1, sizeof(head) - 1, file)] = '\0';
+		found = strstr(head, "dbid:") == NULL || strstr(head, ours) != NULL;
+		FreeFile(file);
+	}
+	FreeDir(dir);
+	return found;
+}
+
+/*
  * Step (f).  The ring is locked.
  */
 bool
@@ -490,12 +531,16 @@ act_segment_empty(int number)
 	seen = is_seen_by_all(rel, segments[number].done);
 	table_close(rel, NoLock);
 	UnlockRelationOid(relid, AccessShareLock);
-	if (!seen || !lock_if_free(relid, AccessExclusiveLock))
+	if (!seen || is_snapshot_exported() ||
+		!lock_if_free(relid, AccessExclusiveLock))
 		return false;
 
-	/* An advance of the clock may have come in between. */
+	/*
+	 * An advance of the clock may have come in between, or a dump; one that
+	 * begins from here on reads all catalogs before its processes lock.
+	 */
 	read_latest(segments);
-	if (segments[number].state != SEGMENT_DONE)
+	if (segments[number].state != SEGMENT_DONE || is_snapshot_exported())
 		return false;
 	act_catalog_execute(psprintf("TRUNCATE actornot.message_%d", number),
 						0, NULL, NULL, NULL);

@@ -113,5 +113,32 @@ foreach my $table ('dedup', 'message', 'timer')
 	$old->safe_psql('postgres', q{DO $$ BEGIN FOR n IN 1 .. 30 LOOP CALL post('e' || n % 10); END LOOP; END $$;
 		CALL post('paused'); CALL fill()});
 }
+
+# Processes of pg_dump -j lock NOWAIT, and the first one locks no table of an
+# extension: while a snapshot is exported nothing is locked, though all
+# snapshots see that the segment is done.  One of another database is in nobody's way.
+$old->safe_psql('postgres', q{SELECT actornot_resume('recorder'), actornot_resume('recorder', 'paused')});
+wait_for_value($old, 'postgres', q{SELECT actornot_pending('recorder')},
+	0, 'exported: all is done');
+my $current = $old->safe_psql('postgres', 'SELECT current_segment()');
+my ($reader, $dumper) = map { $old->background_psql('postgres') } 1 .. 2;
+my $other = $old->background_psql('template1');
+my $export = 'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pg_export_snapshot()';
+$reader->query_safe("BEGIN; LOCK TABLE actornot.message_$current IN ACCESS SHARE MODE");
+$old->safe_psql('postgres', 'CALL fill()');
+my $is_done = "SELECT done IS NOT NULL FROM actornot.segment WHERE number = $current";
+wait_for_value($old, 'postgres', $is_done, 't', 'exported: a segment is done');
+$_->query_safe($export) foreach ($dumper, $other);
+$reader->query_safe('COMMIT');
+$old->safe_psql('postgres', qq{
+	DO \$\$ BEGIN FOR n IN 1 .. 600 LOOP
+		LOCK TABLE actornot.message_$current IN ACCESS SHARE MODE NOWAIT;
+		COMMIT;
+		PERFORM pg_sleep(0.005);
+	END LOOP; END \$\$});
+is($old->safe_psql('postgres', $is_done), 't', 'exported: it stays');
+$dumper->query_safe('COMMIT');
+wait_for_value($old, 'postgres', $in_use, 1, 'exported: then it is emptied');
+$_->quit foreach ($reader, $dumper, $other);
 $_->stop foreach ($old, $new);
 done_testing();
