@@ -128,8 +128,7 @@ may_go_on(Walk *walk, TimestampTz now)
 {
 	Oid			owner = act_sweep_stopped_by(walk->sweep);
 
-	if (OidIsValid(owner) && act_readyq_pool_room(MyDatabaseId, owner) <
-		act_readyq_enough_room())
+	if (OidIsValid(owner) && !act_readyq_may_refill(MyDatabaseId, owner))
 	{
 		if (walk->waits_since == 0)
 			walk->waits_since = now;

@@ -20,6 +20,7 @@
  */
 #include "postgres.h"
 
+#include "absent.h"
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "actornot.h"
@@ -438,6 +439,8 @@ drain_runners(int32 runner)
 		MemoryContextReset(drain.piece_context);
 	} while (!complete);
 	act_sweep_end(sweep);
+	for (int i = 0; i < ACT_SEGMENTS; i++)
+		act_absent_forget(i);
 	if (!act_readyq_attached())
 		rotate_log(&drain);
 	SPI_finish();

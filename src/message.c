@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "absent.h"
 #include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/nbtree.h"
@@ -204,6 +205,15 @@ assume_nothing(Segment *rows)
 }
 
 /*
+ * May it be remembered what the segment has nothing of?
+ */
+static bool
+may_lack(const Segment *row)
+{
+	return row->state == SEGMENT_SEALED && !row->mixed;
+}
+
+/*
  * Get ready to read messages with a registered snapshot.
  */
 void
@@ -219,6 +229,8 @@ act_message_open_reader(MessageReader *reader, Snapshot snapshot)
 	{
 		reader->segment[i].heap = NULL;
 		reader->segment[i].active = false;
+		if (!may_lack(&reader->rows[i]))
+			act_absent_forget(i);
 	}
 }
 
@@ -370,9 +382,11 @@ act_message_seek(MessageReader *reader, int64 hash, LogPosition from,
 	for (int i = 0; i < ACT_SEGMENTS; i++)
 	{
 		SegmentReader *segment = &reader->segment[i];
+		const Segment *row = &reader->rows[i];
 
 		segment->active = false;
-		if (!can_hold(&reader->rows[i], from.tick))
+		if (!can_hold(row, from.tick) ||
+			(may_lack(row) && act_absent_is_known(i, row->turn, hash)))
 			continue;
 		if (!open_segment(reader, i))
 		{
@@ -382,6 +396,10 @@ act_message_seek(MessageReader *reader, int64 hash, LogPosition from,
 		set_scan_keys(segment, hash, from, below_tick);
 		index_rescan(segment->scan, segment->keys, 3, NULL, 0);
 		advance_head(segment, i);
+		/* From a later place on, its messages may be there, and done. */
+		if (!segment->active && from.tick <= ACT_CURSOR_NOTHING_XMAX &&
+			may_lack(row))
+			act_absent_note_vain(i, row->turn, segment->heap, segment->index);
 	}
 	MemoryContextSwitchTo(old);
 	return !reader->blocked;

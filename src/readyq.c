@@ -750,11 +750,34 @@ act_readyq_pool_room(Oid database, Oid owner)
 	return Max(room, 0);
 }
 
-/* The number at which a sweep that ran out of room had better go on. */
+/* With less room than this a search had better not go on. */
 int
 act_readyq_enough_room(void)
 {
 	return Min(1024, act_entry_limit / 8);
+}
+
+/*
+ * Has the pool room again for so much that a sweep that ran out of it had
+ * better go on?  Only when half of what it had is taken: what is pushed at a time is
+ * sorted, and the more that is, the nearer is each to the next.
+ */
+bool
+act_readyq_may_refill(Oid database, Oid owner)
+{
+	int			room = act_readyq_pool_room(database, owner);
+	int			ready = 0;
+	Pool	   *pool;
+
+	if (act_readyq_attached() && OidIsValid(owner))
+	{
+		lock_queue();
+		pool = act_roster_find_pool(database, owner);
+		if (pool != NULL)
+			ready = pool->nready;
+		unlock_queue();
+	}
+	return room >= Max(act_readyq_enough_room(), ready);
 }
 
 static void

@@ -76,6 +76,7 @@ extern int	act_readyq_room(Oid database);
 extern int	act_readyq_room_in_all(void);
 extern int	act_readyq_pool_room(Oid database, Oid owner);
 extern int	act_readyq_enough_room(void);
+extern bool act_readyq_may_refill(Oid database, Oid owner);
 
 /* For the manager and the launcher: the extension is gone from there. */
 extern void act_readyq_forget(Oid database);

@@ -12,7 +12,8 @@
  *
  * Before the walk to the queue there is a look at the end of the log: what is
  * pending is mostly what came last, and in front of it there may be millions
- * of messages that are done.
+ * of messages that are done.  It goes backward, a stretch at a time, as long as
+ * a stretch has something pending.  Only the walk is complete.
  *
  * A message that is posted while we walk pushes its own hint, and so does
  * one whose transaction we find open.  Whoever asks for a sweep clears the
@@ -61,14 +62,16 @@
  */
 #define FIRST_PIECE 512
 
-/* How many blocks at the end of the log are looked at first: 16 MB. */
+/* How many blocks at the end of the log are looked at first, in how many
+ * stretches at most: of 16 MB, 256 MB in all. */
 #define PEEK_BLOCKS 2048
+#define PEEKS 16
 
 /* How many blocks are read by one scan. */
 #define RANGE 16
 
 /* How many entities are sorted and put into the ready queue at a time. */
-#define QUEUE_AT_ONCE 16384
+#define QUEUE_AT_ONCE 32768
 
 /*
  * Where so many entities that were looked up in a row were pending, others
@@ -113,7 +116,10 @@ struct Sweep
 	BlockNumber narrow_until;	/* read one at a time before this one */
 	bool		within;			/* the segment is not finished */
 	bool		peeking;		/* the walk itself has not begun */
+	BlockNumber peek_from;		/* the stretch that is looked at */
 	BlockNumber peek_end;
+	int			peeks;			/* so many stretches */
+	bool		peek_found;		/* it has something pending */
 	KnownTable *known;
 	bool		begun;			/* this is not the first piece */
 	int			pending_in_a_row;
@@ -401,6 +407,7 @@ report(Sweep *sweep, const Runner *runner, KnownEntity *known, text *entity)
 							 act_known_leased_until(known), &known->key,
 							 VARDATA_ANY(entity), VARSIZE_ANY_EXHDR(entity)))
 		sweep->found++;
+	sweep->peek_found = true;
 	if (!sweep->every_message)
 		known->state = KNOWN_REPORTED;
 }
@@ -522,6 +529,15 @@ walk_segment(Sweep *sweep, int *blocks)
 }
 
 /*
+ * Is there anything in it that may be pending?
+ */
+static bool
+is_in_use(const Segment *row)
+{
+	return row->state != SEGMENT_EMPTY && row->state != SEGMENT_DONE;
+}
+
+/*
  * Go to the next segment in the order of their turns; false if there is none.
  */
 static bool
@@ -556,28 +572,69 @@ end_peek(Sweep *sweep)
 }
 
 /*
- * Find the end of the log, as it is now; false if it cannot be told, or there
- * is nothing much in front of it.
+ * Look at the last blocks of a segment in front of "end".
  */
-static bool
-begin_peek(Sweep *sweep)
+static void
+set_peek(Sweep *sweep, int segment, BlockNumber end)
+{
+	sweep->segment = segment;
+	sweep->turn = sweep->messages.rows[segment].turn;
+	sweep->peek_end = end;
+	sweep->peek_from = end - Min(end, PEEK_BLOCKS);
+	sweep->block = sweep->peek_from;
+	sweep->peek_found = false;
+	sweep->peeks++;
+}
+
+/*
+ * The last segment in use that became current before that turn; -1 if there is
+ * none.
+ */
+static int
+last_before(const Sweep *sweep, int64 turn)
 {
 	const Segment *rows = sweep->messages.rows;
+	int			last = -1;
+
+	for (int i = 0; i < ACT_SEGMENTS; i++)
+	{
+		if (is_in_use(&rows[i]) && rows[i].turn < turn &&
+			(last < 0 || rows[i].turn > rows[last].turn))
+			last = i;
+	}
+	return last;
+}
+
+/*
+ * Look at the end of the last segment before that turn; false if there is none.
+ */
+static bool
+peek_at_end(Sweep *sweep, int64 turn)
+{
+	int			last = last_before(sweep, turn);
 	Relation	heap;
 
-	sweep->segment = 0;
-	while (rows[sweep->segment].state != SEGMENT_CURRENT)
-	{
-		if (++sweep->segment == ACT_SEGMENTS)
-			return false;
-	}
-	sweep->turn = rows[sweep->segment].turn;
-	heap = table_open(act_catalog_get()->message[sweep->segment],
-					  AccessShareLock);
-	sweep->peek_end = RelationGetNumberOfBlocks(heap);
+	if (last < 0)
+		return false;
+	heap = table_open(act_catalog_get()->message[last], AccessShareLock);
+	set_peek(sweep, last, RelationGetNumberOfBlocks(heap));
 	table_close(heap, AccessShareLock);
-	sweep->block = sweep->peek_end - Min(sweep->peek_end, PEEK_BLOCKS);
-	return sweep->block > 0;
+	return true;
+}
+
+/*
+ * Look at what is in front of the stretch, if that had something pending.
+ */
+static bool
+peek_before(Sweep *sweep)
+{
+	if (sweep->peeks == PEEKS ||
+		(sweep->peek_end > 0 && !sweep->peek_found))
+		return false;
+	if (sweep->peek_from == 0)
+		return peek_at_end(sweep, sweep->turn);
+	set_peek(sweep, sweep->segment, sweep->peek_from);
+	return true;
 }
 
 /*
@@ -589,13 +646,21 @@ peek(Sweep *sweep, int *blocks)
 {
 	const Segment *rows = sweep->messages.rows;
 
-	if (sweep->segment < 0 && !begin_peek(sweep))
+	/* Where there is nothing much in front of it, the walk will do. */
+	if (sweep->segment < 0 &&
+		(!peek_at_end(sweep, PG_INT64_MAX) ||
+		 (sweep->peek_from == 0 && last_before(sweep, sweep->turn) < 0)))
 		return true;
-
-	/* It may have moved on since the last piece. */
-	return rows[sweep->segment].state != SEGMENT_CURRENT ||
-		rows[sweep->segment].turn != sweep->turn ||
-		walk_segment(sweep, blocks);
+	do
+	{
+		/* It may have been emptied since the last piece. */
+		if (!is_in_use(&rows[sweep->segment]) ||
+			rows[sweep->segment].turn != sweep->turn)
+			return true;
+		if (!walk_segment(sweep, blocks))
+			return false;
+	} while (peek_before(sweep));
+	return true;
 }
 
 /*
@@ -623,9 +688,7 @@ walk_segments(Sweep *sweep)
 		 * With another turn it has been emptied, and is still to come.  In
 		 * one that is empty there is nothing that our snapshot sees.
 		 */
-		sweep->within = (row->turn == sweep->turn &&
-						 row->state != SEGMENT_EMPTY &&
-						 row->state != SEGMENT_DONE);
+		sweep->within = row->turn == sweep->turn && is_in_use(row);
 		if (sweep->within)
 			sweep->within = !walk_segment(sweep, &blocks);
 		if (sweep->within)
