@@ -69,8 +69,13 @@ class Server:
 
 def base_settings():
     with open(os.path.join(HERE, 'server.conf')) as conf:
-        return [line.strip() for line in conf
-                if line.strip() and not line.startswith('#')]
+        lines = [line.strip() for line in conf
+                 if line.strip() and not line.startswith('#')]
+    return lines + ['shared_buffers = %dMB' % (memory_size() // 4 >> 20)]
+
+
+def memory_size():
+    return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
 
 
 def call_lib(script, *arguments):
