@@ -140,9 +140,19 @@ $node->safe_psql('postgres', q{
 	SELECT actornot_post('out', 'short', '1');
 	SELECT count(*) FROM actornot_acquire('out', 'short', '2 s');
 	ALTER SYSTEM SET synchronous_commit = on;
-	SELECT pg_reload_conf();
-	SELECT actornot_post('handled', 'short', '{}');
-	SELECT count(*) FROM actornot_acquire('handled', 'short', '1 h')});
+	SELECT pg_reload_conf()});
+# A worker may be faster than we.
+my $posts = 0;
+my $lent = 0;
+while (!$lent && $posts++ < 100)
+{
+	($lent) = $node->safe_psql('postgres', q{
+		SET synchronous_commit = on;
+		SELECT actornot_post('handled', 'short', '{}');
+		SELECT count(*) FROM actornot_acquire('handled', 'short', '1 h')})
+	  =~ /(\d+)\z/;
+}
+note("$posts posts");
 $node->stop('immediate');
 start_again($node);
 is( $node->safe_psql('postgres', q{
@@ -154,7 +164,7 @@ $node->safe_psql('postgres', q{
 	  FROM actornot.mailbox b JOIN actornot.runner r ON r.id = b.runner
 	 WHERE r.name = 'handled' AND b.entity = 'short'});
 wait_for_value($node, 'postgres', q{SELECT actornot_state('handled', 'short')},
-	'{"n": 1}', 'a worker takes over what has expired', 20);
+	qq({"n": $posts}), 'a worker takes over what has expired', 20);
 
 # ------------------------------------------------------- (d) a promotion
 
