@@ -70,6 +70,9 @@ act_absent_forget(int number)
 {
 	Absence    *absence = &absences[number];
 
+	/* Asked for with each batch. */
+	if (!OidIsValid(absence->indexid))
+		return;
 	if (absence->context != NULL)
 		MemoryContextDelete(absence->context);
 	memset(absence, 0, sizeof(Absence));

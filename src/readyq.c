@@ -725,16 +725,17 @@ act_readyq_room_in_all(void)
 }
 
 /*
- * How many more entities of this pool the sweep may push.  One that cannot
- * be served at all, or not by us, is nothing to wait for: its hints are
- * dropped and swept for when it has fewer.
+ * How many more entities of this pool the sweep may push, and how many wait in
+ * it.  One that cannot be served at all, or not by us, is nothing to wait for:
+ * its hints are dropped and swept for when it has fewer.
  */
-int
-act_readyq_pool_room(Oid database, Oid owner)
+static int
+get_pool_room(Oid database, Oid owner, int *ready)
 {
 	Pool	   *pool;
 	int			room;
 
+	*ready = 0;
 	if (!act_readyq_attached() || !OidIsValid(owner))
 		return PG_INT32_MAX;
 
@@ -743,11 +744,22 @@ act_readyq_pool_room(Oid database, Oid owner)
 	if (pool == NULL)
 		room = (int) (3 * (int64) act_entry_count_free() / 4);
 	else if (pool->block == POOL_OPEN)
+	{
 		room = act_entry_room(pool);
+		*ready = pool->nready;
+	}
 	else
 		room = PG_INT32_MAX;
 	unlock_queue();
 	return Max(room, 0);
+}
+
+int
+act_readyq_pool_room(Oid database, Oid owner)
+{
+	int			ready;
+
+	return get_pool_room(database, owner, &ready);
 }
 
 /* With less room than this a search had better not go on. */
@@ -758,25 +770,16 @@ act_readyq_enough_room(void)
 }
 
 /*
- * Has the pool room again for so much that a sweep that ran out of it had
- * better go on?  Only when half of what it had is taken: what is pushed at a time is
+ * Has the pool so much room again that a sweep that ran out of it had better
+ * go on?  Only when half of what it had is taken: what is pushed at a time is
  * sorted, and the more that is, the nearer is each to the next.
  */
 bool
 act_readyq_may_refill(Oid database, Oid owner)
 {
-	int			room = act_readyq_pool_room(database, owner);
-	int			ready = 0;
-	Pool	   *pool;
+	int			ready;
+	int			room = get_pool_room(database, owner, &ready);
 
-	if (act_readyq_attached() && OidIsValid(owner))
-	{
-		lock_queue();
-		pool = act_roster_find_pool(database, owner);
-		if (pool != NULL)
-			ready = pool->nready;
-		unlock_queue();
-	}
 	return room >= Max(act_readyq_enough_room(), ready);
 }
 

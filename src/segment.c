@@ -501,9 +501,12 @@ is_snapshot_exported(void)
 			continue;
 		snprintf(path, sizeof(path), EXPORTED_SNAPSHOTS "/%s", entry->d_name);
 		file = AllocateFile(path, "r");
+		/* One that is being written, or that was renamed since, counts. */
 		if (file == NULL)
+		{
+			found = true;
 			continue;
-		/* One that is being written counts. */
+		}
 		head[fread(head, 1, sizeof(head) - 1, file)] = '\0';
 		found = strstr(head, "dbid:") == NULL || strstr(head, ours) != NULL;
 		FreeFile(file);

@@ -62,8 +62,10 @@
  */
 #define FIRST_PIECE 512
 
-/* How many blocks at the end of the log are looked at first, in how many
- * stretches at most: of 16 MB, 256 MB in all. */
+/*
+ * How many blocks at the end of the log are looked at first, and in how many
+ * such stretches at most: of 16 MB, 256 MB in all.
+ */
 #define PEEK_BLOCKS 2048
 #define PEEKS 16
 
