@@ -28,7 +28,10 @@ BEGIN
 	state := l.state;
 	messages := jsonb_path_query_array(l.messages, '$[*].payload');
 	grown := l.token > coalesce((SELECT max(k.token) FROM known k WHERE k.runner = l.runner AND k.entity = l.entity), 0);
-	lasts := date_trunc('second', l.expires_at - clock_timestamp() + '0.9 s');
+	-- However long it took to get here.
+	lasts := coalesce((SELECT x FROM unnest('{7 s, 30 s, 2 min}'::interval[]) x
+		WHERE l.expires_at BETWEEN now() + x AND clock_timestamp() + x),
+		date_trunc('second', l.expires_at - clock_timestamp() + '0.9 s'));
 	INSERT INTO known (runner, entity, token) VALUES (l.runner, l.entity, l.token);
 END
 $$;
@@ -79,6 +82,8 @@ SELECT l.runner, l.entity, l.token > :id2 AS token, l.state, m.ord, m.value ->> 
 	(SELECT string_agg(k, ' ') FROM jsonb_object_keys(m.value) k) AS keys,
 	l.expires_at BETWEEN now() + interval '25 s' AND clock_timestamp() + interval '30 s' AS expires_at
   FROM actornot_acquire('r', 'fields') l, jsonb_array_elements(l.messages) WITH ORDINALITY m(value, ord);
+-- Not to be acquired again when its lease is over.
+SELECT actornot_purge('r', 'fields', force => true);
 
 --
 -- update_locked: state saved, batch done, next batch under a new token

@@ -381,7 +381,7 @@ act_allot_note_start(Datum main_arg, bool started, TimestampTz *next)
 		Pool	   *pool = slot->pool;
 
 		act_roster_free_slot(slot);
-		news = act_roster_note_shortage(now) && pool->nworkers == 0;
+		news = act_roster_note_shortage(now, pool->nworkers == 0);
 		make_room_for(pool, now, next);
 	}
 	unlock_roster();

@@ -211,8 +211,15 @@ start_manager(Oid database)
 
 	if (!get_name(database, &name))
 	{
-		act_readyq_forget(database);
-		act_tenant_forget(database);
+		/* Look again: whoever changes that from now on calls once more. */
+		act_tenant_end_call(database);
+		if (!get_name(database, &name))
+		{
+			act_readyq_forget(database);
+			act_tenant_forget(database);
+		}
+		else
+			act_tenant_want(database);
 		return true;
 	}
 	now = GetCurrentTimestamp();

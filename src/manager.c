@@ -398,6 +398,8 @@ start_process(Datum main_arg)
 	rotation = act_rotate_begin(TopMemoryContext, true);
 	prune = act_prune_begin(TopMemoryContext);
 
+	/* Whoever makes the database ours while we look has called in vain else. */
+	act_tenant_begin_look();
 	begin_chore("actornot: looking for the extension");
 	end_chore();
 	(void) act_tenant_set_presence(TENANT_PRESENT);

@@ -569,7 +569,7 @@ act_readyq_put_back(Oid database, Oid owner, const EntityKey *key)
 
 /*
  * An entry that is already there has been pushed since it was taken, or it is
- * held by a worker, which will find the entity lent.
+ * held by a worker, which then looks once more and finds the entity lent.
  */
 void
 act_readyq_lend(Oid database, Oid owner, const EntityKey *key,
@@ -588,7 +588,12 @@ act_readyq_lend(Oid database, Oid owner, const EntityKey *key,
 	if (entry != NULL && entry->slot != NULL)
 	{
 		if (entry->slot != act_roster_my_slot)
+		{
+			/* It may have looked before. */
+			if (entry->state == ENTRY_RUNNING)
+				act_entry_repeat(entry);
 			goto done;
+		}
 		posted = (entry->state == ENTRY_AGAIN);
 		act_entry_release(entry);
 	}

@@ -299,10 +299,11 @@ act_roster_call_starved(void)
 /*
  * The server has refused to start a process.  There may be a place again soon
  * (it has not yet noticed that one of ours is gone), so try again after 50 ms,
- * then after longer and longer times.  True if it lasts and that is news.
+ * then after longer and longer times.  True if it lasts, that is news, and the
+ * caller would tell.
  */
 bool
-act_roster_note_shortage(TimestampTz now)
+act_roster_note_shortage(TimestampTz now, bool tell)
 {
 	Roster	   *roster = act_roster;
 
@@ -315,7 +316,7 @@ act_roster_note_shortage(TimestampTz now)
 	for (int i = 0; i < roster->nslots; i++)
 		roster->short_slots += (roster->slots[i].state != SLOT_FREE);
 
-	if (now - roster->short_since < SHORTAGE_GRACE ||
+	if (!tell || now - roster->short_since < SHORTAGE_GRACE ||
 		(roster->warned_at != 0 && now - roster->warned_at < WARNING_INTERVAL))
 		return false;
 	roster->warned_at = now;

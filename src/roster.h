@@ -201,7 +201,7 @@ extern void act_roster_remove_pool(Pool *pool);
 extern void act_roster_call_launcher(void);
 extern void act_roster_call_manager(Tenant *tenant);
 extern void act_roster_call_starved(void);
-extern bool act_roster_note_shortage(TimestampTz now);
+extern bool act_roster_note_shortage(TimestampTz now, bool tell);
 extern void act_roster_note_success(void);
 extern void act_roster_note_exit(void);
 extern int	act_roster_count_free(TimestampTz now);

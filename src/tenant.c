@@ -410,16 +410,29 @@ act_tenant_note_start(Datum main_arg, bool started)
 	else if (tenant != NULL)
 	{
 		act_tenant_end_manager(tenant);
-		news = act_roster_note_shortage(now);
+		news = act_roster_note_shortage(now, true);
 		tenant->not_before = act_roster->short_until;
 	}
 	unlock_roster();
 	return news;
 }
 
+/* The launcher will look whether the database is there: see begin_look. */
+void
+act_tenant_end_call(Oid database)
+{
+	Tenant	   *tenant;
+
+	lock_roster();
+	tenant = act_roster_find_tenant(database);
+	if (tenant != NULL)
+		tenant->wanted = false;
+	unlock_roster();
+}
+
 /*
- * The database is gone, or the extension is not there.  The caller has
- * emptied its queue.  Where something is still going on it stays for now.
+ * The database is gone, or nobody can connect to it.  The caller has emptied
+ * its queue.  Where something is still going on it stays for now.
  */
 void
 act_tenant_forget(Oid database)
@@ -430,10 +443,10 @@ act_tenant_forget(Oid database)
 	tenant = act_roster_find_tenant(database);
 	if (tenant != NULL)
 	{
-		tenant->wanted = false;
 		tenant->presence = TENANT_UNKNOWN;
-		if (tenant->manager == MANAGER_NONE && tenant->nslots == 0 &&
-			tenant->nholds == 0 && tenant->nentries == 0)
+		if (tenant->manager == MANAGER_NONE && !tenant->wanted &&
+			tenant->nslots == 0 && tenant->nholds == 0 &&
+			tenant->nentries == 0)
 			act_roster_remove_tenant(tenant);
 	}
 	unlock_roster();
@@ -542,18 +555,15 @@ act_tenant_set_presence(TenantPresence presence)
 	news = (presence == TENANT_WAITING && !my_tenant->told);
 	if (news)
 		my_tenant->told = true;
+	/* It leaves at once; who has called since it began to look calls the next. */
 	if (presence != TENANT_PRESENT)
-	{
-		/* It leaves at once.  What is pushed from now on is a new call. */
-		my_tenant->wanted = false;
 		left_properly = true;
-	}
 	act_roster_call_launcher();
 	unlock_roster();
 	return news;
 }
 
-/* From now on a call is a new one. */
+/* Before anything is looked at: from now on a call is a new one. */
 void
 act_tenant_begin_look(void)
 {

@@ -19,6 +19,7 @@ extern Oid	act_tenant_find_wanting(TimestampTz now, TimestampTz *next);
 extern bool act_tenant_claim(Oid database, int max_managers,
 							 TimestampTz now, Datum *main_arg);
 extern bool act_tenant_note_start(Datum main_arg, bool started);
+extern void act_tenant_end_call(Oid database);
 extern void act_tenant_forget(Oid database);
 
 /* For the manager.  The first one is to be called once the handlers stand. */

@@ -20,7 +20,7 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
-  new_server start_again ask wait_until wait_for_value pids_of signal_processes
+  new_server start_again ask wait_until wait_for_value pids_of one_pid signal_processes
   install_recorder recorded log_offset log_since count_in_log lock_session
   fails_with wait_for_more signal_one wait_for_restart count_overtaken
   install_move_on
@@ -139,6 +139,23 @@ sub pids_of
 	return split /\n/, $answer // '';
 }
 
+# The one that there is; wait events come and go, so it may take several looks.
+sub one_pid
+{
+	my ($node, $type, $where) = @_;
+	my $deadline = time() + 60;
+
+	for (;;)
+	{
+		my @pids = pids_of($node, $type, $where);
+
+		return $pids[0] if @pids == 1;
+		BAIL_OUT(scalar(@pids) . " processes of type $type, not one")
+		  if time() > $deadline;
+		usleep(30_000);
+	}
+}
+
 sub signal_processes
 {
 	my ($signal, @pids) = @_;
@@ -169,7 +186,8 @@ sub signal_one
 
 # Wait until the server has noticed a crash, lest the next look find it as
 # it was before.  There is none if the process was just about to end: then the
-# signal goes to nobody, though it can be sent.
+# signal goes to nobody, though it can be sent.  A crash that is noticed late is
+# waited for.
 sub wait_for_restart
 {
 	my ($node, $offset) = @_;
@@ -178,7 +196,11 @@ sub wait_for_restart
 	until (log_since($node, $offset) =~
 		/all server processes terminated; reinitializing/)
 	{
-		return note('nobody was killed') if time() > $deadline;
+		return note('nobody was killed')
+		  if time() > $deadline
+		  && ( time() > $deadline + 50
+			|| log_since($node, $offset) !~
+			/terminating any other active server processes/);
 		usleep(50_000);
 	}
 	return;
@@ -188,7 +210,7 @@ sub wait_for_restart
 # "later", with the answer in the place of %s, until it is true.
 sub wait_for_more
 {
-	my ($node, $db, $mark, $later, $what) = @_;
+	my ($node, $db, $mark, $later, $what, $seconds) = @_;
 	my $before;
 
 	for (1 .. 600)
@@ -199,7 +221,8 @@ sub wait_for_more
 	}
 	BAIL_OUT('the server does not come back') unless defined $before;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return wait_until($node, $db, sprintf($later, $before), $what);
+	return wait_until($node, $db, sprintf($later, $before), $what,
+		$seconds);
 }
 
 # How many messages were taken before others of their entity that had been

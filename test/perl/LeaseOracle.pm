@@ -165,7 +165,8 @@ sub run_script
 		IPC::Run::run([ 'psql', '-XAtq', '-v', 'VERBOSITY=sqlstate', '-d',
 				$connection, '-f', '-' ],
 			'<', \"\\set got f\n$script", '>', \$stdout, '2>', \$stderr);
-	};
+		1;
+	} or $stderr ||= "psql: error: $@";
 	return $stderr =~ /(?:ERROR|FATAL):  (\w+)/g, grep { /^psql: error/ }
 	  split /\n/, $stderr;
 }

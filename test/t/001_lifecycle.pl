@@ -120,7 +120,7 @@ foreach my $type ('worker', 'manager', 'launcher')
 		SELECT count(*) = 1 FROM pg_stat_activity
 		 WHERE backend_type = 'actornot worker' AND wait_event = 'advisory'},
 		"SIGTERM of a $type: a worker is busy");
-	my ($pid) = pids_of($node, $type, $type eq 'worker' ? q{wait_event = 'advisory'} : undef);
+	my $pid = one_pid($node, $type, $type eq 'worker' ? q{wait_event = 'advisory'} : undef);
 	ok(kill('TERM', $pid), "SIGTERM of a $type");
 	wait_until($node, 'postgres',
 		"SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid",

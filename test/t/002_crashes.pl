@@ -195,7 +195,7 @@ sub wait_for_progress
 	return wait_for_more($node, 'app',
 		'SELECT coalesce(max(id), 0) FROM posted',
 		'SELECT count(*) > 20 FROM processed WHERE id > %s',
-		"after $what all is back at work");
+		"after $what all is back at work", 180);
 }
 
 sub kill_one
@@ -211,7 +211,7 @@ sub kill_poster
 {
 	my ($signal) = @_;
 	my $offset = log_offset($node);
-	my $pid = $node->safe_psql('postgres',
+	my $pid = ask($node, 'postgres',
 		q{SELECT pid FROM pg_stat_activity
 		   WHERE backend_type = 'client backend' AND datname = 'app' LIMIT 1});
 
@@ -231,7 +231,7 @@ sub crash_server
 sub settle_prepared
 {
 	my ($share) = @_;
-	my $gids = $node->safe_psql('app', 'SELECT gid FROM pg_prepared_xacts');
+	my $gids = ask($node, 'app', 'SELECT gid FROM pg_prepared_xacts') // '';
 
 	foreach my $gid (split /\n/, $gids)
 	{
@@ -282,7 +282,7 @@ is( $node->safe_psql('app', 'SELECT count(*) FROM pg_prepared_xacts'),
 
 wait_for_value($node, 'app',
 	q{SELECT actornot_pending('oracle') + actornot_pending('relayed')},
-	0, 'in the end everything is drained');
+	0, 'in the end everything is drained', 180);
 note($node->safe_psql('app', q{
 	SELECT format('%s messages posted, %s of them with relay, by %s transactions',
 		count(*), count(relay), count(DISTINCT xid)) FROM posted}));

@@ -186,13 +186,13 @@ sub crash
 
 sub crash_worker
 {
-	crash(pids_of($node, 'worker', q{wait_event = 'advisory'}));
+	crash(one_pid($node, 'worker', q{wait_event = 'advisory'}));
 	return;
 }
 
 # Who is busy when somebody else takes the server down is no suspect.
 post_busy('innocent');
-crash(pids_of($node, 'manager'));
+crash(one_pid($node, 'manager'));
 wait_for_value($node, 'app',
 	q{SELECT count(*), coalesce(max(crashes), 0) FROM recorded WHERE entity = 'innocent'},
 	'1|0', 'innocent: it is run again, as no suspect');
@@ -222,7 +222,7 @@ $node->safe_psql('app', q{SELECT actornot_post('recorder', 'bystander', '{"wait"
 wait_until($node, 'postgres', $busy, 'bystander: it is being run');
 foreach my $time (1 .. 4)
 {
-	$time == 1 ? crash_worker() : crash(pids_of($node, 'manager'));
+	$time == 1 ? crash_worker() : crash(one_pid($node, 'manager'));
 	wait_until($node, 'postgres', $busy, "bystander: it is run alone ($time)");
 	is( $node->safe_psql('app', q{
 			SELECT crashes FROM actornot.mailbox WHERE entity = 'bystander'}),
@@ -232,6 +232,12 @@ $node->safe_psql('app', q{COMMIT PREPARED 'holder'});
 wait_for_value($node, 'app',
 	q{SELECT count(*), max(crashes) FROM recorded WHERE entity = 'bystander'},
 	'1|1', 'bystander: in the end it is processed');
+
+# Then its worker still has to say that nothing came of it.
+$node->safe_psql('app', q{SELECT actornot_post('recorder', 'bystander', '"next"')});
+wait_for_value($node, 'app',
+	q{SELECT count(*) FROM recorded WHERE entity = 'bystander'},
+	2, 'bystander: and what follows');
 
 # Whose work is done by the time that the manager comes is no suspect: nobody
 # would run it, and its next message would be blamed.
@@ -285,7 +291,7 @@ post_busy('often');
 foreach my $time (1 .. 4)
 {
 	wait_until($node, 'postgres', $busy, "often: it is being run ($time)");
-	my ($pid) = pids_of($node, 'worker', q{wait_event = 'advisory'});
+	my $pid = one_pid($node, 'worker', q{wait_event = 'advisory'});
 	kill('TERM', $pid);
 	wait_until($node, 'postgres',
 		"SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid",

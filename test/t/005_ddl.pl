@@ -66,8 +66,8 @@ sub check_elsewhere
 	return;
 }
 
-# The statement succeeds, and in much less than the five seconds for which
-# the server itself waits before it gives up.
+# The statement succeeds, and before we ourselves would give up to wait for
+# our processes (ten seconds; then the server waits for another five).
 sub succeeds_promptly
 {
 	my ($db, $statement) = @_;
@@ -77,7 +77,7 @@ sub succeeds_promptly
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	is($status, 0, "succeeds: $statement") or diag($stderr);
-	cmp_ok($took, '<', 4, "promptly: $statement");
+	cmp_ok($took, '<', 9, "promptly: $statement");
 	return;
 }
 
@@ -138,7 +138,9 @@ succeeds_promptly('renamed',
 make_busy('renamed');
 
 # One who may not do it disturbs nobody.
-my @before = pids_of($node, 'worker', "datname = 'renamed'");
+my @before =
+  pids_of($node, 'worker', q{datname = 'renamed' AND wait_event = 'PgSleep'});
+cmp_ok(scalar(@before), '>', 0, 'workers are in their handlers');
 foreach my $statement (
 	'DROP DATABASE renamed',
 	'CREATE DATABASE stolen TEMPLATE renamed',
@@ -166,7 +168,7 @@ $node->safe_psql('postgres', 'CREATE DATABASE app');
 make_busy('app');
 my $began = time();
 $node->stop('fast');
-cmp_ok(time() - $began, '<', 4, 'a fast shutdown is fast');
+cmp_ok(time() - $began, '<', 30, 'a fast shutdown is fast');
 $node->start;
 check_elsewhere('a restart');
 wait_until($node, 'postgres', "$busy 'app'", 'after a restart all goes on');

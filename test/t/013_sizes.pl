@@ -70,7 +70,8 @@ SELECT actornot_post('$runner', 'small', '"x"');
 	is( $node->safe_psql('postgres', qq{
 		SELECT md5 = md5(large($megabytes)) FROM measured WHERE length = $length}),
 		't', "$runner: and unharmed");
-	is( $node->safe_psql('postgres', "SELECT actornot_state('$runner', 'small')"),
+	wait_for_value($node, 'postgres',
+		"SELECT actornot_state('$runner', 'small')",
 		1, "$runner: others are run");
 	$node->safe_psql('postgres', 'TRUNCATE measured');
 }

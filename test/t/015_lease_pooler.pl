@@ -71,7 +71,9 @@ sub through_pooler
 
 my $app = through_pooler('app');
 my $deadline = time() + 60;
-usleep(30_000) while run_script($app, 'SELECT 1;') && time() < $deadline;
+usleep(30_000)
+  until (-S "$home/.s.PGSQL.$port" && !run_script($app, 'SELECT 1;'))
+  || time() > $deadline;
 is(join(' ', run_script($app, 'SELECT 1;')), '', 'the pooler is there');
 
 # --------------------------------------------------------- the one too late

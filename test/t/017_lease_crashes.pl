@@ -209,7 +209,8 @@ $node->safe_psql('crashes', q{
 my $lost = 0;
 for my $round (1 .. $rounds)
 {
-	my $find = q{FROM pg_stat_activity WHERE backend_type = 'walwriter'};
+	my $find = q{FROM pg_stat_activity WHERE backend_type = 'walwriter'
+		AND wait_event = 'WalWriterMain'};
 
 	wait_until($node, 'postgres', "SELECT count(*) = 1 $find",
 		"round $round: there is a WAL writer");
@@ -308,10 +309,11 @@ foreach my $mode ('fast', 'immediate')
 	}
 
 	# The short ones end, and that is noticed.
+	my $asked = $node->safe_psql('app', 'SELECT clock_timestamp()');
 	my ($taken, $payloads) = lease($node,
-		"actornot_acquire('plain', wait => '20 s')");
+		"actornot_acquire('plain', lease => '1 h', wait => '20 s')");
 	my $late = $node->safe_psql('app',
-		"SELECT extract(epoch FROM clock_timestamp() - '$ends')");
+		"SELECT extract(epoch FROM clock_timestamp() - greatest('$ends', '$asked'))");
 	is($payloads, '[1, 2]', "$mode: who waits gets the batch");
 	cmp_ok($taken // 0, '>', $token{"plain $short"},
 		"$mode: ... under a larger token");
@@ -453,7 +455,11 @@ while (time() < $began + 5 && time() < $until)
 	usleep(200_000);
 }
 cmp_ok(time() - $began, '>=', 5, 'idle: nobody looks at open leases');
-is(recorded($node, 'idle'), 0, 'idle: what is lent is not run');
+SKIP:
+{
+	skip('idle: the lease may have ended', 1) if time() > $until + 1;
+	is(recorded($node, 'idle'), 0, 'idle: what is lent is not run');
+}
 
 # ---------------------------------------------------------------- a standby
 
