@@ -124,7 +124,7 @@ run_apt()
 
 	log=$(mktemp)
 	if ! DEBIAN_FRONTEND=noninteractive apt-get -qq -y \
-		-o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 "$@" \
+		-o DPkg::Lock::Timeout=600 -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 "$@" \
 		</dev/null >"$log" 2>&1; then
 		tail -n 20 "$log" >&2
 		rm -f "$log"

@@ -158,7 +158,7 @@ SELECT array_length(actornot_post_many('writes', '{a, b, c}'), 1);
 CALL actornot_drain('writes');
 SELECT * FROM written ORDER BY entity;
 SELECT actornot_post('writes', 'slow') > 0 AS posted;
-SET statement_timeout = '100ms';
+SET statement_timeout = '1s';
 CALL actornot_drain('writes');
 RESET statement_timeout;
 SELECT actornot_pending('writes', 'slow');

@@ -349,7 +349,7 @@ SELECT sqlstate, message FROM actornot.dead_letters WHERE runner = 'sleeps' AND 
 -- The caller's statement_timeout comes first, and counts for nobody.
 SELECT actornot_register('sleeps', 'sleeps', timeout => '1 h', max_attempts => 1);
 SELECT actornot_post('sleeps', 'q') > 0 AS posted;
-SET statement_timeout = '50ms';
+SET statement_timeout = '1s';
 SELECT actornot_run('sleeps', 'q');
 RESET statement_timeout;
 SELECT actornot_pending('sleeps', 'q');

@@ -302,7 +302,7 @@ CREATE FUNCTION sleepy(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE sql AS $$ SELECT '1'::jsonb FROM pg_sleep(60) $$;
 SELECT actornot_register('sleepy', 'sleepy');
 SELECT actornot_post('sleepy', 'a') > 0 AS posted;
-SET statement_timeout = '50ms';
+SET statement_timeout = '1s';
 SELECT actornot_run('sleepy', 'a');
 RESET statement_timeout;
 SELECT actornot_pending('sleepy', 'a');

@@ -294,7 +294,7 @@ act_call_function(const CallFrame *frame, FmgrInfo *flinfo,
 	context.previous = error_context_stack;
 	error_context_stack = &context;
 
-	timed_out = false;
+	act_call_forget_timeout();
 	own_deadline = enter_deadline(outer, frame->timeout);
 
 	PG_TRY();
@@ -313,6 +313,7 @@ act_call_function(const CallFrame *frame, FmgrInfo *flinfo,
 
 	if (own_deadline)
 		leave_deadline(outer);
+	timed_out = false;			/* what was called in there may have been */
 	error_context_stack = context.previous;
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 	AtEOXact_GUC(false, guc_level);
@@ -326,4 +327,11 @@ bool
 act_call_timed_out(void)
 {
 	return timed_out;
+}
+
+/* A cancel that comes before the next call is not that call's. */
+void
+act_call_forget_timeout(void)
+{
+	timed_out = false;
 }

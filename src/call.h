@@ -28,5 +28,6 @@ extern Datum act_call_function(const CallFrame *frame, FmgrInfo *flinfo,
 							   const NullableDatum *args, int nargs,
 							   bool *isnull);
 extern bool act_call_timed_out(void);
+extern void act_call_forget_timeout(void);
 
 #endif							/* ACT_CALL_H */

@@ -113,6 +113,7 @@ act_failure_contain(void (*body) (void *arg), void *arg,
 	int			depth = act_mailbox_open_depth();
 	volatile bool ok = true;
 
+	act_call_forget_timeout();
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(old_context);
 	PG_TRY();

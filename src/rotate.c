@@ -555,11 +555,15 @@ take_contained(Rotation *rotation, int number)
 	}
 	if (!act_failure_contain(take_step, &step, &failure, CurrentMemoryContext))
 	{
-		if (failure.sqlstate != ERRCODE_LOCK_NOT_AVAILABLE)
-			report_failure(number, &failure);
 		watch->checking = false;
-		watch->errors++;
-		wait_longer(watch, ERROR_DELAY, MAX_ERROR_DELAY);
+		if (failure.sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)
+			wait_longer(watch, MIN_DELAY, max_delay(rotation, state));
+		else
+		{
+			report_failure(number, &failure);
+			watch->errors++;
+			wait_longer(watch, ERROR_DELAY, MAX_ERROR_DELAY);
+		}
 	}
 	else if (state == SEGMENT_CURRENT)
 		watch->retry_at = GetCurrentTimestamp() + LOOK_DELAY;

@@ -555,7 +555,11 @@ act_tenant_set_presence(TenantPresence presence)
 	news = (presence == TENANT_WAITING && !my_tenant->told);
 	if (news)
 		my_tenant->told = true;
-	/* It leaves at once; who has called since it began to look calls the next. */
+
+	/*
+	 * It leaves at once; who has called since it began to look calls the
+	 * next.
+	 */
 	if (presence != TENANT_PRESENT)
 		left_properly = true;
 	act_roster_call_launcher();

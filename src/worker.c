@@ -29,6 +29,7 @@
 #include "access/xlog.h"
 #include "actornot.h"
 #include "batch.h"
+#include "call.h"
 #include "catalog.h"
 #include "catalog/namespace.h"
 #include "clock.h"
@@ -228,6 +229,7 @@ contain_in_transaction(void (*body) (void *arg), void *arg,
 	int			depth = act_mailbox_open_depth();
 	volatile bool ok = true;
 
+	act_call_forget_timeout();
 	PG_TRY();
 	{
 		begin_transaction();

@@ -103,10 +103,12 @@ class Fleet {
 		return Promise.all(this.#instances.map((instance) => instance.stop()));
 	}
 
-	// What they complained of.  On a machine that is too busy a lease can expire.
+	// What they complained of.  On a machine that is too busy a lease can expire,
+	// or a request wait too long for a connection.
 	get complaints() {
 		return this.#instances.flatMap((instance) => instance.log.split('\n'))
-			.filter((line) => line !== '' && !line.includes('is no longer held'));
+			.filter((line) => line !== '' &&
+				!/is no longer held|timeout exceeded when trying to connect/.test(line));
 	}
 
 	async kill() {

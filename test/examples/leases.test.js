@@ -15,7 +15,7 @@ const PROGRAMS = fileURLToPath(new URL('../leases/', import.meta.url));
 const PAGE = new URL('../tree/doc/leases.md', import.meta.url);
 const QUOTED = ['setup.sql', 'worker.js', 'worker.py', 'worker.go'];
 const MAX_LINES = 40;
-const LEASE_SECONDS = 1;
+const LEASE_SECONDS = 4;
 const MESSAGES = 1000;
 const KILLS = 8;
 
@@ -121,14 +121,14 @@ for (const program of Object.keys(COMMANDS)) {
 			FROM actornot.dead_letters WHERE entity = '${account}'`), 'much');
 
 		// Together they take longer than the lease.
-		const slow = JSON.stringify({delta: 1, ms: LEASE_SECONDS * 600});
+		const slow = JSON.stringify({delta: 1, ms: LEASE_SECONDS * 200});
 		await psql(`SELECT actornot_post_many('booking',
-			array_fill('${account}'::text, ARRAY[3]), array_fill('${slow}'::jsonb, ARRAY[3]))`);
+			array_fill('${account}'::text, ARRAY[8]), array_fill('${slow}'::jsonb, ARRAY[8]))`);
 		await waitUntilLeased(account);
 		assert.equal(await psql(`SELECT count(*) FROM actornot_acquire('booking',
 			'${account}', wait => '${LEASE_SECONDS * 1.2} s') WHERE messages <> '[]'`), '0');
-		await waitUntilBooked(account, 5);
-		assert.deepEqual(await totals(account), [15, 15, 5, 5]);
+		await waitUntilBooked(account, 10);
+		assert.deepEqual(await totals(account), [20, 20, 10, 10]);
 		assert.equal(await worker.end('SIGTERM'), 0, worker.log);
 		assert.equal(worker.log, '');
 	});

@@ -146,8 +146,8 @@ test('mode lease: the page shows who holds which lease, and what waits', async (
 	const page = await openPage(instance);
 
 	await instance.post({user_id: userId, delta: 40});
-	await waitForCell(page, userId, 'lease', instance.name);
 	await instance.post({user_id: userId, delta: 2});
+	await waitForCell(page, userId, 'lease', instance.name);
 	await waitForCell(page, userId, 'waits', '2');
 	await photograph(page, 'lease');
 	await waitForCell(page, userId, 'total', '42');

@@ -136,7 +136,7 @@ async function startSlowOne(context, userId, workMs) {
 
 test('mode lease: who is asked to stop saves what it holds first', async (context) => {
 	const userId = newUser('stopped');
-	const slow = await startSlowOne(context, userId, 1500);
+	const slow = await startSlowOne(context, userId, 4000);
 
 	assert.equal(await slow.stop(), 0);
 	instances.lease = await Instance.start('lease');
@@ -146,7 +146,7 @@ test('mode lease: who is asked to stop saves what it holds first', async (contex
 
 test('mode lease: who takes longer than its lease counts nothing', async (context) => {
 	const userId = newUser('late');
-	const slow = await startSlowOne(context, userId, 7000);
+	const slow = await startSlowOne(context, userId, 15000);
 
 	instances.lease = await Instance.start('lease');
 	await waitForCount(instances.lease, userId, 1);

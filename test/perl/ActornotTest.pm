@@ -10,7 +10,7 @@ use strict;
 use warnings;
 
 # A test that hangs should say so before the whole run is killed.
-BEGIN { $ENV{PG_TEST_TIMEOUT_DEFAULT} //= 60; }
+BEGIN { $ENV{PG_TEST_TIMEOUT_DEFAULT} //= 180; }
 
 use Exporter 'import';
 use File::Basename qw(dirname);
@@ -259,12 +259,15 @@ CREATE PROCEDURE move_on(post text) LANGUAGE plpgsql AS $$
 DECLARE
 	was		int := current_segment();
 BEGIN
-	FOR i IN 1 .. 3000 LOOP
+	FOR i IN 1 .. 6000 LOOP
 		EXECUTE post USING i;
 		COMMIT;
 		EXIT WHEN current_segment() <> was;
 		PERFORM pg_sleep(0.001) FROM generate_series(1, i / 300);
 	END LOOP;
+	IF current_segment() = was THEN
+		RAISE 'the log does not move on from segment %', was;
+	END IF;
 END
 $$;
 });

@@ -313,7 +313,7 @@ foreach my $mode ('fast', 'immediate')
 	my ($taken, $payloads) = lease($node,
 		"actornot_acquire('plain', lease => '1 h', wait => '20 s')");
 	my $late = $node->safe_psql('app',
-		"SELECT extract(epoch FROM clock_timestamp() - greatest('$ends', '$asked'))");
+		"SELECT extract(epoch FROM clock_timestamp() - greatest('$ends'::timestamptz, '$asked'))");
 	is($payloads, '[1, 2]', "$mode: who waits gets the batch");
 	cmp_ok($taken // 0, '>', $token{"plain $short"},
 		"$mode: ... under a larger token");

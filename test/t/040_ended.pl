@@ -163,6 +163,10 @@ sub post_and_wait
 	return;
 }
 
+# The log has just moved on, and will not do so while we look.
+wait_until($node, 'postgres', q{
+	SELECT pg_relation_size('actornot.message_' || number) < 100000
+	  FROM actornot.segment WHERE current});
 my $first = current_segment();
 post_and_wait('early');
 my $reader = $node->background_psql('postgres');
@@ -173,6 +177,9 @@ my $done = 'SELECT done IS NOT NULL FROM actornot.segment WHERE number = ';
 wait_until($node, 'postgres', "$done $first");
 $reader->query_safe('COMMIT; BEGIN; LOCK TABLE actornot.message_' . $first
 	. ' IN ACCESS SHARE MODE');
+wait_until($node, 'postgres', "
+	SELECT pg_snapshot_xmin(pg_current_snapshot()) > done
+	  FROM actornot.segment WHERE number = $first");
 my $holder = $node->background_psql('postgres');
 $holder->query_safe(
 	'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM posted');

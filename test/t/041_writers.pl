@@ -175,7 +175,7 @@ BEGIN
 END
 $$;
 });
-my $gate = $node->background_psql('postgres');
+my $gate = $node->background_psql('postgres', timeout => 500);
 $gate->query_safe("SELECT count(pg_advisory_lock(41, n))
 	FROM generate_series(0, $writers - 1) n");
 my $script = PostgreSQL::Test::Utils::tempdir() . '/writer.sql';
@@ -198,7 +198,7 @@ my $crowd = IPC::Run::start(
 wait_for_value($node, 'postgres', q{
 	SELECT count(*) FROM pg_stat_activity
 	 WHERE backend_xid IS NOT NULL AND wait_event = 'advisory'},
-	$writers, "$writers writers are open");
+	$writers, "$writers writers are open", 180);
 
 # The first message of "stuck" gives it a cursor with all of them, the second
 # one, which fails, a target with all of them, too.

@@ -32,6 +32,7 @@ END
 $$;
 SELECT actornot_register('counter', 'count_up');
 CALL work(10);
+SELECT pg_stat_force_next_flush();
 });
 
 # Blocks of the table and its index that it takes to read the state.
@@ -53,7 +54,7 @@ sub blocks_read
 my $few = blocks_read();
 my $reader = $node->background_psql('postgres');
 $reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM pg_class LIMIT 1');
-$node->safe_psql('postgres', 'CALL work(3000)');
+$node->safe_psql('postgres', 'CALL work(3000); SELECT pg_stat_force_next_flush()');
 cmp_ok($node->safe_psql('postgres', q{SELECT pg_relation_size('actornot.mailbox') / 8192}),
 	'>', 20, 'there are many versions');
 cmp_ok($few, '>', 0, "at first it takes $few blocks");
