@@ -57,7 +57,7 @@ static Walk *chosen = NULL;
  * Begin a walk where "from" is, or at the beginning.
  */
 static void
-begin_walk(Walk *walk, Oid owner, const Sweep *from)
+begin_walk(Walk *walk, Oid owner, Sweep *from)
 {
 	if (walk->context == NULL)
 		walk->context = AllocSetContextCreate(TopMemoryContext,

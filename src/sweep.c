@@ -10,6 +10,9 @@
  * walk.  Where a row of entities were pending, most of the next are taken for
  * pending unseen.
  *
+ * What is found when the queue has no room any more is kept (found.c) and
+ * queued as room comes; the walk goes on when that has gone.
+ *
  * Before the walk to the queue there is a look at the end of the log: what is
  * pending is mostly what came last, and in front of it there may be millions
  * of messages that are done.  It goes backward, a stretch at a time, as long as
@@ -25,7 +28,7 @@
  * Equal hashes: entities are told apart by their check hash, as in the queue.
  *
  * Memory: the walk in the context given to act_sweep_begin, with what is to
- * be queued, at most 2 * QUEUE_AT_ONCE keys; what is known of entities in a child
+ * be queued, bounded as found.c says; what is known of entities in a child
  * of it, bounded as known.c says.  A mailbox that is looked at goes at once.
  */
 #include "postgres.h"
@@ -38,6 +41,7 @@
 #include "catalog.h"
 #include "clock.h"
 #include "cursor.h"
+#include "found.h"
 #include "known.h"
 #include "mailbox.h"
 #include "message.h"
@@ -72,9 +76,6 @@
 /* How many blocks are read by one scan. */
 #define RANGE 16
 
-/* How many entities are sorted and put into the ready queue at a time. */
-#define QUEUE_AT_ONCE 32768
-
 /*
  * Where so many entities that were looked up in a row were pending, others
  * are taken for pending without a look, but for one in so many.
@@ -92,18 +93,10 @@ typedef struct PoolRoom
 	int			left;
 } PoolRoom;
 
-/* What was found and is not yet in the ready queue. */
-typedef struct FoundKeys
-{
-	Oid			owner;
-	int			n;
-	EntityKey  *keys;			/* NULL: there has been none */
-} FoundKeys;
-
 struct Sweep
 {
 	MemoryContext context;
-	SweepFunction function;
+	SweepFunction function;		/* NULL: to the ready queue */
 	void	   *arg;
 	int32		runner;			/* 0: all */
 	Oid			only;			/* this pool, if valid */
@@ -137,48 +130,9 @@ struct Sweep
 	int			nrooms;
 	PoolRoom	rooms[ROOMS];
 	Oid			stopped_by;		/* this pool takes no more */
-	FoundKeys	seen;			/* found pending, and not lent */
-	FoundKeys	assumed;		/* perhaps lent */
+	Found	   *found_keys;		/* on the way to the queue */
+	bool		may_keep;		/* more than the queue has room for */
 };
-
-static int
-compare_keys(const void *a, const void *b)
-{
-	int64		x = ((const EntityKey *) a)->hash;
-	int64		y = ((const EntityKey *) b)->hash;
-
-	return (x > y) - (x < y);
-}
-
-/*
- * Put what was found into the queue, in the order of the hashes: what is
- * neighbours there is then neighbours in the index of the mailboxes and in
- * those of the log, so that a worker finds many of its pages in the cache.
- */
-static void
-flush_found(Sweep *sweep, FoundKeys *found)
-{
-	if (found->n == 0)
-		return;
-	qsort(found->keys, found->n, sizeof(EntityKey), compare_keys);
-	if (found == &sweep->seen)
-		act_readyq_requeue(MyDatabaseId, found->owner, found->keys, found->n);
-	else
-		act_readyq_push(MyDatabaseId, found->owner, found->keys, found->n);
-	found->n = 0;
-}
-
-static void
-queue_found(Sweep *sweep, FoundKeys *found, Oid owner, const EntityKey *key)
-{
-	if (found->n == QUEUE_AT_ONCE || found->owner != owner)
-		flush_found(sweep, found);
-	if (found->keys == NULL)
-		found->keys = MemoryContextAlloc(sweep->context,
-										 sizeof(EntityKey) * QUEUE_AT_ONCE);
-	found->owner = owner;
-	found->keys[found->n++] = *key;
-}
 
 /*
  * May this pool be given one more?
@@ -194,8 +148,7 @@ take_room(Sweep *sweep, Oid owner)
 	if (room == end)
 	{
 		/* What it has been given already is to be counted. */
-		flush_found(sweep, &sweep->seen);
-		flush_found(sweep, &sweep->assumed);
+		act_found_flush(sweep->found_keys);
 		if (sweep->nrooms == ROOMS)
 			sweep->nrooms = 0;
 		room = &sweep->rooms[sweep->nrooms++];
@@ -212,22 +165,6 @@ take_room(Sweep *sweep, Oid owner)
 }
 
 /*
- * One that was leased when we looked is queued as well, unless the queue knows
- * that it is lent: the lease may have ended since.  Whoever takes it from there
- * finds out.
- */
-static bool
-push_to_queue(void *arg, Oid owner, TimestampTz leased_until,
-			  const EntityKey *key, const char *entity, int entity_len)
-{
-	Sweep	   *sweep = arg;
-
-	queue_found(sweep, leased_until != 0 ? &sweep->assumed : &sweep->seen,
-				owner, key);
-	return true;
-}
-
-/*
  * Start a walk; what it finds goes to the ready queue unless told otherwise.
  */
 Sweep *
@@ -239,8 +176,7 @@ act_sweep_begin(MemoryContext context)
 	sweep->turn = PG_INT64_MIN;
 	sweep->segment = -1;
 	sweep->known = act_known_begin(context);
-	sweep->function = push_to_queue;
-	sweep->arg = sweep;
+	sweep->found_keys = act_found_begin(context);
 	sweep->peeking = true;
 	return sweep;
 }
@@ -287,9 +223,11 @@ act_sweep_skip(Sweep *sweep, Oid owner)
  * Look for the entities of one pool only, from where the other walk is.
  */
 void
-act_sweep_take_over(Sweep *sweep, Oid owner, const Sweep *from)
+act_sweep_take_over(Sweep *sweep, Oid owner, Sweep *from)
 {
 	sweep->only = owner;
+	if (from != NULL)
+		act_found_hand_over(from->found_keys, owner, sweep->found_keys);
 	if (from != NULL && !from->peeking)
 	{
 		sweep->peeking = false;
@@ -321,10 +259,7 @@ void
 act_sweep_end(Sweep *sweep)
 {
 	act_known_end(sweep->known);
-	if (sweep->seen.keys != NULL)
-		pfree(sweep->seen.keys);
-	if (sweep->assumed.keys != NULL)
-		pfree(sweep->assumed.keys);
+	act_found_end(sweep->found_keys);
 	pfree(sweep);
 }
 
@@ -355,7 +290,7 @@ look_up(Sweep *sweep, KnownEntity *known, const char *entity, int len)
 static bool
 may_assume(Sweep *sweep)
 {
-	if (sweep->function != push_to_queue ||
+	if (sweep->function != NULL ||
 		sweep->pending_in_a_row < ASSUME_AFTER)
 		return false;
 	if (++sweep->assumed_in_a_row < ASSUME_BUT_EVERY)
@@ -387,28 +322,46 @@ make_known(Sweep *sweep, KnownEntity *known, const MessageRow *row)
 }
 
 /*
+ * Queue an entity, or keep it for later; false if neither can be done.
+ */
+static bool
+queue_or_keep(Sweep *sweep, Oid owner, const KnownEntity *known)
+{
+	bool		seen = known->state != KNOWN_ASSUMED &&
+	act_known_leased_until(known) == 0;
+
+	if (sweep->found >= sweep->max || !take_room(sweep, owner))
+		return sweep->may_keep &&
+			act_found_keep(sweep->found_keys, owner, &known->key, seen);
+
+	/*
+	 * One that was leased when we looked is queued as well, unless the queue
+	 * knows that it is lent: the lease may have ended since.  Whoever takes
+	 * it from there finds out.
+	 */
+	act_found_queue(sweep->found_keys, owner, &known->key, seen);
+	sweep->found++;
+	return true;
+}
+
+/*
  * Report a pending entity, unless there are enough already.
  */
 static void
 report(Sweep *sweep, const Runner *runner, KnownEntity *known, text *entity)
 {
-	if (sweep->found >= sweep->max ||
-		(sweep->function == push_to_queue &&
-		 !take_room(sweep, act_runner_pool(runner))))
-	{
+	Oid			owner = act_runner_pool(runner);
+
+	if (sweep->function == NULL)
+		sweep->full = !queue_or_keep(sweep, owner, known);
+	else if (sweep->found >= sweep->max)
 		sweep->full = true;
+	else if (sweep->function(sweep->arg, owner, act_known_leased_until(known),
+							 &known->key, VARDATA_ANY(entity),
+							 VARSIZE_ANY_EXHDR(entity)))
+		sweep->found++;
+	if (sweep->full)
 		return;
-	}
-	if (known->state == KNOWN_ASSUMED)
-	{
-		queue_found(sweep, &sweep->assumed, act_runner_pool(runner),
-					&known->key);
-		sweep->found++;
-	}
-	else if (sweep->function(sweep->arg, act_runner_pool(runner),
-							 act_known_leased_until(known), &known->key,
-							 VARDATA_ANY(entity), VARSIZE_ANY_EXHDR(entity)))
-		sweep->found++;
 	sweep->peek_found = true;
 	if (!sweep->every_message)
 		known->state = KNOWN_REPORTED;
@@ -659,7 +612,9 @@ peek(Sweep *sweep, int *blocks)
 		if (!is_in_use(&rows[sweep->segment]) ||
 			rows[sweep->segment].turn != sweep->turn)
 			return true;
-		if (!walk_segment(sweep, blocks))
+
+		/* What is kept of a stretch is run before what came earlier. */
+		if (!walk_segment(sweep, blocks) || act_found_keeps(sweep->found_keys))
 			return false;
 	} while (peek_before(sweep));
 	return true;
@@ -707,8 +662,7 @@ walk_segments(Sweep *sweep)
 bool
 act_sweep_skip_block(Sweep *sweep, int *segment, BlockNumber *block)
 {
-	flush_found(sweep, &sweep->seen);
-	flush_found(sweep, &sweep->assumed);
+	act_found_flush(sweep->found_keys);
 	if (sweep->peeking)
 	{
 		end_peek(sweep);
@@ -734,15 +688,22 @@ act_sweep_step(Sweep *sweep, int max)
 	MemoryContext old = MemoryContextSwitchTo(sweep->context);
 	bool		complete;
 
+	sweep->stopped_by = InvalidOid;
+	if (act_found_keeps(sweep->found_keys))
+	{
+		sweep->stopped_by = act_found_queue_kept(sweep->found_keys);
+		MemoryContextSwitchTo(old);
+		return false;
+	}
 	sweep->found = 0;
 	sweep->max = max;
-	if (!sweep->begun && sweep->function == push_to_queue)
+	if (!sweep->begun && sweep->function == NULL)
 		sweep->max = Min(max, FIRST_PIECE);
+	sweep->may_keep = sweep->begun && sweep->function == NULL;
 	sweep->begun = true;
 	sweep->full = false;
 	sweep->nrooms = 0;
-	sweep->stopped_by = InvalidOid;
-	if (sweep->function != push_to_queue)
+	if (sweep->function != NULL)
 		act_known_forget(sweep->known);
 	sweep->look_context = AllocSetContextCreate(CurrentMemoryContext,
 												"actornot sweep look",
@@ -755,8 +716,12 @@ act_sweep_step(Sweep *sweep, int max)
 	act_message_open_reader(&sweep->messages, sweep->snapshot);
 
 	complete = walk_segments(sweep);
-	flush_found(sweep, &sweep->seen);
-	flush_found(sweep, &sweep->assumed);
+	act_found_flush(sweep->found_keys);
+	if (act_found_keeps(sweep->found_keys))
+	{
+		act_found_sort(sweep->found_keys);
+		complete = false;
+	}
 
 	act_message_close_reader(&sweep->messages);
 	PopActiveSnapshot();
