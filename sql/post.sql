@@ -186,6 +186,20 @@ SELECT actornot_run('post', 'large') AS run;
 SELECT actornot_run('post', 'large') AS run;
 SELECT n, actornot_state('post', 'large') -> (n - 1) = payload AS equal FROM large ORDER BY n;
 SELECT actornot_set_state('post', 'large', NULL);
+-- In arrays, among small ones: an entity's are in order, and each is whole.
+SELECT array_length(actornot_post_many('post', array_agg(e ORDER BY n), array_agg(payload ORDER BY n)), 1)
+  FROM (SELECT n, CASE WHEN n % 3 = 0 THEN 'large' ELSE 'small' END AS e,
+			   CASE n WHEN 3 THEN (SELECT payload FROM large WHERE large.n = 1)
+					  WHEN 9 THEN (SELECT payload FROM large WHERE large.n = 2)
+					  ELSE to_jsonb(n) END AS payload
+		  FROM generate_series(1, 2100) n) m;
+CALL actornot_drain('post');
+SELECT jsonb_array_length(state) AS n, state -> 0 = (SELECT payload FROM large WHERE n = 1) AS first,
+	   state -> 2 = (SELECT payload FROM large WHERE n = 2) AS third, state -> 1 AS second, state -> 3 AS fourth
+  FROM actornot_state('post', 'large') AS state;
+SELECT state = (SELECT jsonb_agg(n ORDER BY n) FROM generate_series(1, 2100) n WHERE n % 3 <> 0) AS equal
+  FROM actornot_state('post', 'small') AS state;
+SELECT actornot_set_state('post', 'large', NULL), actornot_set_state('post', 'small', NULL);
 
 --
 -- From wherever SQL is run

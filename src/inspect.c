@@ -114,7 +114,7 @@ look_at_message(Inspection *check, const MessageRow *row)
 		check->bytes += toast_raw_datum_size(row->headers);
 	if (check->writer != NULL)
 	{
-		act_message_copy(check->writer, row);
+		act_writer_copy(check->writer, row);
 		act_catalog_debug_stop("copied one");
 	}
 }

@@ -8,6 +8,7 @@
 #include "actornot.h"
 #include "mailbox.h"
 #include "message.h"
+#include "writer.h"
 
 /* One look at a segment's messages, with one snapshot. */
 typedef struct Inspection

@@ -1,16 +1,13 @@
 /*
  * message.c
- *	  The log: writing to its current segment, and reading all of them.
+ *	  The log: reading all of its segments.
  *
- * The log is a ring of plain tables.  Posts are appended to the current one,
- * directly by table and index access: a call through SPI costs about a third
- * more.  Nobody updates or deletes a message.
+ * The log is a ring of plain tables; nobody updates or deletes a message.
+ * Posters append to the current segment (writer.c) and readers look into those
+ * that can hold something; segment.c tells the protocol.
  *
- * Posters append to the current segment and readers look into those that can
- * hold something; segment.c tells the protocol.
- *
- * Memory: readers and writers live in the current memory context and the
- * current resource owner; an aborting (sub)transaction cleans both up.
+ * Memory: a reader lives in the current memory context and the current
+ * resource owner; an aborting (sub)transaction cleans both up.
  */
 #include "postgres.h"
 
@@ -40,20 +37,6 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-/* The columns of message_N. */
-enum
-{
-	MSG_HASH = 1,
-	MSG_TICK,
-	MSG_ID,
-	MSG_POSTED_AT,
-	MSG_RUNNER,
-	MSG_ENTITY,
-	MSG_PAYLOAD,
-	MSG_HEADERS,
-	MSG_NATTS = MSG_HEADERS
-};
-
 /*
  * Where in the buffer pool this backend has last seen the blocks of a
  * segment.  The messages of an entity lie scattered over the log, so to fetch
@@ -71,123 +54,11 @@ typedef struct BlockPlace
 
 static BlockPlace *places[ACT_SEGMENTS];
 
+/* About how many entries a page of the index holds. */
+#define ENTRIES_PER_PAGE 160
+
 /* How much of a message is prefetched: a small one is all there. */
 #define PREFETCH_BYTES 192
-
-/*
- * Get ready to append messages in this transaction.  Adopts the clock if
- * nobody has; assigns the transaction's xid before any id is taken, so that
- * ids of a later xid are later, too.
- */
-void
-act_message_open_writer(MessageWriter *writer)
-{
-	FullTransactionId xid;
-
-	if (!act_clock_is_adopted())
-		act_clock_adopt();
-
-	xid = GetTopFullTransactionId();
-	writer->heap = act_segment_lock_current(&writer->segment);
-	writer->index = index_open(act_catalog_get()->message_key[writer->segment],
-							   RowExclusiveLock);
-
-	/* After the lock: the clock is advanced only while nobody holds it. */
-	if (!act_clock_is_adopted())
-		elog(ERROR, "clock of actornot went away under a poster");
-	writer->tick = U64FromFullTransactionId(xid) + act_clock_offset();
-	writer->posted_at = GetCurrentTimestamp();
-	writer->command = GetCurrentCommandId(true);
-}
-
-int64
-act_message_next_id(void)
-{
-	return nextval_internal(act_catalog_get()->id_seq, false);
-}
-
-/*
- * Append a row: heap, index, and a look at the size.
- */
-static void
-append_row(MessageWriter *writer, const MessageRow *row)
-{
-	Datum		values[MSG_NATTS];
-	bool		nulls[MSG_NATTS] = {false};
-	HeapTuple	tuple;
-
-	values[MSG_HASH - 1] = Int64GetDatum(row->hash);
-	values[MSG_TICK - 1] = UInt64GetDatum(row->tick);
-	values[MSG_ID - 1] = Int64GetDatum(row->id);
-	values[MSG_POSTED_AT - 1] = TimestampTzGetDatum(row->posted_at);
-	values[MSG_RUNNER - 1] = Int32GetDatum(row->runner);
-	values[MSG_ENTITY - 1] = row->entity;
-	values[MSG_PAYLOAD - 1] = row->payload;
-	nulls[MSG_PAYLOAD - 1] = (row->payload == (Datum) 0);
-	values[MSG_HEADERS - 1] = row->headers;
-	nulls[MSG_HEADERS - 1] = (row->headers == (Datum) 0);
-	tuple = heap_form_tuple(RelationGetDescr(writer->heap), values, nulls);
-	heap_insert(writer->heap, tuple, writer->command, 0, NULL);
-
-	/* The index's columns are the first three; btree needs no IndexInfo. */
-	index_insert(writer->index, values, nulls, &tuple->t_self, writer->heap,
-				 UNIQUE_CHECK_NO, false, NULL);
-	act_segment_note_growth(writer->segment,
-							ItemPointerGetBlockNumber(&tuple->t_self),
-							tuple->t_len);
-	heap_freetuple(tuple);
-}
-
-/*
- * Append a message and return its id.
- */
-int64
-act_message_append(MessageWriter *writer, const NewMessage *message)
-{
-	MessageRow	row;
-
-	row.hash = message->hash;
-	row.tick = writer->tick;
-	row.id = act_message_next_id();
-	row.posted_at = writer->posted_at;
-	row.runner = message->runner;
-	row.entity = message->entity;
-	row.payload = message->payload;
-	row.headers = message->headers;
-	append_row(writer, &row);
-	return row.id;
-}
-
-static Datum
-detoast(Datum value)
-{
-	return value == (Datum) 0 ? (Datum) 0 :
-		PointerGetDatum(PG_DETOAST_DATUM(value));
-}
-
-/*
- * Append a copy of a message of an older segment, tick, id and all; not what
- * is toasted in the other one, which goes.
- */
-void
-act_message_copy(MessageWriter *writer, const MessageRow *row)
-{
-	MessageRow	copy = *row;
-
-	copy.payload = detoast(row->payload);
-	copy.headers = detoast(row->headers);
-	append_row(writer, &copy);
-}
-
-/*
- * Close the relations; the locks stay until the transaction ends.
- */
-void
-act_message_close_writer(MessageWriter *writer)
-{
-	index_close(writer->index, NoLock);
-	table_close(writer->heap, NoLock);
-}
 
 /*
  * What was restored is not what the rows say: anything may be anywhere, with
@@ -251,6 +122,7 @@ act_message_close_reader(MessageReader *reader)
 		index_endscan(segment->scan);
 		if (segment->walk != NULL)
 			index_endscan(segment->walk);
+		act_near_let_go(&segment->near);
 		index_close(segment->index, NoLock);
 		table_close(segment->heap, NoLock);
 		segment->heap = NULL;
@@ -276,6 +148,9 @@ open_segment(MessageReader *reader, int number)
 										reader->snapshot, 3);
 	segment->scan->xs_want_itup = true;
 	segment->walk = NULL;
+	act_near_init(&segment->near, segment->heap, segment->index,
+				  ENTRIES_PER_PAGE);
+	segment->by_near = false;
 	segment->slot = table_slot_create(segment->heap, NULL);
 	return true;
 }
@@ -298,11 +173,32 @@ set_entry(LogEntry *entry, IndexScanDesc scan, int number)
 }
 
 /*
+ * The head of a seek that "near" serves is where that stands.
+ */
+static void
+take_near_head(SegmentReader *segment, int number)
+{
+	const NearScan *near = &segment->near;
+
+	segment->active = !near->end && near->hash == segment->hash;
+	if (!segment->active)
+		return;
+	set_entry(&segment->head, near->scan, number);
+	segment->active = segment->head.at.tick < segment->below_tick;
+}
+
+/*
  * Move a segment's head to its next index entry.
  */
 static void
 advance_head(SegmentReader *segment, int number)
 {
+	if (segment->by_near)
+	{
+		act_near_step(&segment->near);
+		take_near_head(segment, number);
+		return;
+	}
 	segment->active = (index_getnext_tid(segment->scan,
 										 ForwardScanDirection) != NULL);
 	if (segment->active)
@@ -318,6 +214,7 @@ set_scan_keys(SegmentReader *segment, int64 hash, LogPosition from,
 {
 	ScanKey		keys = segment->keys;
 
+	segment->by_near = false;
 	ScanKeyInit(&keys[0], MSG_HASH, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(hash));
 	if (from.id <= 0)
@@ -344,6 +241,35 @@ set_scan_keys(SegmentReader *segment, int64 hash, LogPosition from,
 	}
 	ScanKeyInit(&keys[2], MSG_TICK, BTLessStrategyNumber, F_XID8LT,
 				UInt64GetDatum(below_tick));
+}
+
+static bool
+is_before(LogPosition a, LogPosition b)
+{
+	return a.tick < b.tick || (a.tick == b.tick && a.id < b.id);
+}
+
+/*
+ * Serve a seek by walking on from the last one, if it is not far.
+ */
+static bool
+seek_near(SegmentReader *segment, Snapshot snapshot, int number, int64 hash,
+		  LogPosition from, uint64 below_tick)
+{
+	if (!act_near_seek(&segment->near, snapshot, hash))
+		return false;
+	segment->by_near = true;
+	segment->hash = hash;
+	segment->below_tick = below_tick;
+	take_near_head(segment, number);
+	for (int i = 0; segment->active && is_before(segment->head.at, from); i++)
+	{
+		/* So many are done: what is behind them had better be looked for. */
+		if (i == ACT_NEAR_STEPS)
+			return false;
+		advance_head(segment, number);
+	}
+	return true;
 }
 
 /*
@@ -393,12 +319,15 @@ act_message_seek(MessageReader *reader, int64 hash, LogPosition from,
 			reader->blocked = true;
 			break;
 		}
-		set_scan_keys(segment, hash, from, below_tick);
-		index_rescan(segment->scan, segment->keys, 3, NULL, 0);
-		advance_head(segment, i);
+		if (!seek_near(segment, reader->snapshot, i, hash, from, below_tick))
+		{
+			set_scan_keys(segment, hash, from, below_tick);
+			index_rescan(segment->scan, segment->keys, 3, NULL, 0);
+			advance_head(segment, i);
+		}
 		/* From a later place on, its messages may be there, and done. */
-		if (!segment->active && from.tick <= ACT_CURSOR_NOTHING_XMAX &&
-			may_lack(row))
+		if (!segment->active && !segment->by_near &&
+			from.tick <= ACT_CURSOR_NOTHING_XMAX && may_lack(row))
 			act_absent_note_vain(i, row->turn, segment->heap, segment->index);
 	}
 	MemoryContextSwitchTo(old);

@@ -1,6 +1,6 @@
 /*
  * message.h
- *	  The log: writing to its current segment, and reading all of them.
+ *	  The log: its rows, and reading all of its segments.
  */
 #ifndef ACT_MESSAGE_H
 #define ACT_MESSAGE_H
@@ -8,29 +8,23 @@
 #include "access/genam.h"
 #include "access/tableam.h"
 #include "actornot.h"
+#include "near.h"
 #include "segment.h"
 #include "utils/rel.h"
 
-/* What is put in; payload and headers are jsonb datums, 0 for NULL. */
-typedef struct NewMessage
+/* The columns of message_N. */
+enum
 {
-	int64		hash;
-	int32		runner;
-	Datum		entity;			/* text, not toasted */
-	Datum		payload;
-	Datum		headers;
-} NewMessage;
-
-/* The current segment, locked until the end of the transaction. */
-typedef struct MessageWriter
-{
-	int			segment;
-	Relation	heap;
-	Relation	index;
-	uint64		tick;
-	TimestampTz posted_at;
-	CommandId	command;
-} MessageWriter;
+	MSG_HASH = 1,
+	MSG_TICK,
+	MSG_ID,
+	MSG_POSTED_AT,
+	MSG_RUNNER,
+	MSG_ENTITY,
+	MSG_PAYLOAD,
+	MSG_HEADERS,
+	MSG_NATTS = MSG_HEADERS
+};
 
 /* A place in the order of the index of a segment: first by tick, then id. */
 typedef struct LogPosition
@@ -71,6 +65,10 @@ typedef struct SegmentReader
 	HeapTupleData tuple;
 	bool		active;			/* takes part in the present seek */
 	LogEntry	head;			/* its next entry */
+	NearScan	near;
+	bool		by_near;		/* it serves the present seek, of ... */
+	int64		hash;
+	uint64		below_tick;
 	ScanKeyData keys[3];
 	ScanKeyData row[2];			/* members of a row comparison */
 } SegmentReader;
@@ -112,12 +110,5 @@ extern bool act_message_fetch(MessageReader *reader, const LogEntry *entry,
 							  MessageRow *row);
 extern void act_message_deform(TupleTableSlot *slot, MessageRow *row);
 
-extern void act_message_open_writer(MessageWriter *writer);
-extern int64 act_message_append(MessageWriter *writer,
-								const NewMessage *message);
-extern void act_message_copy(MessageWriter *writer, const MessageRow *row);
-extern void act_message_close_writer(MessageWriter *writer);
-
-extern int64 act_message_next_id(void);
 
 #endif							/* ACT_MESSAGE_H */

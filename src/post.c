@@ -28,6 +28,10 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
+#include "writer.h"
+
+/* How many elements of its arrays actornot_post_many handles at a time. */
+#define PIECE 1000
 
 PG_FUNCTION_INFO_V1(actornot_post);
 PG_FUNCTION_INFO_V1(actornot_post_many);
@@ -85,28 +89,6 @@ is_silent(const Runner *runner, uint64 *requests)
 }
 
 /*
- * Put a message in through an open writer.  "entity" is a text that is not
- * toasted.
- */
-static int64
-put_in(MessageWriter *writer, const EntityKey *key, Oid owner, bool silent,
-	   Datum entity, Datum payload, Datum headers)
-{
-	NewMessage	message;
-	int64		id;
-
-	message.hash = key->hash;
-	message.runner = key->runner;
-	message.entity = entity;
-	message.payload = payload;
-	message.headers = headers;
-	id = act_message_append(writer, &message);
-	if (!silent)
-		act_atcommit_push(owner, key);
-	return id;
-}
-
-/*
  * Put one message in.  The caller has checked rights and entity; the
  * runner's pointer need not be valid any more afterwards.
  */
@@ -118,17 +100,20 @@ act_post_message(const Runner *runner, Datum entity, Datum payload,
 	text	   *name = DatumGetTextPP(entity);
 	EntityKey	key = act_runner_key(runner, VARDATA_ANY(name),
 									 VARSIZE_ANY_EXHDR(name));
+	NewMessage	message = {key.hash, key.runner, PointerGetDatum(name),
+	payload, headers};
 	Oid			owner = act_runner_pool(runner);
 	uint64		requests = 0;
 	bool		silent = is_silent(runner, &requests);
 	int64		id;
 
-	act_message_open_writer(&writer);
-	id = put_in(&writer, &key, owner, silent, PointerGetDatum(name), payload,
-				headers);
-	act_message_close_writer(&writer);
+	act_writer_open(&writer);
+	id = act_writer_append(&writer, &message);
+	act_writer_close(&writer);
 	if (silent)
 		act_atcommit_silent(requests);
+	else
+		act_atcommit_push(owner, &key);
 	return id;
 }
 
@@ -200,6 +185,68 @@ check_length(const Datum *elements, int n, int nentities, const char *name)
 						   n, name, nentities)));
 }
 
+/* The arguments of actornot_post_many; optional arrays are NULL. */
+typedef struct PostArrays
+{
+	Datum	   *entities;
+	Datum	   *payloads;
+	bool	   *payload_nulls;
+	Datum	   *headers;
+	bool	   *header_nulls;
+} PostArrays;
+
+static Datum
+element_or_null(const Datum *elements, const bool *nulls, int i)
+{
+	return elements == NULL || nulls[i] ? (Datum) 0 : elements[i];
+}
+
+/*
+ * Put the messages first .. first + n - 1 of the arrays in.
+ */
+static void
+post_piece(MessageWriter *writer, const Runner *runner, bool silent,
+		   const PostArrays *arrays, int first, int n, int64 *ids)
+{
+	Oid			owner = act_runner_pool(runner);
+	NewMessage *messages = palloc(sizeof(NewMessage) * n);
+	EntityKey  *keys = palloc(sizeof(EntityKey) * n);
+
+	for (int i = 0; i < n; i++)
+	{
+		Datum		entity = arrays->entities[first + i];
+		text	   *name = DatumGetTextPP(entity);
+
+		keys[i] = act_runner_key(runner, VARDATA_ANY(name),
+								 VARSIZE_ANY_EXHDR(name));
+		messages[i].hash = keys[i].hash;
+		messages[i].runner = keys[i].runner;
+		messages[i].entity = entity;
+		messages[i].payload = element_or_null(arrays->payloads,
+											  arrays->payload_nulls,
+											  first + i);
+		messages[i].headers = element_or_null(arrays->headers,
+											  arrays->header_nulls,
+											  first + i);
+	}
+	act_writer_append_many(writer, messages, n, ids + first);
+	for (int i = 0; i < n && !silent; i++)
+		act_atcommit_push(owner, &keys[i]);
+	pfree(keys);
+	pfree(messages);
+}
+
+static ArrayType *
+make_id_array(const int64 *ids, int n)
+{
+	Datum	   *elements = palloc(sizeof(Datum) * n);
+
+	for (int i = 0; i < n; i++)
+		elements[i] = Int64GetDatum(ids[i]);
+	return construct_array(elements, n, INT8OID, sizeof(int64),
+						   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+}
+
 /*
  * actornot_post_many(runner, entities, payloads, headers)
  *
@@ -212,16 +259,11 @@ actornot_post_many(PG_FUNCTION_ARGS)
 	const Runner *cached;
 	Runner		runner;
 	MessageWriter writer;
+	PostArrays	arrays;
 	text	   *name;
-	Datum	   *entities,
-			   *payloads,
-			   *headers,
-			   *ids;
-	bool	   *entity_nulls,
-			   *payload_nulls,
-			   *header_nulls;
+	bool	   *entity_nulls;
+	int64	   *ids;
 	uint64		requests = 0;
-	Oid			owner;
 	bool		silent;
 	int			n,
 				npayloads,
@@ -231,53 +273,48 @@ actornot_post_many(PG_FUNCTION_ARGS)
 	reject_null(fcinfo, 1, "entities");
 	check_may_write("actornot_post_many()");
 
-	entities = get_elements(fcinfo, 1, TEXTOID, "entities", &entity_nulls, &n);
-	payloads = get_elements(fcinfo, 2, JSONBOID, "payloads", &payload_nulls,
-							&npayloads);
-	headers = get_elements(fcinfo, 3, JSONBOID, "headers", &header_nulls,
-						   &nheaders);
-	check_length(payloads, npayloads, n, "payloads");
-	check_length(headers, nheaders, n, "headers");
+	arrays.entities = get_elements(fcinfo, 1, TEXTOID, "entities",
+								   &entity_nulls, &n);
+	arrays.payloads = get_elements(fcinfo, 2, JSONBOID, "payloads",
+								   &arrays.payload_nulls, &npayloads);
+	arrays.headers = get_elements(fcinfo, 3, JSONBOID, "headers",
+								  &arrays.header_nulls, &nheaders);
+	check_length(arrays.payloads, npayloads, n, "payloads");
+	check_length(arrays.headers, nheaders, n, "headers");
 
 	name = PG_GETARG_TEXT_PP(0);
 	cached = act_runner_get(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
 	act_runner_check_post(cached);
 	runner = *cached;
-	owner = act_runner_pool(&runner);
 	for (int i = 0; i < n; i++)
 	{
+		text	   *entity;
+
 		if (entity_nulls[i])
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("entity must not be null"),
 					 errdetail("Element %d of entities is null.", i + 1)));
-		entities[i] = PointerGetDatum(DatumGetTextPP(entities[i]));
-		act_post_check_entity(runner.name, VARDATA_ANY(entities[i]),
-							  VARSIZE_ANY_EXHDR(entities[i]));
+		entity = DatumGetTextPP(arrays.entities[i]);
+		arrays.entities[i] = PointerGetDatum(entity);
+		act_post_check_entity(runner.name, VARDATA_ANY(entity),
+							  VARSIZE_ANY_EXHDR(entity));
 	}
 	if (n == 0)
 		PG_RETURN_ARRAYTYPE_P(construct_empty_array(INT8OID));
 
-	ids = palloc(sizeof(Datum) * n);
+	ids = palloc(sizeof(int64) * n);
 	silent = is_silent(&runner, &requests);
 	if (silent)
 		act_atcommit_silent(requests);
-	act_message_open_writer(&writer);
-	for (int i = 0; i < n; i++)
+	act_writer_open(&writer);
+	for (int first = 0; first < n; first += PIECE)
 	{
-		EntityKey	key = act_runner_key(&runner, VARDATA_ANY(entities[i]),
-										 VARSIZE_ANY_EXHDR(entities[i]));
-
 		CHECK_FOR_INTERRUPTS();
-		ids[i] = Int64GetDatum(put_in(&writer, &key, owner, silent,
-									  entities[i],
-									  payloads == NULL || payload_nulls[i] ?
-									  (Datum) 0 : payloads[i],
-									  headers == NULL || header_nulls[i] ?
-									  (Datum) 0 : headers[i]));
+		post_piece(&writer, &runner, silent, &arrays, first,
+				   Min(n - first, PIECE), ids);
 	}
-	act_message_close_writer(&writer);
+	act_writer_close(&writer);
 
-	PG_RETURN_ARRAYTYPE_P(construct_array(ids, n, INT8OID, sizeof(int64),
-										  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	PG_RETURN_ARRAYTYPE_P(make_id_array(ids, n));
 }

@@ -43,6 +43,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "writer.h"
 
 /* How many hashes a piece of a check looks at, and one of copying. */
 #define CHECK_PIECE 8192
@@ -327,7 +328,7 @@ copy_piece(Step *step)
 		step->later = true;
 		return;
 	}
-	act_message_open_writer(&writer);
+	act_writer_open(&writer);
 	act_inspect_open(&check, step->number,
 					 &step->rotation->ring[step->number]);
 	if (writer.segment == step->number ||
@@ -337,7 +338,7 @@ copy_piece(Step *step)
 	for (int i = 0; i < n && !step->later; i++)
 		act_inspect_hash(&check, hashes[i], NULL);
 	act_inspect_close(&check);
-	act_message_close_writer(&writer);
+	act_writer_close(&writer);
 }
 
 /*

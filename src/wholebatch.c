@@ -133,6 +133,7 @@ run_call(WholeVisit *whole)
 	CallFrame	frame;
 	MemoryContext old;
 
+	act_mailbox_let_go(&work->mailboxes);
 	if (!whole->open)
 		return;
 	whole->open = false;
@@ -404,9 +405,12 @@ act_wholebatch_visit(BatchWork *work, Visit **visits, int n,
 	}
 
 	MemoryContextSwitchTo(work->visit_context);
+	work->mailboxes.in_order = true;
 	PushActiveSnapshot(work->snapshot);
 	done = visit_all(&whole, visits, n, &next);
 	PopActiveSnapshot();
+	act_mailbox_let_go(&work->mailboxes);
+	work->mailboxes.in_order = false;
 
 	work->visit_context = visit_context;
 	MemoryContextReset(work->batch_context);
