@@ -175,8 +175,10 @@ move_on();
 my $second = current_segment();
 my $done = 'SELECT done IS NOT NULL FROM actornot.segment WHERE number = ';
 wait_until($node, 'postgres', "$done $first");
-$reader->query_safe('COMMIT; BEGIN; LOCK TABLE actornot.message_' . $first
-	. ' IN ACCESS SHARE MODE');
+# Now one that began later holds it; nobody gets in between.
+my $later = $node->background_psql('postgres');
+$later->query_safe("BEGIN; LOCK TABLE actornot.message_$first IN ACCESS SHARE MODE");
+$reader->quit;
 wait_until($node, 'postgres', "
 	SELECT pg_snapshot_xmin(pg_current_snapshot()) > done
 	  FROM actornot.segment WHERE number = $first");
@@ -186,7 +188,7 @@ $holder->query_safe(
 post_and_wait('late');
 move_on();
 wait_until($node, 'postgres', "$done $second");
-$reader->quit;
+$later->quit;
 wait_for_value($node, 'postgres',
 	q{SELECT count(*) FROM actornot.mailbox WHERE entity = 'early'},
 	0, 'the row goes with the last segment');
