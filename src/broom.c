@@ -10,6 +10,10 @@
  * main one goes on without it.  The log is then read once more for each such
  * pool, and not once for each filling of the queue.
  *
+ * Who asks for a sweep while a walk is on its way, or has just been, does not
+ * wait for that: the end of the log, where mostly is what he has in mind, is
+ * looked at at once.
+ *
  * What makes another sweep due while a pool's own walk is still on its way is
  * meant for that pool as well: it is walked once more from the beginning.
  *
@@ -24,6 +28,7 @@
 #include "sweep.h"
 #include "tenant.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 /* So long the main walk waits for a pool in all. */
 #define PATIENCE (1 * USECS_PER_SEC)
@@ -51,6 +56,13 @@ typedef struct Walk
 
 static Walk walks[WALKS];
 static Walk *const main_walk = &walks[0];
+
+/* Looks at the end of the log, beside the others. */
+static Walk peek_walk;
+static uint64 peeked = 0;		/* requests that have been answered so */
+static TimestampTz peek_began = 0;
+static TimestampTz next_peek = 0;	/* not before */
+
 static Walk *chosen = NULL;
 
 /*
@@ -81,17 +93,34 @@ end_walk(Walk *walk)
 	MemoryContextReset(walk->context);
 }
 
+/*
+ * Leave the pools that have walks of their own to these.
+ */
+static void
+skip_walked(Sweep *sweep)
+{
+	for (int i = 1; i < WALKS; i++)
+	{
+		if (walks[i].sweep != NULL)
+			act_sweep_skip(sweep, walks[i].owner);
+	}
+}
+
 static void
 begin_main_walk(void)
 {
+	/* It looks at the end of the log itself. */
+	if (peek_walk.sweep != NULL)
+		end_walk(&peek_walk);
+	peeked = act_readyq_sweep_requests();
+
 	begin_walk(main_walk, InvalidOid, NULL);
 	for (int i = 1; i < WALKS; i++)
 	{
-		if (walks[i].sweep == NULL)
-			continue;
-		walks[i].again = true;
-		act_sweep_skip(main_walk->sweep, walks[i].owner);
+		if (walks[i].sweep != NULL)
+			walks[i].again = true;
 	}
+	skip_walked(main_walk->sweep);
 }
 
 /*
@@ -144,6 +173,35 @@ may_go_on(Walk *walk, TimestampTz now)
 }
 
 /*
+ * Has somebody asked for a sweep, that one that is on its way may have passed
+ * by?  Looking takes half of the time at most.
+ */
+static void
+peek_if_asked(TimestampTz now, TimestampTz *next)
+{
+	uint64		requests = act_readyq_sweep_requests();
+
+	if (requests == peeked)
+		return;
+	if (now < next_peek)
+	{
+		*next = Min(*next, next_peek);
+		return;
+	}
+	if (peek_walk.sweep != NULL)
+	{
+		if (!OidIsValid(act_sweep_stopped_by(peek_walk.sweep)))
+			return;
+		end_walk(&peek_walk);
+	}
+	peeked = requests;
+	peek_began = now;
+	begin_walk(&peek_walk, InvalidOid, NULL);
+	act_sweep_set_peek_only(peek_walk.sweep);
+	skip_walked(peek_walk.sweep);
+}
+
+/*
  * Choose the walk that is to go on, and take a sweep that is due.  False if
  * there is none, or there is no room; "next" is then when to look again.  The
  * sweep is taken before its first transaction begins, so that what is asked
@@ -157,6 +215,16 @@ act_broom_choose(TimestampTz now, TimestampTz *next)
 
 	if (main_walk->sweep == NULL && act_tenant_take_sweep(now, next))
 		begin_main_walk();
+	peek_if_asked(now, next);
+	if (peek_walk.sweep != NULL)
+	{
+		any = true;
+		if (may_go_on(&peek_walk, now))
+		{
+			chosen = &peek_walk;
+			return true;
+		}
+	}
 	for (int i = 1; i <= WALKS; i++)
 	{
 		int			number = (last + i) % WALKS;
@@ -207,6 +275,13 @@ act_broom_finish(void)
 	if (!chosen->complete)
 		return;
 	end_walk(chosen);
+	if (chosen == &peek_walk)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+
+		next_peek = now + Max(now - peek_began, 0);
+		return;
+	}
 	if (again)
 		begin_walk(chosen, owner, NULL);
 	if (chosen == main_walk)

@@ -57,8 +57,13 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-/* How many blocks a piece reads at most before it lets the caller commit. */
+/*
+ * How many blocks a piece reads at most before it lets the caller commit; and
+ * for how long, if it is for the ready queue: the manager has other things to
+ * do, and the mailboxes that are looked up may be anywhere.
+ */
 #define BLOCKS_PER_PIECE 8192
+#define TIME_PER_PIECE (100 * INT64CONST(1000))
 
 /*
  * The first piece for the ready queue finds no more entities than this: not
@@ -111,6 +116,7 @@ struct Sweep
 	BlockNumber narrow_until;	/* read one at a time before this one */
 	bool		within;			/* the segment is not finished */
 	bool		peeking;		/* the walk itself has not begun */
+	bool		peek_only;		/* nor will it */
 	BlockNumber peek_from;		/* the stretch that is looked at */
 	BlockNumber peek_end;
 	int			peeks;			/* so many stretches */
@@ -132,6 +138,7 @@ struct Sweep
 	Oid			stopped_by;		/* this pool takes no more */
 	Found	   *found_keys;		/* on the way to the queue */
 	bool		may_keep;		/* more than the queue has room for */
+	TimestampTz until;			/* the piece ends; 0: as it will */
 };
 
 /*
@@ -187,6 +194,16 @@ act_sweep_set_function(Sweep *sweep, SweepFunction function, void *arg)
 	sweep->function = function;
 	sweep->arg = arg;
 	sweep->peeking = false;
+}
+
+/*
+ * Look at the end of the log only, before the walk to the queue that will
+ * follow.
+ */
+void
+act_sweep_set_peek_only(Sweep *sweep)
+{
+	sweep->peek_only = true;
 }
 
 /*
@@ -477,6 +494,8 @@ walk_segment(Sweep *sweep, int *blocks)
 		table_endscan(scan);
 		*blocks -= last + 1 - sweep->block;
 		sweep->block = last + 1;
+		if (sweep->until != 0 && GetCurrentTimestamp() >= sweep->until)
+			*blocks = 0;
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(heap, AccessShareLock);
@@ -637,6 +656,8 @@ walk_segments(Sweep *sweep)
 			return false;
 		end_peek(sweep);
 	}
+	if (sweep->peek_only)
+		return true;
 	while (sweep->within || next_segment(sweep))
 	{
 		const Segment *row = &sweep->messages.rows[sweep->segment];
@@ -700,6 +721,8 @@ act_sweep_step(Sweep *sweep, int max)
 	if (!sweep->begun && sweep->function == NULL)
 		sweep->max = Min(max, FIRST_PIECE);
 	sweep->may_keep = sweep->begun && sweep->function == NULL;
+	sweep->until = sweep->function == NULL ?
+		GetCurrentTimestamp() + TIME_PER_PIECE : 0;
 	sweep->begun = true;
 	sweep->full = false;
 	sweep->nrooms = 0;

@@ -25,6 +25,7 @@ typedef bool (*SweepFunction) (void *arg, Oid owner, TimestampTz leased_until,
 extern Sweep *act_sweep_begin(MemoryContext context);
 extern void act_sweep_set_function(Sweep *sweep, SweepFunction function,
 								   void *arg);
+extern void act_sweep_set_peek_only(Sweep *sweep);
 extern void act_sweep_set_runner(Sweep *sweep, int32 runner);
 extern Oid	act_sweep_stopped_by(const Sweep *sweep);
 extern void act_sweep_skip(Sweep *sweep, Oid owner);
