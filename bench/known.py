@@ -37,7 +37,7 @@ def measure(server, plan, report):
                         '1 worker; entities that had messages before, since '
                         'the last checkpoint'),
         'cold': Result('known', 'the same, the first since a checkpoint',
-                       'messages/s', (),
+                       'messages/s', [Target('ratio', '>=', 0.7)],
                        'each row that is touched brings an image of its page '
                        'into the WAL: 10,000 pages, or those few that 10,000 '
                        'rows fill'),
