@@ -163,16 +163,22 @@ sub post_and_wait
 	return;
 }
 
-# The log has just moved on, and will not do so while we look.
-wait_until($node, 'postgres', q{
-	SELECT pg_relation_size('actornot.message_' || number) < 100000
-	  FROM actornot.segment WHERE current});
-my $first = current_segment();
+# The log has just moved on, and will not do so while we look: the last filler
+# may have gone into the new segment, and filled that, too.
+sub fresh_segment
+{
+	wait_until($node, 'postgres', q{
+		SELECT pg_relation_size('actornot.message_' || number) < 100000
+		  FROM actornot.segment WHERE current});
+	return current_segment();
+}
+
+my $first = fresh_segment();
 post_and_wait('early');
 my $reader = $node->background_psql('postgres');
 $reader->query_safe("BEGIN; LOCK TABLE actornot.message_$first IN ACCESS SHARE MODE");
 move_on();
-my $second = current_segment();
+my $second = fresh_segment();
 my $done = 'SELECT done IS NOT NULL FROM actornot.segment WHERE number = ';
 wait_until($node, 'postgres', "$done $first");
 # Now one that began later holds it; nobody gets in between.
