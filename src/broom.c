@@ -173,6 +173,17 @@ may_go_on(Walk *walk, TimestampTz now)
 }
 
 /*
+ * The next look does not begin before as much time has gone as this one took;
+ * that it waited for room for long does not count.
+ */
+static void
+end_peek_walk(TimestampTz now)
+{
+	end_walk(&peek_walk);
+	next_peek = now + Min(Max(now - peek_began, 0), PATIENCE);
+}
+
+/*
  * Has somebody asked for a sweep, that one that is on its way may have passed
  * by?  Looking takes half of the time at most.
  */
@@ -183,16 +194,16 @@ peek_if_asked(TimestampTz now, TimestampTz *next)
 
 	if (requests == peeked)
 		return;
-	if (now < next_peek)
-	{
-		*next = Min(*next, next_peek);
-		return;
-	}
 	if (peek_walk.sweep != NULL)
 	{
 		if (!OidIsValid(act_sweep_stopped_by(peek_walk.sweep)))
 			return;
-		end_walk(&peek_walk);
+		end_peek_walk(now);
+	}
+	if (now < next_peek)
+	{
+		*next = Min(*next, next_peek);
+		return;
 	}
 	peeked = requests;
 	peek_began = now;
@@ -274,14 +285,12 @@ act_broom_finish(void)
 
 	if (!chosen->complete)
 		return;
-	end_walk(chosen);
 	if (chosen == &peek_walk)
 	{
-		TimestampTz now = GetCurrentTimestamp();
-
-		next_peek = now + Max(now - peek_began, 0);
+		end_peek_walk(GetCurrentTimestamp());
 		return;
 	}
+	end_walk(chosen);
 	if (again)
 		begin_walk(chosen, owner, NULL);
 	if (chosen == main_walk)

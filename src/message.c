@@ -243,12 +243,6 @@ set_scan_keys(SegmentReader *segment, int64 hash, LogPosition from,
 				UInt64GetDatum(below_tick));
 }
 
-static bool
-is_before(LogPosition a, LogPosition b)
-{
-	return a.tick < b.tick || (a.tick == b.tick && a.id < b.id);
-}
-
 /*
  * Serve a seek by walking on from the last one, if it is not far.
  */
@@ -262,7 +256,8 @@ seek_near(SegmentReader *segment, Snapshot snapshot, int number, int64 hash,
 	segment->hash = hash;
 	segment->below_tick = below_tick;
 	take_near_head(segment, number);
-	for (int i = 0; segment->active && is_before(segment->head.at, from); i++)
+	for (int i = 0; segment->active &&
+		 act_position_is_before(segment->head.at, from); i++)
 	{
 		/* So many are done: what is behind them had better be looked for. */
 		if (i == ACT_NEAR_STEPS)
@@ -352,9 +347,7 @@ act_message_next(MessageReader *reader, LogEntry *entry)
 		if (!segment->active)
 			continue;
 		if (first == NULL ||
-			segment->head.at.tick < first->head.at.tick ||
-			(segment->head.at.tick == first->head.at.tick &&
-			 segment->head.at.id < first->head.at.id))
+			act_position_is_before(segment->head.at, first->head.at))
 			first = segment;
 	}
 	if (first == NULL)

@@ -33,6 +33,12 @@ typedef struct LogPosition
 	int64		id;
 } LogPosition;
 
+static inline bool
+act_position_is_before(LogPosition a, LogPosition b)
+{
+	return a.tick < b.tick || (a.tick == b.tick && a.id < b.id);
+}
+
 /* An index entry. */
 typedef struct LogEntry
 {

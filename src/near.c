@@ -3,10 +3,11 @@
  *	  Seeking ascending hashes in an index by walking from one to the next.
  *
  * To find an entity's entries is to descend from the index's root and to
- * search a page of it.  Entities come sorted by their hashes (sweep.c), and
+ * search a page of it.  Entities come sorted by their hashes (found.c), and
  * where the next one is but a few entries away (by the size of the index; its
  * hashes are evenly spread) it is cheaper to walk there: a page is then read
- * once for all that it holds.
+ * once for all that it holds.  In the literature that is a finger search
+ * (Guibas, McCreight, Plass and Roberts, 1977).
  *
  * The walk stands at the first entry that no seek has passed.  It serves only
  * hashes that are greater than the last one; for any other, and for one that
@@ -40,13 +41,10 @@ void
 act_near_init(NearScan *near, Relation heap, Relation index,
 			  int entries_per_page)
 {
-	double		entries = (double) RelationGetNumberOfBlocks(index) *
-	entries_per_page;
-
 	MemSet(near, 0, sizeof(NearScan));
 	near->heap = heap;
 	near->index = index;
-	near->density = ldexp(entries, -64);
+	near->entries_per_page = entries_per_page;
 }
 
 /*
@@ -83,10 +81,16 @@ start_at(NearScan *near, Snapshot snapshot, int64 hash)
 }
 
 static bool
-is_near(const NearScan *near, int64 hash)
+is_near(NearScan *near, int64 hash)
 {
-	return near->sought && hash > near->last &&
-		(double) ((uint64) hash - (uint64) near->last) * near->density <=
+	if (!near->sought || hash <= near->last)
+		return false;
+
+	/* Who seeks one hash only need not know how large the index is. */
+	if (near->density == 0)
+		near->density = ldexp((double) RelationGetNumberOfBlocks(near->index) *
+							  near->entries_per_page, -64);
+	return (double) ((uint64) hash - (uint64) near->last) * near->density <=
 		NEAR_ENTRIES;
 }
 

@@ -16,7 +16,9 @@ typedef struct NearScan
 {
 	Relation	heap;
 	Relation	index;
-	double		density;		/* entries between two neighbouring hashes */
+	int			entries_per_page;	/* about */
+	double		density;		/* entries between two neighbouring hashes; 0:
+								 * not known yet */
 	bool		sought;			/* there was a seek, of ... */
 	int64		last;
 	IndexScanDesc scan;			/* NULL: there is none */

@@ -85,12 +85,6 @@ typedef struct PendingScan
 static const LogPosition log_start = {0, 0};
 static const LogPosition log_end = {PG_UINT64_MAX, PG_INT64_MAX};
 
-static bool
-is_before(LogPosition a, LogPosition b)
-{
-	return a.tick < b.tick || (a.tick == b.tick && a.id < b.id);
-}
-
 /* ---- the plan ---- */
 
 static void
@@ -321,7 +315,7 @@ scan_ticks(PendingScan *scan, uint64 first_tick, uint64 below_tick,
 	LogPosition start = {first_tick, 0};
 	LogEntry	entry;
 
-	if (is_before(start, from))
+	if (act_position_is_before(start, from))
 		start = from;
 	if (to.tick < below_tick)
 		below_tick = to.tick + 1;
@@ -332,7 +326,7 @@ scan_ticks(PendingScan *scan, uint64 first_tick, uint64 below_tick,
 		return false;
 	while (act_message_next(scan->reader, &entry))
 	{
-		if (!is_before(entry.at, to))
+		if (!act_position_is_before(entry.at, to))
 			break;
 		if (entry.at.id <= scan->last_id ||
 			(scan->target->nxip > 0 &&

@@ -620,10 +620,11 @@ peek(Sweep *sweep, int *blocks)
 {
 	const Segment *rows = sweep->messages.rows;
 
-	/* Where there is nothing much in front of it, the walk will do. */
+	/* Where there is nothing much in front of it, the walk will do, if any. */
 	if (sweep->segment < 0 &&
 		(!peek_at_end(sweep, PG_INT64_MAX) ||
-		 (sweep->peek_from == 0 && last_before(sweep, sweep->turn) < 0)))
+		 (!sweep->peek_only && sweep->peek_from == 0 &&
+		  last_before(sweep, sweep->turn) < 0)))
 		return true;
 	do
 	{
