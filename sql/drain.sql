@@ -158,9 +158,11 @@ SELECT array_length(actornot_post_many('writes', '{a, b, c}'), 1);
 CALL actornot_drain('writes');
 SELECT * FROM written ORDER BY entity;
 SELECT actornot_post('writes', 'slow') > 0 AS posted;
+\set SHOW_CONTEXT never
 SET statement_timeout = '1s';
 CALL actornot_drain('writes');
 RESET statement_timeout;
+\set SHOW_CONTEXT errors
 SELECT actornot_pending('writes', 'slow');
 SELECT count(*) FROM actornot.dead_letters WHERE runner = 'writes';
 SELECT actornot_unregister('writes', force => true);

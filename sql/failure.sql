@@ -349,9 +349,11 @@ SELECT sqlstate, message FROM actornot.dead_letters WHERE runner = 'sleeps' AND 
 -- The caller's statement_timeout comes first, and counts for nobody.
 SELECT actornot_register('sleeps', 'sleeps', timeout => '1 h', max_attempts => 1);
 SELECT actornot_post('sleeps', 'q') > 0 AS posted;
+\set SHOW_CONTEXT never
 SET statement_timeout = '1s';
 SELECT actornot_run('sleeps', 'q');
 RESET statement_timeout;
+\set SHOW_CONTEXT errors
 SELECT actornot_pending('sleeps', 'q');
 SELECT count(*) FROM failures WHERE runner = 'sleeps' AND entity = 'q';
 

@@ -302,9 +302,11 @@ CREATE FUNCTION sleepy(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE sql AS $$ SELECT '1'::jsonb FROM pg_sleep(60) $$;
 SELECT actornot_register('sleepy', 'sleepy');
 SELECT actornot_post('sleepy', 'a') > 0 AS posted;
+\set SHOW_CONTEXT never
 SET statement_timeout = '1s';
 SELECT actornot_run('sleepy', 'a');
 RESET statement_timeout;
+\set SHOW_CONTEXT errors
 SELECT actornot_pending('sleepy', 'a');
 RESET ROLE;
 SELECT count(*) AS mailboxes FROM actornot.mailbox b JOIN actornot.runner r ON r.id = b.runner WHERE r.name = 'sleepy';

@@ -3,8 +3,9 @@
  *	  The arguments of handlers: messages, and batches of many entities.
  *
  * An array is written into one growing piece of memory, instead of being put
- * together from single elements at the end.  It is flat: unnest() and FOREACH
- * walk it from the front and want nothing else.  heap_form_tuple makes each
+ * together from single elements at the end.  It is flat, as the server's own
+ * are: unnest() and FOREACH walk it from the front, and its size is aligned
+ * like its elements, for array_cat() and slices rely on that.  heap_form_tuple makes each
  * element: what a composite datum carries in its header is the server's
  * business, and has changed between minor releases.
  *
@@ -70,16 +71,17 @@ void
 act_argument_add_element(ArrayArgument *array, Datum *values, bool *nulls)
 {
 	HeapTuple	tuple = heap_form_tuple(array->desc, values, nulls);
-	Size		start = MAXALIGN(array->used);
+	Size		end = array->used + MAXALIGN(tuple->t_len);
 
-	if (start + tuple->t_len > array->size)
+	if (end > array->size)
 	{
-		array->size = Max(array->size * 2, start + tuple->t_len);
+		array->size = Max(array->size * 2, end);
 		array->data = repalloc_huge(array->data, array->size);
 	}
-	memset(array->data + array->used, 0, start - array->used);
-	memcpy(array->data + start, tuple->t_data, tuple->t_len);
-	array->used = start + tuple->t_len;
+	memcpy(array->data + array->used, tuple->t_data, tuple->t_len);
+	memset(array->data + array->used + tuple->t_len, 0,
+		   end - array->used - tuple->t_len);
+	array->used = end;
 	array->n++;
 	heap_freetuple(tuple);
 }

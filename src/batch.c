@@ -136,8 +136,8 @@ note_try(VisitState *state, int nmessages)
 }
 
 /*
- * Run one batch out of the collected list.  False if the entity is not
- * runnable.
+ * Run one batch out of the collected list.  False if it is not to be run now;
+ * the result says why.
  */
 static bool
 run_batch(VisitState *state)
@@ -151,6 +151,13 @@ run_batch(VisitState *state)
 	state->visit->phase = PHASE_RESOLVE;
 	note_try(state, 1);
 	call = act_visit_find_handler(state->runner);
+	if (call == NULL)
+	{
+		state->visit->phase = PHASE_READ;
+		state->visit->result = VISIT_MORE;	/* the next one will find out */
+		MemoryContextSwitchTo(old);
+		return false;
+	}
 	state->visit->whole = (call->form == HANDLER_WHOLE);
 	state->visit->phase = PHASE_READ;
 
@@ -164,6 +171,7 @@ run_batch(VisitState *state)
 		if (!act_visit_is_runnable(state))
 		{
 			act_argument_end_messages(&messages);
+			state->visit->result = VISIT_WAITING;
 			MemoryContextSwitchTo(old);
 			return false;
 		}
@@ -204,10 +212,7 @@ run_batches(VisitState *state)
 		while (state->list.next < state->list.nitems)
 		{
 			if (!run_batch(state))
-			{
-				visit->result = VISIT_WAITING;
 				return;
-			}
 			visit->result = VISIT_MORE;
 			if (visit->until == 0 || GetCurrentTimestamp() >= visit->until)
 			{

@@ -42,6 +42,9 @@ static volatile sig_atomic_t timer_fired = false;
 /* Did the last call that failed fail because of its timeout? */
 static bool timed_out = false;
 
+/* How many calls are open, one within the other. */
+static int	call_depth = 0;
+
 /* The deadline of the innermost open call, 0 if it has none. */
 static TimestampTz current_deadline = 0;
 
@@ -146,8 +149,11 @@ leave_deadline(TimestampTz outer)
 		set_deadline(outer);
 }
 
-static void
-add_call_context(void *arg)
+/*
+ * An error context callback: for whom the function is called.
+ */
+void
+act_call_add_context(void *arg)
 {
 	const CallFrame *frame = arg;
 
@@ -219,6 +225,20 @@ invoke_set(FunctionCallInfo fcinfo, ReturnSetInfo *set)
 	}
 }
 
+/*
+ * What a call within another one is made with.  A function may keep the state
+ * of a call that is open in its FmgrInfo, as those in LANGUAGE sql do, and
+ * that call may be one of the same function.
+ */
+static FmgrInfo *
+own_flinfo(FmgrInfo *flinfo)
+{
+	FmgrInfo   *own = palloc(sizeof(FmgrInfo));
+
+	fmgr_info_copy(own, flinfo, CurrentMemoryContext);
+	return own;
+}
+
 static Datum
 invoke(const CallFrame *frame, FmgrInfo *flinfo, const NullableDatum *args,
 	   int nargs, bool *isnull)
@@ -228,6 +248,8 @@ invoke(const CallFrame *frame, FmgrInfo *flinfo, const NullableDatum *args,
 	PgStat_FunctionCallUsage usage;
 	Datum		result;
 
+	if (call_depth > 1)
+		flinfo = own_flinfo(flinfo);
 	InitFunctionCallInfoData(*fcinfo, flinfo, nargs, DEFAULT_COLLATION_OID,
 							 NULL, NULL);
 	memcpy(fcinfo->args, args, sizeof(NullableDatum) * nargs);
@@ -289,13 +311,14 @@ act_call_function(const CallFrame *frame, FmgrInfo *flinfo,
 	SetUserIdAndSecContext(frame->owner,
 						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
 
-	context.callback = add_call_context;
+	context.callback = act_call_add_context;
 	context.arg = unconstify(CallFrame *, frame);
 	context.previous = error_context_stack;
 	error_context_stack = &context;
 
 	act_call_forget_timeout();
 	own_deadline = enter_deadline(outer, frame->timeout);
+	call_depth++;
 
 	PG_TRY();
 	{
@@ -303,6 +326,7 @@ act_call_function(const CallFrame *frame, FmgrInfo *flinfo,
 	}
 	PG_CATCH();
 	{
+		call_depth--;
 		timed_out = own_deadline && timer_fired &&
 			geterrcode() == ERRCODE_QUERY_CANCELED;
 		if (own_deadline)
@@ -311,6 +335,7 @@ act_call_function(const CallFrame *frame, FmgrInfo *flinfo,
 	}
 	PG_END_TRY();
 
+	call_depth--;
 	if (own_deadline)
 		leave_deadline(outer);
 	timed_out = false;			/* what was called in there may have been */

@@ -59,9 +59,13 @@
 #if PG_VERSION_NUM >= 160000
 #define ActUpdateIndexes TU_UpdateIndexes
 #define act_concerns_indexes(update) ((update) == TU_All)
+#define act_concerns_any_index(update) ((update) != TU_None)
+#define act_is_summarizing(info) ((info)->ii_Summarizing)
 #else
 #define ActUpdateIndexes bool
 #define act_concerns_indexes(update) (update)
+#define act_concerns_any_index(update) (update)
+#define act_is_summarizing(info) ((void) (info), false)
 #endif
 
 /* 17: the local transaction id moved into a struct. */

@@ -12,21 +12,20 @@
  * administrator has added are kept up to date, too; triggers do not fire.
  *
  * Locks: RowExclusiveLock on dead_letter, to the end of the transaction.
- * Memory: a context that is deleted at the end.
+ * Memory: the current context.
  *
  * Failure: errors are the caller's; one message cannot be buried twice (a
  * unique violation of the primary key).
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog.h"
-#include "catalog/index.h"
 #include "deadletter.h"
-#include "executor/executor.h"
+#include "executor/tuptable.h"
+#include "indexes.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -102,34 +101,6 @@ fill_row(TupleTableSlot *slot, const DeadMessage *message,
 }
 
 /*
- * Enter the row that was just inserted into one index.
- */
-static void
-insert_index_entry(Relation heap, Oid indexid, TupleTableSlot *slot,
-				   EState *estate)
-{
-	Relation	index = index_open(indexid, RowExclusiveLock);
-	IndexInfo  *info = BuildIndexInfo(index);
-	bool		belongs = info->ii_ReadyForInserts;
-	Datum		values[INDEX_MAX_KEYS];
-	bool		nulls[INDEX_MAX_KEYS];
-
-	GetPerTupleExprContext(estate)->ecxt_scantuple = slot;
-	if (belongs && info->ii_Predicate != NIL)
-		belongs = ExecQual(ExecPrepareQual(info->ii_Predicate, estate),
-						   GetPerTupleExprContext(estate));
-	if (belongs)
-	{
-		FormIndexDatum(info, slot, estate, values, nulls);
-		index_insert(index, values, nulls, &slot->tts_tid, heap,
-					 index->rd_index->indisunique ?
-					 UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
-					 false, info);
-	}
-	index_close(index, NoLock);
-}
-
-/*
  * Bury a message.  "failure" may be NULL: then somebody gave it up without an
  * error.  The row is visible after the next CommandCounterIncrement.
  */
@@ -138,19 +109,14 @@ act_deadletter_insert(const DeadMessage *message, const Failure *failure)
 {
 	Relation	heap = table_open(act_catalog_get()->dead_letter,
 								  RowExclusiveLock);
-	EState	   *estate = CreateExecutorState();
-	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
+	OtherIndexes *indexes = act_indexes_open_others(heap, NULL, 0);
 	TupleTableSlot *slot = table_slot_create(heap, NULL);
-	List	   *indexes = RelationGetIndexList(heap);
-	ListCell   *lc;
 
 	fill_row(slot, message, failure);
 	table_tuple_insert(heap, slot, GetCurrentCommandId(true), 0, NULL);
-	foreach(lc, indexes)
-		insert_index_entry(heap, lfirst_oid(lc), slot, estate);
-
+	if (indexes != NULL)
+		act_indexes_enter_others(indexes, slot, false);
+	act_indexes_close_others(indexes);
 	ExecDropSingleTupleTableSlot(slot);
-	MemoryContextSwitchTo(old);
-	FreeExecutorState(estate);
 	table_close(heap, NoLock);
 }

@@ -283,7 +283,7 @@ visit_group(void *arg)
 			visits[n++] = visit;
 	}
 	for (int i = 0; i < n; i++)
-		act_mailbox_begin_run(visits[i]->key.hash);
+		act_mailbox_begin_run(visits[i]->key.hash, visits[i]->key.runner);
 	act_work_open(&work);
 	act_wholebatch_visit(&work, visits, n, 0);
 	act_work_close(&work);

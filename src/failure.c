@@ -69,6 +69,18 @@ copy_or_null(const char *string)
 }
 
 /*
+ * Was this backend interrupted?  The SQLSTATE alone does not tell: a handler
+ * may pass on what another server said to it.
+ */
+static bool
+is_interrupt(const ErrorData *error)
+{
+	return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION &&
+		error->funcname != NULL &&
+		strcmp(error->funcname, "ProcessInterrupts") == 0;
+}
+
+/*
  * Take the error that was just caught, and clear it.
  */
 void
@@ -82,6 +94,7 @@ act_failure_capture(Failure *failure, MemoryContext context)
 	failure->message = copy_or_null(error->message);
 	failure->detail = copy_or_null(error->detail);
 	failure->context = copy_or_null(error->context);
+	failure->interrupted = is_interrupt(error);
 	failure->timed_out = error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
 		act_call_timed_out();
 	if (failure->timed_out)
@@ -96,8 +109,7 @@ act_failure_capture(Failure *failure, MemoryContext context)
 static bool
 is_foreign_cancel(const Failure *failure)
 {
-	return !failure->timed_out &&
-		ERRCODE_TO_CATEGORY(failure->sqlstate) == ERRCODE_OPERATOR_INTERVENTION;
+	return failure->interrupted && !failure->timed_out;
 }
 
 /*
@@ -135,7 +147,9 @@ act_failure_contain(void (*body) (void *arg), void *arg,
 	if (!ok && is_foreign_cancel(failure))
 		ereport(ERROR,
 				(errcode(failure->sqlstate),
-				 errmsg("%s", failure->message)));
+				 errmsg_internal("%s", failure->message),
+				 failure->detail ? errdetail_internal("%s", failure->detail) : 0,
+				 failure->context ? errcontext("%s", failure->context) : 0));
 	return ok;
 }
 
@@ -353,7 +367,7 @@ visit_alone(void *arg)
 	visit->consumed = 0;
 	if (!enter(visit, &work))
 		return;
-	act_mailbox_begin_run(visit->key.hash);
+	act_mailbox_begin_run(visit->key.hash, visit->key.runner);
 	act_batch_visit(&work, visit);
 	act_mailbox_end_run(depth);
 	act_work_close(&work);
@@ -544,7 +558,7 @@ act_failure_count_crash(Visit *visit, bool was_alone, ContainFunction contain)
 {
 	Failure		crash = {ERRCODE_CRASH_SHUTDOWN,
 		pstrdup("server process ended while the handler ran this message"),
-	NULL, NULL, false};
+	NULL, NULL, false, false};
 	FailureWork failed = {visit, &crash,.was_alone = was_alone};
 	Failure		second;
 

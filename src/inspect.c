@@ -45,7 +45,7 @@ act_inspect_open(Inspection *check, int number, const Segment *row)
 	check->hash_context = AllocSetContextCreate(CurrentMemoryContext,
 												"actornot check",
 												ALLOCSET_DEFAULT_SIZES);
-	act_mailbox_open(&check->mailboxes);
+	act_mailbox_open_to_read(&check->mailboxes);
 	check->mailboxes.without_state = true;
 	check->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	PushActiveSnapshot(check->snapshot);
@@ -107,11 +107,11 @@ look_at_message(Inspection *check, const MessageRow *row)
 		act_message_has_copy(&check->messages, check->row->turn, row->hash,
 							 at))
 		return;
-	check->bytes += 64 + toast_raw_datum_size(row->entity);
+	check->bytes += 64 + toast_datum_size(row->entity);
 	if (row->payload != (Datum) 0)
-		check->bytes += toast_raw_datum_size(row->payload);
+		check->bytes += toast_datum_size(row->payload);
 	if (row->headers != (Datum) 0)
-		check->bytes += toast_raw_datum_size(row->headers);
+		check->bytes += toast_datum_size(row->headers);
 	if (check->writer != NULL)
 	{
 		act_writer_copy(check->writer, row);

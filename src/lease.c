@@ -676,7 +676,7 @@ peek_token(Holding *holding)
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	MailboxTable table;
 
-	act_mailbox_open(&table);
+	act_mailbox_open_to_read(&table);
 	table.snapshot = snapshot;
 	act_mailbox_init(&holding->mailbox, &holding->key, holding->entity,
 					 holding->entity_len);

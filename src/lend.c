@@ -98,7 +98,7 @@ check_runnable(BatchWork *work, Mailbox *mailbox, const Runner *runner)
 
 	if (runner->runnable == NULL)
 		return LEND_LENT;
-	act_mailbox_begin_run(mailbox->key.hash);
+	act_mailbox_begin_run(mailbox->key.hash, mailbox->key.runner);
 	PushActiveSnapshot(work->snapshot);
 	ok = act_failure_contain(ask_runnable, &ask, &failure,
 							 CurrentMemoryContext);

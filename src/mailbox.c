@@ -32,6 +32,8 @@
 #include "access/xact.h"
 #include "actornot.h"
 #include "catalog.h"
+#include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
 #include "compat.h"
 #include "executor/tuptable.h"
 #include "fleet.h"
@@ -77,11 +79,18 @@ enum
 	MB_NATTS = MB_LEASE_ALL
 };
 
+/* A batch that is open in this backend. */
+typedef struct OpenRun
+{
+	int64		hash;
+	int32		runner;
+} OpenRun;
+
 /*
- * Hashes of the batches that are open in this backend, innermost last: those
- * that it runs and those that it has locked to run them next.
+ * The batches that are open in this backend, innermost last: those that it
+ * runs and those that it has locked to run them next.
  */
-static int64 *open_runs = NULL;
+static OpenRun *open_runs = NULL;
 static int	open_runs_size = 0;
 static int	open_runs_depth = 0;
 
@@ -103,7 +112,7 @@ act_mailbox_is_open(int64 hash)
 {
 	for (int i = 0; i < open_runs_depth; i++)
 	{
-		if (open_runs[i] == hash)
+		if (open_runs[i].hash == hash)
 			return true;
 	}
 	return false;
@@ -124,6 +133,25 @@ act_mailbox_check_closed(int64 hash, const char *runner, const char *entity)
 					entity, runner),
 			 errdetail("A handler cannot run, lock or change an entity whose batch is open in its own session."),
 			 errhint("Post a message to it instead.")));
+}
+
+/*
+ * Error 55006 if a batch of any entity of this runner is open in this backend.
+ */
+void
+act_mailbox_check_runner_closed(int32 runner, const char *name)
+{
+	for (int i = 0; i < open_runs_depth; i++)
+	{
+		if (open_runs[i].runner != runner)
+			continue;
+		collided = true;
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("runner \"%s\" is being run by this very session",
+						name),
+				 errhint("Let another session do this.")));
+	}
 }
 
 /*
@@ -154,7 +182,7 @@ act_mailbox_open_depth(void)
  * From now on this backend runs the entity, whose lock it holds.
  */
 void
-act_mailbox_begin_run(int64 hash)
+act_mailbox_begin_run(int64 hash, int32 runner)
 {
 	if (open_runs_depth == open_runs_size)
 	{
@@ -162,12 +190,13 @@ act_mailbox_begin_run(int64 hash)
 
 		if (open_runs == NULL)
 			open_runs = MemoryContextAlloc(TopMemoryContext,
-										   sizeof(int64) * size);
+										   sizeof(OpenRun) * size);
 		else
-			open_runs = repalloc(open_runs, sizeof(int64) * size);
+			open_runs = repalloc(open_runs, sizeof(OpenRun) * size);
 		open_runs_size = size;
 	}
-	open_runs[open_runs_depth++] = hash;
+	open_runs[open_runs_depth].hash = hash;
+	open_runs[open_runs_depth++].runner = runner;
 }
 
 /*
@@ -192,19 +221,22 @@ act_mailbox_collided(void)
 	return collided;
 }
 
-/*
- * Open the table, for changes too.  The caller then sets the registered
- * snapshot that it reads with.
- */
-void
-act_mailbox_open(MailboxTable *table)
+static void
+open_table(MailboxTable *table, LOCKMODE mode)
 {
-	const Catalog *catalog = act_catalog_get();
+	const Catalog *catalog;
+	Oid			ours[2];
 
 	table->context = CurrentMemoryContext;
-	table->heap = table_open(catalog->mailbox, RowExclusiveLock);
-	table->key_index = index_open(catalog->mailbox_key, RowExclusiveLock);
-	table->wake_index = index_open(catalog->mailbox_wake, RowExclusiveLock);
+	table->heap = table_open(act_catalog_get()->mailbox, mode);
+	/* Only now: an index may have been replaced before we had the lock. */
+	catalog = act_catalog_get();
+	ours[0] = catalog->mailbox_key;
+	ours[1] = catalog->mailbox_wake;
+	table->key_index = index_open(ours[0], mode);
+	table->wake_index = index_open(ours[1], mode);
+	table->others = mode == AccessShareLock ? NULL :
+		act_indexes_open_others(table->heap, ours, lengthof(ours));
 	table->fetched = table_slot_create(table->heap, NULL);
 	table->written = MakeSingleTupleTableSlot(RelationGetDescr(table->heap),
 											  &TTSOpsVirtual);
@@ -215,6 +247,26 @@ act_mailbox_open(MailboxTable *table)
 	table->in_order = false;
 	act_near_init(&table->near, table->heap, table->key_index,
 				  ENTRIES_PER_PAGE);
+}
+
+/*
+ * Open the table, for changes too.  The caller then sets the registered
+ * snapshot that it reads with.
+ */
+void
+act_mailbox_open(MailboxTable *table)
+{
+	open_table(table, RowExclusiveLock);
+}
+
+/*
+ * The same, for reading only.  That is in nobody's way who advances the clock,
+ * also if this transaction does so itself later.
+ */
+void
+act_mailbox_open_to_read(MailboxTable *table)
+{
+	open_table(table, AccessShareLock);
 }
 
 /*
@@ -237,6 +289,7 @@ act_mailbox_close(MailboxTable *table)
 		index_endscan(table->scan);
 	ExecDropSingleTupleTableSlot(table->fetched);
 	ExecDropSingleTupleTableSlot(table->written);
+	act_indexes_close_others(table->others);
 	index_close(table->wake_index, NoLock);
 	index_close(table->key_index, NoLock);
 	table_close(table->heap, NoLock);
@@ -560,6 +613,8 @@ enter_indexes(MailboxTable *table, Mailbox *mailbox, bool is_update)
 		index_insert(table->wake_index, &slot->tts_values[MB_WAKE_AT - 1],
 					 no_nulls, &slot->tts_tid, table->heap, UNIQUE_CHECK_NO,
 					 false, NULL);
+	if (table->others != NULL)
+		act_indexes_enter_others(table->others, slot, false);
 }
 
 /*
@@ -585,6 +640,34 @@ update_row(MailboxTable *table, Mailbox *mailbox)
 						mailbox->entity)));
 	if (act_concerns_indexes(update_indexes))
 		enter_indexes(table, mailbox, true);
+	else if (table->others != NULL && act_concerns_any_index(update_indexes))
+		act_indexes_enter_others(table->others, table->written, true);
+}
+
+/*
+ * Triggers are not fired here.  Who relies on one, as pg_repack does, would
+ * lose what is saved meanwhile.
+ */
+static void
+refuse_row_triggers(Relation heap)
+{
+	TriggerDesc *triggers = heap->trigdesc;
+
+	if (likely(triggers == NULL))
+		return;
+	for (int i = 0; i < triggers->numtriggers; i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+
+		if (TRIGGER_FOR_ROW(trigger->tgtype) &&
+			trigger->tgenabled != TRIGGER_DISABLED)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("cannot save mailboxes while table \"%s\" has trigger \"%s\"",
+							"actornot.mailbox", trigger->tgname),
+					 errdetail("Mailboxes are saved without firing triggers."),
+					 errhint("Drop the trigger; do not use pg_repack on this table.")));
+	}
 }
 
 /*
@@ -595,6 +678,7 @@ void
 act_mailbox_save(MailboxTable *table, Mailbox *mailbox)
 {
 	Assert(!table->without_state);
+	refuse_row_triggers(table->heap);
 	form_mailbox(table->written, mailbox);
 	if (mailbox->exists)
 		update_row(table, mailbox);
@@ -766,9 +850,9 @@ act_mailbox_is_waiting(const Mailbox *mailbox)
 TimestampTz
 act_mailbox_push_due(int max)
 {
-	const Catalog *catalog = act_catalog_get();
-	Relation	heap = table_open(catalog->mailbox, AccessShareLock);
-	Relation	index = index_open(catalog->mailbox_wake, AccessShareLock);
+	Relation	heap = table_open(act_catalog_get()->mailbox, AccessShareLock);
+	Relation	index = index_open(act_catalog_get()->mailbox_wake,
+								   AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	IndexScanDesc scan = act_index_beginscan(heap, index, snapshot, 0);
 	TupleTableSlot *slot = table_slot_create(heap, NULL);

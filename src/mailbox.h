@@ -9,6 +9,7 @@
 #include "actornot.h"
 #include "cursor.h"
 #include "executor/tuptable.h"
+#include "indexes.h"
 #include "near.h"
 #include "utils/rel.h"
 
@@ -51,6 +52,7 @@ typedef struct MailboxTable
 	Relation	heap;
 	Relation	key_index;
 	Relation	wake_index;
+	OtherIndexes *others;
 	TupleTableSlot *fetched;
 	TupleTableSlot *written;
 	Snapshot	snapshot;
@@ -76,11 +78,13 @@ extern void act_mailbox_check_closed(int64 hash, const char *runner,
 									 const char *entity);
 extern MailboxLock act_mailbox_lock(int64 hash, bool wait);
 extern int	act_mailbox_open_depth(void);
-extern void act_mailbox_begin_run(int64 hash);
+extern void act_mailbox_check_runner_closed(int32 runner, const char *name);
+extern void act_mailbox_begin_run(int64 hash, int32 runner);
 extern void act_mailbox_end_run(int depth);
 extern bool act_mailbox_collided(void);
 
 extern void act_mailbox_open(MailboxTable *table);
+extern void act_mailbox_open_to_read(MailboxTable *table);
 extern void act_mailbox_close(MailboxTable *table);
 extern void act_mailbox_init(Mailbox *mailbox, const EntityKey *key,
 							 const char *entity, int entity_len);

@@ -168,7 +168,7 @@ actornot_state(PG_FUNCTION_ARGS)
 	MailboxTable table;
 
 	get_entity(fcinfo, &mending);
-	act_mailbox_open(&table);
+	act_mailbox_open_to_read(&table);
 	table.snapshot = GetActiveSnapshot();
 	act_mailbox_init(&mending.mailbox, &mending.key, mending.entity,
 					 mending.entity_len);
@@ -200,7 +200,7 @@ count_entity(const Runner *runner, const char *entity, int len)
 	now.nxip = 0;
 	now.xip = NULL;
 	PushActiveSnapshot(snapshot);
-	act_mailbox_open(&table);
+	act_mailbox_open_to_read(&table);
 	table.snapshot = snapshot;
 	act_mailbox_init(&mailbox, &key, entity, len);
 	act_mailbox_load(&table, &mailbox);

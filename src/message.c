@@ -136,14 +136,16 @@ static bool
 open_segment(MessageReader *reader, int number)
 {
 	SegmentReader *segment = &reader->segment[number];
-	const Catalog *catalog = act_catalog_get();
+	Oid			relid = act_catalog_get()->message[number];
 
 	if (segment->heap != NULL)
 		return true;
-	if (!ConditionalLockRelationOid(catalog->message[number], AccessShareLock))
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
 		return false;
-	segment->heap = table_open(catalog->message[number], NoLock);
-	segment->index = index_open(catalog->message_key[number], AccessShareLock);
+	segment->heap = table_open(relid, NoLock);
+	/* As it is under the lock: before, it may have been replaced. */
+	segment->index = index_open(act_catalog_get()->message_key[number],
+								AccessShareLock);
 	segment->scan = act_index_beginscan(segment->heap, segment->index,
 										reader->snapshot, 3);
 	segment->scan->xs_want_itup = true;

@@ -418,19 +418,16 @@ is_wanted(const Sweep *sweep, const Runner *runner)
 }
 
 /*
- * Look at a message, and report its entity if it is pending.
+ * Look at a message of a runner that is wanted, and report its entity if it is
+ * pending.
  */
 static void
-consider(Sweep *sweep, const MessageRow *row)
+consider_entity(Sweep *sweep, const Runner *runner, const MessageRow *row,
+				text *entity)
 {
-	const Runner *runner = act_runner_find(row->runner);
-	text	   *entity;
 	EntityKey	key;
 	KnownEntity *known;
 
-	if (runner == NULL || !is_wanted(sweep, runner))
-		return;
-	entity = DatumGetTextPP(row->entity);
 	key = act_runner_stored_key(runner, entity, row->hash);
 	known = act_known_enter(sweep->known, &key);
 	if (known->state == KNOWN_NOTHING)
@@ -445,6 +442,24 @@ consider(Sweep *sweep, const MessageRow *row)
 		!act_known_is_consumed(known, row) &&
 		!(sweep->every_message && has_copy(sweep, row)))
 		report(sweep, runner, known, entity);
+}
+
+/*
+ * Look at a message.
+ */
+static void
+consider(Sweep *sweep, const MessageRow *row)
+{
+	const Runner *runner = act_runner_find(row->runner);
+	text	   *entity;
+
+	if (runner == NULL || !is_wanted(sweep, runner))
+		return;
+	entity = DatumGetTextPP(row->entity);
+	consider_entity(sweep, runner, row, entity);
+	/* A long name may have been compressed; a walk is long, too. */
+	if ((Pointer) entity != DatumGetPointer(row->entity))
+		pfree(entity);
 }
 
 /*
@@ -732,7 +747,7 @@ act_sweep_step(Sweep *sweep, int max)
 	sweep->look_context = AllocSetContextCreate(CurrentMemoryContext,
 												"actornot sweep look",
 												ALLOCSET_DEFAULT_SIZES);
-	act_mailbox_open(&sweep->mailboxes);
+	act_mailbox_open_to_read(&sweep->mailboxes);
 	sweep->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	sweep->mailboxes.snapshot = sweep->snapshot;
 	sweep->mailboxes.without_state = true;

@@ -75,7 +75,8 @@ act_visit_admit_runner(Visit *visit, Runner *copy)
 
 /*
  * The handler of a runner that was admitted.  It may have been unregistered
- * since: an earlier call may have taken long.
+ * since: an earlier call may have taken long.  NULL if it has no handler any
+ * more, or another owner: then it is no longer to be run here.
  */
 HandlerCall *
 act_visit_find_handler(const Runner *copy)
@@ -87,7 +88,7 @@ act_visit_find_handler(const Runner *copy)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("runner \"%s\" does not exist any more",
 						copy->name)));
-	return act_runner_handler(runner);
+	return runner->owner == copy->owner ? act_runner_handler(runner) : NULL;
 }
 
 /*

@@ -84,7 +84,7 @@ open_call(WholeVisit *whole, Visit *visit)
 		return false;
 	whole->handler = act_visit_find_handler(&whole->runner);
 	visit->result = VISIT_MORE;
-	if (whole->handler->form != HANDLER_WHOLE)
+	if (whole->handler == NULL || whole->handler->form != HANDLER_WHOLE)
 		return false;
 	act_wholecall_begin(&whole->call);
 	whole->open = true;
@@ -203,6 +203,8 @@ take_all(WholeVisit *whole, Member *member)
 		finish_member(member, NULL);
 		return LOOK_SKIP;
 	}
+	if (whole->runner.runnable != NULL)
+		act_mailbox_let_go(&work->mailboxes);
 	if (act_visit_is_runnable(state))
 		return LOOK_JOIN;
 	state->visit->result = VISIT_WAITING;
@@ -214,7 +216,7 @@ take_all(WholeVisit *whole, Member *member)
  * context.
  */
 static Look
-look_at(WholeVisit *whole, Visit *visit, Member *member)
+look_closely(WholeVisit *whole, Visit *visit, Member *member)
 {
 	VisitState *state = &member->state;
 	BatchWork  *work = whole->work;
@@ -237,6 +239,21 @@ look_at(WholeVisit *whole, Visit *visit, Member *member)
 	if (look == LOOK_ALONE)
 		keep_list(&state->list);
 	MemoryContextReset(work->batch_context);
+	return look;
+}
+
+/*
+ * The same; the state of one that takes no part is not kept, for nobody counts
+ * its size.
+ */
+static Look
+look_at(WholeVisit *whole, Visit *visit, Member *member)
+{
+	Look		look = look_closely(whole, visit, member);
+	Datum		state = member->state.mailbox.state;
+
+	if (look == LOOK_SKIP && state != (Datum) 0)
+		pfree(DatumGetPointer(state));
 	return look;
 }
 

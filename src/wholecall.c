@@ -220,6 +220,7 @@ act_wholecall_run(WholeCall *call, CallFrame *frame, FmgrInfo *flinfo,
 {
 	TupleDesc	desc =
 	lookup_rowtype_tupdesc(act_catalog_get()->state_of_type, -1);
+	ErrorContextCallback error_context;
 	NullableDatum argument;
 	bool		isnull;
 	Datum		rows;
@@ -234,8 +235,16 @@ act_wholecall_run(WholeCall *call, CallFrame *frame, FmgrInfo *flinfo,
 	argument.isnull = false;
 	rows = act_call_function(frame, flinfo, &argument, 1, &isnull);
 	if (!isnull)
+	{
+		/* What is wrong with the rows is an error of that call. */
+		error_context.callback = act_call_add_context;
+		error_context.arg = frame;
+		error_context.previous = error_context_stack;
+		error_context_stack = &error_context;
 		take_rows(call, (Tuplestorestate *) DatumGetPointer(rows), desc,
 				  frame->runner, context);
+		error_context_stack = error_context.previous;
+	}
 	ReleaseTupleDesc(desc);
 	act_argument_end_array(&call->batches);
 }

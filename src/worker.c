@@ -373,7 +373,8 @@ lock_group(EntityGroup *group)
 	{
 		group->visited[i] = (group->outcomes[i] == READY_BUSY);
 		if (!group->visited[i])
-			act_mailbox_begin_run(group->keys[i].hash);
+			act_mailbox_begin_run(group->keys[i].hash,
+								  group->keys[i].runner);
 	}
 }
 
@@ -620,6 +621,7 @@ run_some(void)
 	for (int i = 1; i < n; i++)
 	{
 		if (may_share(&keys[0], &keys[i]) &&
+			(kept < GROUP_MAX || keys[i].runner == keys[0].runner) &&
 			!act_crashmark_is_suspect(MyDatabaseId, &keys[i], NULL))
 			keys[kept++] = keys[i];
 		else

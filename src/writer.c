@@ -40,14 +40,16 @@ void
 act_writer_open(MessageWriter *writer)
 {
 	FullTransactionId xid;
+	Oid			index;
 
 	if (!act_clock_is_adopted())
 		act_clock_adopt();
 
 	xid = GetTopFullTransactionId();
 	writer->heap = act_segment_lock_current(&writer->segment);
-	writer->index = index_open(act_catalog_get()->message_key[writer->segment],
-							   RowExclusiveLock);
+	index = act_catalog_get()->message_key[writer->segment];
+	writer->index = index_open(index, RowExclusiveLock);
+	writer->others = act_indexes_open_others(writer->heap, &index, 1);
 
 	/* After the lock: the clock is advanced only while nobody holds it. */
 	if (!act_clock_is_adopted())
@@ -103,6 +105,15 @@ append_row(MessageWriter *writer, const MessageRow *row)
 
 	heap_insert(writer->heap, tuple, writer->command, 0, NULL);
 	enter_index(writer, values, &tuple->t_self);
+	if (writer->others != NULL)
+	{
+		TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(writer->heap),
+														&TTSOpsHeapTuple);
+
+		ExecStoreHeapTuple(tuple, slot, false);
+		act_indexes_enter_others(writer->others, slot, false);
+		ExecDropSingleTupleTableSlot(slot);
+	}
 	act_segment_note_growth(writer->segment,
 							ItemPointerGetBlockNumber(&tuple->t_self),
 							tuple->t_len);
@@ -234,6 +245,8 @@ append_piece(MessageWriter *writer, const NewMessage *messages, int n,
 		HeapTupleTableSlot *slot = (HeapTupleTableSlot *) slots[i];
 
 		entries[i].tid = slots[i]->tts_tid;
+		if (writer->others != NULL)
+			act_indexes_enter_others(writer->others, slots[i], false);
 		act_segment_note_growth(writer->segment,
 								ItemPointerGetBlockNumber(&entries[i].tid),
 								slot->tuple->t_len);
@@ -295,6 +308,7 @@ act_writer_copy(MessageWriter *writer, const MessageRow *row)
 void
 act_writer_close(MessageWriter *writer)
 {
+	act_indexes_close_others(writer->others);
 	index_close(writer->index, NoLock);
 	table_close(writer->heap, NoLock);
 }

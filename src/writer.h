@@ -6,6 +6,7 @@
 #define ACT_WRITER_H
 
 #include "actornot.h"
+#include "indexes.h"
 #include "message.h"
 #include "utils/rel.h"
 
@@ -25,6 +26,7 @@ typedef struct MessageWriter
 	int			segment;
 	Relation	heap;
 	Relation	index;
+	OtherIndexes *others;
 	uint64		tick;
 	TimestampTz posted_at;
 	CommandId	command;
