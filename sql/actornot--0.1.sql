@@ -73,14 +73,51 @@ COMMENT ON SEQUENCE actornot.id_seq IS
 CREATE SEQUENCE actornot.runner_seq AS integer CACHE 1;
 COMMENT ON SEQUENCE actornot.runner_seq IS 'Numbers of runners; never given twice.';
 
+-- A role, as regrole, but for one that does not exist any more: regrole shows
+-- its number, which in another cluster would be somebody else.
+CREATE TYPE actornot.role;
+CREATE FUNCTION actornot.role_in(cstring) RETURNS actornot.role
+AS 'regrolein'
+LANGUAGE internal STABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION actornot.role_out(actornot.role) RETURNS cstring
+AS 'MODULE_PATHNAME', 'actornot_role_out'
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION actornot.role_recv(internal) RETURNS actornot.role
+AS 'oidrecv'
+LANGUAGE internal IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION actornot.role_send(actornot.role) RETURNS bytea
+AS 'oidsend'
+LANGUAGE internal IMMUTABLE STRICT PARALLEL SAFE;
+CREATE TYPE actornot.role (
+	INPUT = actornot.role_in,
+	OUTPUT = actornot.role_out,
+	RECEIVE = actornot.role_recv,
+	SEND = actornot.role_send,
+	LIKE = pg_catalog.oid
+);
+CREATE CAST (actornot.role AS pg_catalog.oid) WITHOUT FUNCTION AS IMPLICIT;
+CREATE CAST (actornot.role AS pg_catalog.regrole) WITHOUT FUNCTION AS IMPLICIT;
+CREATE CAST (pg_catalog.oid AS actornot.role) WITHOUT FUNCTION AS ASSIGNMENT;
+CREATE CAST (pg_catalog.regrole AS actornot.role) WITHOUT FUNCTION AS ASSIGNMENT;
+COMMENT ON TYPE actornot.role IS
+'A role, by its name, as regrole; one that does not exist any more is shown, and dumped, as "-" (none).';
+COMMENT ON CAST (actornot.role AS pg_catalog.oid) IS 'The same number.';
+COMMENT ON CAST (actornot.role AS pg_catalog.regrole) IS 'The same number.';
+COMMENT ON CAST (pg_catalog.oid AS actornot.role) IS 'The same number.';
+COMMENT ON CAST (pg_catalog.regrole AS actornot.role) IS 'The same number.';
+COMMENT ON FUNCTION actornot.role_in(cstring) IS 'I/O of type role.';
+COMMENT ON FUNCTION actornot.role_out(actornot.role) IS 'I/O of type role.';
+COMMENT ON FUNCTION actornot.role_recv(internal) IS 'I/O of type role.';
+COMMENT ON FUNCTION actornot.role_send(actornot.role) IS 'I/O of type role.';
+
 CREATE TABLE actornot.runner (
 	id int PRIMARY KEY,
 	name text NOT NULL,
-	owner regrole NOT NULL,
+	owner actornot.role NOT NULL,
 	handler text,
-	handler_owner regrole,
+	handler_owner actornot.role,
 	runnable text,
-	runnable_owner regrole,
+	runnable_owner actornot.role,
 	batch_size int NOT NULL,
 	batch_bytes int NOT NULL,
 	max_attempts int,
@@ -461,6 +498,8 @@ CREATE TABLE actornot.clock (
 	installation oid NOT NULL,
 	timeline int NOT NULL DEFAULT 0
 );
+-- It has no key: a publication FOR ALL TABLES could not publish its changes.
+ALTER TABLE actornot.clock REPLICA IDENTITY FULL;
 COMMENT ON TABLE actornot.clock IS
 'A cluster and database that this data has lived in, and what is added to transaction ids there to make ticks. Without a row of the present one the engine waits for the first writing call or actornot_start(). installation is the OID of the extension when the row was written: a row that was restored into the same database is another''s. timeline: the greatest one in a token of a row that was removed; no new token has a smaller one.';
 
@@ -486,13 +525,14 @@ ALTER TABLE actornot.runner_grant ENABLE ALWAYS TRIGGER tell_of_change;
 ALTER TABLE actornot.segment ENABLE ALWAYS TRIGGER tell_of_change;
 ALTER TABLE actornot.clock ENABLE ALWAYS TRIGGER tell_of_change;
 
--- What the users put in is dumped with the database; rows whose roles are
--- gone are left out, for a number would be somebody else there.  segment is
+-- What the users put in is dumped with the database.  Of a runner whose role is
+-- gone "-" is dumped instead of the role, and a grant to such a one is left out,
+-- for a number would be somebody else there.  segment is
 -- not dumped: its rows are the script's, and adopting the clock (which every
 -- restore needs) sets them from what the log holds.
 SELECT pg_catalog.pg_extension_config_dump('actornot.id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('actornot.runner_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('actornot.runner', 'WHERE owner IN (SELECT oid FROM pg_catalog.pg_roles) AND (handler_owner IS NULL OR handler_owner IN (SELECT oid FROM pg_catalog.pg_roles)) AND (runnable_owner IS NULL OR runnable_owner IN (SELECT oid FROM pg_catalog.pg_roles))');
+SELECT pg_catalog.pg_extension_config_dump('actornot.runner', '');
 SELECT pg_catalog.pg_extension_config_dump('actornot.runner_grant', 'WHERE grantee = 0 OR grantee IN (SELECT oid FROM pg_catalog.pg_roles)');
 SELECT pg_catalog.pg_extension_config_dump('actornot.message_0', '');
 SELECT pg_catalog.pg_extension_config_dump('actornot.message_1', '');
@@ -545,7 +585,7 @@ REVOKE ALL ON FUNCTION @extschema@.actornot_register(text, text, int, int, int, 
 COMMENT ON FUNCTION @extschema@.actornot_register(text, text, int, int, int, interval, interval, interval, interval, jsonb, text, int, real, int, interval, bigint, interval) IS
 'Registers a runner, or replaces its handler and all of its settings; the current user becomes its owner, replacement does not change the owner. Nobody but superusers may execute this until it is granted.
 runner: 1 to 255 bytes. handler: name, qualified or found on the search_path, of f(entity text, state jsonb, messages actornot_message[]) or f(entity text, state jsonb, messages jsonb) that returns jsonb (the new state; NULL ends the entity) or void (no state is kept); or of f(batches actornot_batch[]) that returns SETOF actornot_state_of and takes many entities in one call (an entity without a row keeps its state; one that comes twice, or was not given, is an error, 21000; when a call fails, its entities are run one by one); NULL: only outside workers run it.
-batch_size: messages in one call, of all of its entities, 1 to 10000. batch_bytes: their size, at least 1 (one message always fits); where a call takes several entities, their states count, too. max_attempts: before a message goes to the dead letters; NULL: for ever. retry_delay, retry_delay_max: first and longest back-off. timeout: of one call; NULL: none. lease: default length of an outside lease, at most 30 days. initial_state: state of an entity that has none. runnable: name of f(entity text, state jsonb) returning boolean; while it is false the entity''s messages wait.
+batch_size: messages in one call, of all of its entities, 1 to 10000. batch_bytes: their size, at least 1 (one message always fits); where a call takes several entities, their states count, too. max_attempts: before a message goes to the dead letters; NULL: for ever; serialization failures, deadlocks and errors of the SQLSTATE classes 53, 57 and 58 are none. retry_delay, retry_delay_max: first and longest back-off. timeout: of one call; NULL: none. lease: default length of an outside lease, at most 30 days. initial_state: state of an entity that has none. runnable: name of f(entity text, state jsonb) returning boolean; while it is false the entity''s messages wait.
 concurrency, rate, message_ttl, max_backlog, weight other than 1 and dedup_window other than 1 day are not yet built.
 Errors: 22004 NULL where it has no meaning, 22023 value out of range, 42883 no function with an accepted signature, 42501 no right to execute it or to replace the runner, 0A000 not yet built, 25006 read-only transaction.';
 
@@ -554,7 +594,7 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'actornot_unregister'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.actornot_unregister(text, boolean) IS
-'Removes a runner with the states of its entities and its grants; its dead letters stay. With force its pending messages are given up. For those who have the rights of its owner.
+'Removes a runner with the states of its entities and its grants; its dead letters stay. With force its pending messages are given up. A batch that is under way elsewhere is finished; the state that it saves goes when the log is next emptied. For those who have the rights of its owner.
 Errors: 42704 unknown runner, 42501 not its owner, 55006 it has pending messages and force is false, 22004 NULL.';
 
 CREATE FUNCTION @extschema@.actornot_set_owner(runner text, role text)

@@ -119,7 +119,7 @@ SELECT c.relname AS readable FROM pg_class c JOIN pg_namespace n ON n.oid = c.re
 SELECT p.oid::regprocedure AS unexpected FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
 	JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass
  WHERE d.deptype = 'e' AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'actornot')
-   AND CASE WHEN l.lanname = 'c' THEN p.proconfig IS NOT NULL
+   AND CASE WHEN l.lanname IN ('c', 'internal') THEN p.proconfig IS NOT NULL
 		ELSE coalesce(array_to_string(p.proconfig, ','), '') !~ 'search_path' AND p.prosqlbody IS NULL END;
 
 --

@@ -25,6 +25,7 @@
 #include "postgres.h"
 
 #include "actornot.h"
+#include "catalog.h"
 #include "clock.h"
 #include "mailbox.h"
 #include "message.h"
@@ -32,6 +33,7 @@
 #include "prune.h"
 #include "runner.h"
 #include "segment.h"
+#include "storage/lmgr.h"
 #include "token.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -193,6 +195,8 @@ act_prune_step(Prune *prune)
 		prune->seen = 0;
 		prune->removed = 0;
 	}
+	/* First, as an advance of the clock does: its timeline may be raised. */
+	LockRelationOid(act_catalog_get()->clock, RowExclusiveLock);
 	act_mailbox_open(&table);
 	table.without_state = true;
 	snapshot = RegisterSnapshot(GetLatestSnapshot());

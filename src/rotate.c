@@ -25,6 +25,7 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "access/xact.h"
 #include "actornot.h"
 #include "catalog.h"
@@ -49,8 +50,12 @@
 #define CHECK_PIECE 8192
 #define COPY_PIECE 32
 
-/* No more than this part of a segment is copied, and at least so much. */
+/*
+ * No more than this part of a segment is copied, and at least so much; a
+ * larger part when the ring is full, for then nothing else makes room.
+ */
 #define COPY_PART 8
+#define COPY_PART_FULL 2
 #define COPY_MIN (64 * 1024)
 
 /* What is pending is copied if less than a tenth was taken in that time. */
@@ -154,16 +159,39 @@ note_progress(SegmentWatch *watch)
 }
 
 /*
+ * Is there a segment to move on to?
+ */
+static bool
+has_room(const Rotation *rotation)
+{
+	for (int i = 0; i < ACT_SEGMENTS; i++)
+	{
+		if (rotation->ring[i].state == SEGMENT_EMPTY)
+			return true;
+	}
+	return false;
+}
+
+/*
  * How much of a segment may be copied: else it is a backlog, which stays
  * where it is.
  */
 static uint64
-copy_limit(const Inspection *check)
+copy_limit(const Rotation *rotation, const Inspection *check)
 {
 	Relation	heap = check->messages.segment[check->number].heap;
-	uint64		size = (uint64) RelationGetNumberOfBlocks(heap) * BLCKSZ;
+	Oid			toastid = heap->rd_rel->reltoastrelid;
+	uint64		blocks = RelationGetNumberOfBlocks(heap);
 
-	return Max(size / COPY_PART, COPY_MIN);
+	if (OidIsValid(toastid))
+	{
+		Relation	toast = table_open(toastid, AccessShareLock);
+
+		blocks += RelationGetNumberOfBlocks(toast);
+		table_close(toast, AccessShareLock);
+	}
+	return Max(blocks * BLCKSZ /
+			   (has_room(rotation) ? COPY_PART : COPY_PART_FULL), COPY_MIN);
 }
 
 /*
@@ -187,7 +215,7 @@ check_piece(Step *step)
 		return;
 	}
 	check.bytes = watch->bytes;
-	check.limit = copy_limit(&check);
+	check.limit = copy_limit(step->rotation, &check);
 	for (int i = 0; i < CHECK_PIECE && check.bytes <= check.limit &&
 		 !watch->finished; i++)
 	{
@@ -210,20 +238,6 @@ check_piece(Step *step)
 		note_progress(watch);
 	}
 	act_inspect_close(&check);
-}
-
-/*
- * Is there a segment to move on to?
- */
-static bool
-has_room(const Rotation *rotation)
-{
-	for (int i = 0; i < ACT_SEGMENTS; i++)
-	{
-		if (rotation->ring[i].state == SEGMENT_EMPTY)
-			return true;
-	}
-	return false;
 }
 
 /*
@@ -261,7 +275,8 @@ finish_round(Step *step)
 			!act_segment_mark_done(step->number, &watch->checked);
 	else if (!watch->has_copied && shall_copy(step->rotation, watch))
 	{
-		act_segment_mark_copied(step->number);
+		if (!step->rotation->ring[step->number].copied)
+			act_segment_mark_copied(step->number);
 		begin_round(watch, &watch->checked);
 		watch->copying = true;
 	}
@@ -390,7 +405,7 @@ seal_left(Step *step)
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	act_cursor_from_snapshot(&now, snapshot, act_clock_offset());
 	UnregisterSnapshot(snapshot);
-	act_segment_seal(step->number, &now);
+	step->later = !act_segment_seal(step->number, &now);
 }
 
 static void

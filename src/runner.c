@@ -36,7 +36,10 @@
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(actornot_role_out);
 
 /* The columns of runner. */
 enum
@@ -532,6 +535,19 @@ act_runner_find(int32 id)
 /* ------------------------------------------------------------------------
  * Rights
  * ------------------------------------------------------------------------ */
+
+/*
+ * Output of type actornot.role: as regrole, but "-" for a role that is gone.
+ */
+Datum
+actornot_role_out(PG_FUNCTION_ARGS)
+{
+	Oid			role = PG_GETARG_OID(0);
+
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
+		PG_RETURN_CSTRING(pstrdup("-"));
+	return DirectFunctionCall1(regroleout, ObjectIdGetDatum(role));
+}
 
 void
 act_runner_check_post(const Runner *runner)

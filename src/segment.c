@@ -361,15 +361,16 @@ act_segment_lock_ring(void)
 
 /*
  * Change a row, $1 being its number, with another value as $2 if need be.
+ * Returns how many rows were changed.
  */
-static void
+static uint64
 change_row(const char *command, int number, Oid type, Datum value)
 {
 	Oid			types[2] = {INT4OID, type};
 	Datum		values[2] = {Int32GetDatum(number), value};
 
-	act_catalog_execute(command, OidIsValid(type) ? 2 : 1, types, values,
-						NULL);
+	return act_catalog_execute(command, OidIsValid(type) ? 2 : 1, types,
+							   values, NULL);
 }
 
 /*
@@ -418,15 +419,19 @@ act_segment_lock_out(int number)
 
 /*
  * Step (c), second half: "now" was taken under that lock.  The ring is locked.
+ * False if the segment is not one to be sealed, or has no row.
  */
-void
+bool
 act_segment_seal(int number, const Cursor *now)
 {
-	change_row("UPDATE actornot.segment SET sealed = true, upper = $2"
-			   " WHERE number = $1 AND NOT current AND NOT sealed",
-			   number, XID8OID, UInt64GetDatum(now->xmax));
+	uint64		changed;
+
+	changed = change_row("UPDATE actornot.segment SET sealed = true, upper = $2"
+						 " WHERE number = $1 AND NOT current AND NOT sealed",
+						 number, XID8OID, UInt64GetDatum(now->xmax));
 	act_catalog_invalidate(act_catalog_get()->segment);
 	act_catalog_debug_stop("sealed");
+	return changed > 0;
 }
 
 /*

@@ -55,7 +55,7 @@ extern bool act_segment_is_full(int number);
 extern bool act_segment_lock_ring(void);
 extern bool act_segment_move(int from);
 extern bool act_segment_lock_out(int number);
-extern void act_segment_seal(int number, const Cursor *now);
+extern bool act_segment_seal(int number, const Cursor *now);
 extern void act_segment_mark_copied(int number);
 extern bool act_segment_mark_done(int number, const Segment *checked);
 extern bool act_segment_empty(int number);
