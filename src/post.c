@@ -175,12 +175,14 @@ get_elements(FunctionCallInfo fcinfo, int argno, Oid type, const char *name,
  * The optional arrays must be as long as that of the entities.
  */
 static void
-check_length(const Datum *elements, int n, int nentities, const char *name)
+check_length(const Datum *elements, int n, int nentities, const char *name,
+			 const char *runner)
 {
 	if (elements != NULL && n != nentities)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s and entities must have the same length", name),
+				 errmsg("%s and entities for runner \"%s\" must have the same length",
+						name, runner),
 				 errdetail("There are %d %s for %d entities.",
 						   n, name, nentities)));
 }
@@ -279,13 +281,13 @@ actornot_post_many(PG_FUNCTION_ARGS)
 								   &arrays.payload_nulls, &npayloads);
 	arrays.headers = get_elements(fcinfo, 3, JSONBOID, "headers",
 								  &arrays.header_nulls, &nheaders);
-	check_length(arrays.payloads, npayloads, n, "payloads");
-	check_length(arrays.headers, nheaders, n, "headers");
 
 	name = PG_GETARG_TEXT_PP(0);
 	cached = act_runner_get(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
 	act_runner_check_post(cached);
 	runner = *cached;
+	check_length(arrays.payloads, npayloads, n, "payloads", runner.name);
+	check_length(arrays.headers, nheaders, n, "headers", runner.name);
 	for (int i = 0; i < n; i++)
 	{
 		text	   *entity;
@@ -293,7 +295,8 @@ actornot_post_many(PG_FUNCTION_ARGS)
 		if (entity_nulls[i])
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("entity must not be null"),
+					 errmsg("entity of runner \"%s\" must not be null",
+							runner.name),
 					 errdetail("Element %d of entities is null.", i + 1)));
 		entity = DatumGetTextPP(arrays.entities[i]);
 		arrays.entities[i] = PointerGetDatum(entity);
