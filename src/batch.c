@@ -28,6 +28,7 @@
 #include "batch.h"
 #include "call.h"
 #include "cursor.h"
+#include "entitylock.h"
 #include "mailbox.h"
 #include "miscadmin.h"
 #include "pending.h"
@@ -247,7 +248,7 @@ act_batch_go_on(VisitState *state)
 
 /*
  * Visit an entity whose lock is held.  The caller has marked its run as open
- * (act_mailbox_begin_run).
+ * (act_entitylock_begin_run).
  */
 void
 act_batch_visit(BatchWork *work, Visit *visit)

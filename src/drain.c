@@ -28,6 +28,7 @@
 #include "catalog.h"
 #include "clock.h"
 #include "cursor.h"
+#include "entitylock.h"
 #include "executor/spi.h"
 #include "failure.h"
 #include "fleet.h"
@@ -145,7 +146,7 @@ actornot_run(PG_FUNCTION_ARGS)
 	 * Not in the subtransaction: that this very session runs the entity is
 	 * the caller's error, and no failure of its handler.
 	 */
-	act_mailbox_check_closed(key.hash, runner->name, text_to_cstring(entity));
+	act_entitylock_check_closed(key.hash, runner->name, text_to_cstring(entity));
 	act_visit_init(&visit, &key, text_to_cstring(entity),
 				   VARSIZE_ANY_EXHDR(entity), runner->owner,
 				   CurrentMemoryContext);
@@ -269,7 +270,7 @@ visit_group(void *arg)
 {
 	DrainGroup *group = arg;
 	Visit	  **visits = palloc(sizeof(Visit *) * group->n);
-	int			depth = act_mailbox_open_depth();
+	int			depth = act_entitylock_depth();
 	int			n = 0;
 	BatchWork	work;
 
@@ -279,19 +280,19 @@ visit_group(void *arg)
 
 		visit->result = VISIT_BUSY;
 		visit->grouped = true;
-		if (act_mailbox_lock(visit->key.hash, false) == MAILBOX_LOCKED)
+		if (act_entitylock_take(visit->key.hash, false))
 			visits[n++] = visit;
 	}
 	for (int i = 0; i < n; i++)
-		act_mailbox_begin_run(visits[i]->key.hash, visits[i]->key.runner);
+		act_entitylock_begin_run(visits[i]->key.hash, visits[i]->key.runner);
 	act_work_open(&work);
 	act_wholebatch_visit(&work, visits, n, 0);
 	act_work_close(&work);
-	if (act_mailbox_collided())
+	if (act_entitylock_collided())
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("a handler touched an entity of its group")));
-	act_mailbox_end_run(depth);
+	act_entitylock_end_run(depth);
 }
 
 /*

@@ -34,6 +34,7 @@
 #include "call.h"
 #include "common/pg_prng.h"
 #include "deadletter.h"
+#include "entitylock.h"
 #include "failure.h"
 #include "mailbox.h"
 #include "message.h"
@@ -122,7 +123,7 @@ act_failure_contain(void (*body) (void *arg), void *arg,
 {
 	MemoryContext old_context = CurrentMemoryContext;
 	ResourceOwner old_owner = CurrentResourceOwner;
-	int			depth = act_mailbox_open_depth();
+	int			depth = act_entitylock_depth();
 	volatile bool ok = true;
 
 	act_call_forget_timeout();
@@ -135,7 +136,7 @@ act_failure_contain(void (*body) (void *arg), void *arg,
 	}
 	PG_CATCH();
 	{
-		act_mailbox_end_run(depth);
+		act_entitylock_end_run(depth);
 		act_failure_capture(failure, context);
 		RollbackAndReleaseCurrentSubTransaction();
 		ok = false;
@@ -241,7 +242,7 @@ is_unchanged(Visit *visit, Mailbox *mailbox)
 static bool
 enter(Visit *visit, BatchWork *work)
 {
-	if (act_mailbox_lock(visit->key.hash, false) == MAILBOX_LOCK_BUSY)
+	if (!act_entitylock_take(visit->key.hash, false))
 	{
 		visit->result = VISIT_BUSY;
 		return false;
@@ -361,15 +362,15 @@ visit_alone(void *arg)
 {
 	Visit	   *visit = arg;
 	BatchWork	work;
-	int			depth = act_mailbox_open_depth();
+	int			depth = act_entitylock_depth();
 
 	visit->tried = 0;
 	visit->consumed = 0;
 	if (!enter(visit, &work))
 		return;
-	act_mailbox_begin_run(visit->key.hash, visit->key.runner);
+	act_entitylock_begin_run(visit->key.hash, visit->key.runner);
 	act_batch_visit(&work, visit);
-	act_mailbox_end_run(depth);
+	act_entitylock_end_run(depth);
 	act_work_close(&work);
 
 	/* What fails at commit is the doing of what the handler wrote. */

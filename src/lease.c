@@ -30,6 +30,7 @@
 #include "compat.h"
 #include "clock.h"
 #include "deadletter.h"
+#include "entitylock.h"
 #include "failure.h"
 #include "funcapi.h"
 #include "lane.h"
@@ -355,8 +356,8 @@ lend_keys(Acquisition *call, const EntityKey *keys, int nkeys)
 	for (int i = 0; i < nkeys; i++)
 	{
 		act_atcommit_taken(call->pool, &keys[i]);
-		locked[i] = !act_mailbox_is_open(keys[i].hash) &&
-			act_mailbox_lock(keys[i].hash, false) == MAILBOX_LOCKED;
+		locked[i] = !act_entitylock_is_open(keys[i].hash) &&
+			act_entitylock_take(keys[i].hash, false);
 		if (!locked[i])
 			act_readyq_put_back(MyDatabaseId, call->pool, &keys[i]);
 	}
@@ -468,9 +469,9 @@ take_entity(Acquisition *call)
 {
 	BatchWork	work;
 
-	act_mailbox_check_closed(call->key.hash, call->terms.runner.name,
-							 call->entity);
-	if (act_mailbox_lock(call->key.hash, false) == MAILBOX_LOCK_BUSY)
+	act_entitylock_check_closed(call->key.hash, call->terms.runner.name,
+								call->entity);
+	if (!act_entitylock_take(call->key.hash, false))
 	{
 		call->retry = Min(call->retry, GetCurrentTimestamp() + UNTOLD_DELAY);
 		return;
@@ -700,12 +701,12 @@ begin_holding(FunctionCallInfo fcinfo, Holding *holding, const char *command)
 	reject_null(fcinfo, 2, "token");
 	holding->token = PG_GETARG_INT64(2);
 
-	act_mailbox_check_closed(holding->key.hash, holding->runner.name,
-							 holding->entity);
-	if (act_mailbox_lock(holding->key.hash, false) == MAILBOX_LOCK_BUSY)
+	act_entitylock_check_closed(holding->key.hash, holding->runner.name,
+								holding->entity);
+	if (!act_entitylock_take(holding->key.hash, false))
 	{
 		peek_token(holding);
-		act_mailbox_lock(holding->key.hash, true);
+		act_entitylock_take(holding->key.hash, true);
 	}
 	act_work_open(&holding->work);
 	act_mailbox_init(&holding->mailbox, &holding->key, holding->entity,

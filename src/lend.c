@@ -29,6 +29,7 @@
 #include "clock.h"
 #include "cursor.h"
 #include "deadletter.h"
+#include "entitylock.h"
 #include "failure.h"
 #include "leftover.h"
 #include "lend.h"
@@ -93,17 +94,17 @@ check_runnable(BatchWork *work, Mailbox *mailbox, const Runner *runner)
 {
 	RunnableCall ask = {work, mailbox, runner, true};
 	Failure		failure;
-	int			depth = act_mailbox_open_depth();
+	int			depth = act_entitylock_depth();
 	bool		ok;
 
 	if (runner->runnable == NULL)
 		return LEND_LENT;
-	act_mailbox_begin_run(mailbox->key.hash, mailbox->key.runner);
+	act_entitylock_begin_run(mailbox->key.hash, mailbox->key.runner);
 	PushActiveSnapshot(work->snapshot);
 	ok = act_failure_contain(ask_runnable, &ask, &failure,
 							 CurrentMemoryContext);
 	PopActiveSnapshot();
-	act_mailbox_end_run(depth);
+	act_entitylock_end_run(depth);
 	if (ok && ask.result)
 		return LEND_LENT;
 	act_mailbox_end_lease(mailbox);

@@ -1,6 +1,6 @@
 /*
  * mailbox.h
- *	  Mailboxes: the one row of an entity, and the lock that guards it.
+ *	  Mailboxes: the one row of an entity.
  */
 #ifndef ACT_MAILBOX_H
 #define ACT_MAILBOX_H
@@ -65,23 +65,6 @@ typedef struct MailboxTable
 
 /* Some blocks of the table, read row by row. */
 typedef struct MailboxWalk MailboxWalk;
-
-/* What act_mailbox_lock found. */
-typedef enum MailboxLock
-{
-	MAILBOX_LOCKED,
-	MAILBOX_LOCK_BUSY			/* only if it was not to wait */
-} MailboxLock;
-
-extern bool act_mailbox_is_open(int64 hash);
-extern void act_mailbox_check_closed(int64 hash, const char *runner,
-									 const char *entity);
-extern MailboxLock act_mailbox_lock(int64 hash, bool wait);
-extern int	act_mailbox_open_depth(void);
-extern void act_mailbox_check_runner_closed(int32 runner, const char *name);
-extern void act_mailbox_begin_run(int64 hash, int32 runner);
-extern void act_mailbox_end_run(int depth);
-extern bool act_mailbox_collided(void);
 
 extern void act_mailbox_open(MailboxTable *table);
 extern void act_mailbox_open_to_read(MailboxTable *table);

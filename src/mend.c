@@ -19,6 +19,7 @@
 #include "catalog/pg_type_d.h"
 #include "clock.h"
 #include "deadletter.h"
+#include "entitylock.h"
 #include "executor/spi.h"
 #include "mailbox.h"
 #include "mend.h"
@@ -113,9 +114,9 @@ begin_mending(FunctionCallInfo fcinfo, Mending *mending, const char *command)
 	PreventCommandDuringRecovery(command);
 	act_work_check_isolation();
 
-	act_mailbox_check_closed(mending->key.hash, mending->runner.name,
-							 mending->entity);
-	act_mailbox_lock(mending->key.hash, true);
+	act_entitylock_check_closed(mending->key.hash, mending->runner.name,
+								mending->entity);
+	act_entitylock_take(mending->key.hash, true);
 	act_work_open(&mending->work);
 	act_mailbox_init(&mending->mailbox, &mending->key, mending->entity,
 					 mending->entity_len);

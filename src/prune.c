@@ -27,6 +27,7 @@
 #include "actornot.h"
 #include "catalog.h"
 #include "clock.h"
+#include "entitylock.h"
 #include "mailbox.h"
 #include "message.h"
 #include "miscadmin.h"
@@ -210,7 +211,7 @@ act_prune_step(Prune *prune)
 		act_clock_raise_timeline(prune->timeline);
 	for (int i = 0; i < n; i++)
 	{
-		if (act_mailbox_lock(candidates[i].hash, false) == MAILBOX_LOCKED &&
+		if (act_entitylock_take(candidates[i].hash, false) &&
 			act_mailbox_delete(&table, &candidates[i].tid))
 			prune->removed++;
 	}

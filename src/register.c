@@ -28,6 +28,7 @@
 #include "catalog/pg_type.h"
 #include "clock.h"
 #include "compat.h"
+#include "entitylock.h"
 #include "fmgr.h"
 #include "mailbox.h"
 #include "mend.h"
@@ -491,7 +492,7 @@ actornot_unregister(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("force must not be null")));
-	act_mailbox_check_runner_closed(id, runner->name);
+	act_entitylock_check_runner(id, runner->name);
 	/* Before the mailboxes, as an advance of the clock does. */
 	LockRelationOid(act_catalog_get()->clock, RowExclusiveLock);
 	pending = PG_GETARG_BOOL(1) ? 0 : act_mend_pending(runner, NULL);

@@ -31,6 +31,7 @@
 #include "catalog.h"
 #include "clock.h"
 #include "cursor.h"
+#include "entitylock.h"
 #include "failure.h"
 #include "inspect.h"
 #include "mailbox.h"
@@ -315,7 +316,7 @@ lock_pending(Step *step, int64 *hashes)
 		check.bytes = 0;
 		act_inspect_hash(&check, hash, &first);
 		if (check.bytes > 0 &&
-			act_mailbox_lock(hash, false) == MAILBOX_LOCKED)
+			act_entitylock_take(hash, false))
 			hashes[n++] = hash;
 		pass_hash(watch, hash);
 	}

@@ -58,10 +58,10 @@
 #include "catalog.h"
 #include "catalog/pg_type.h"
 #include "cursor.h"
+#include "exported.h"
 #include "miscadmin.h"
 #include "segment.h"
 #include "storage/bufmgr.h"
-#include "storage/fd.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "storage/procarray.h"
@@ -89,9 +89,6 @@ enum
 
 /* How often the size is looked at while a segment grows: so many times. */
 #define LOOKS 128
-
-/* Where the server keeps exported snapshots. */
-#define EXPORTED_SNAPSHOTS "pg_snapshots"
 
 /* actornot.segment_size, in blocks. */
 static int	segment_blocks = 32768;
@@ -483,44 +480,6 @@ is_seen_by_all(Relation rel, uint64 xid)
 }
 
 /*
- * Is a snapshot of this database exported, as that of pg_dump -j is?  The
- * server keeps each in a file (see snapmgr.c), which is gone with its
- * transaction.
- */
-static bool
-is_snapshot_exported(void)
-{
-	char	   *ours = psprintf("dbid:%u\n", MyDatabaseId);
-	DIR		   *dir = AllocateDir(EXPORTED_SNAPSHOTS);
-	struct dirent *entry;
-	bool		found = false;
-
-	while (!found &&
-		   (entry = ReadDirExtended(dir, EXPORTED_SNAPSHOTS, LOG)) != NULL)
-	{
-		char		path[MAXPGPATH];
-		char		head[256];
-		FILE	   *file;
-
-		if (entry->d_name[0] == '.')
-			continue;
-		snprintf(path, sizeof(path), EXPORTED_SNAPSHOTS "/%s", entry->d_name);
-		file = AllocateFile(path, "r");
-		/* One that is being written, or that was renamed since, counts. */
-		if (file == NULL)
-		{
-			found = true;
-			continue;
-		}
-		head[fread(head, 1, sizeof(head) - 1, file)] = '\0';
-		found = strstr(head, "dbid:") == NULL || strstr(head, ours) != NULL;
-		FreeFile(file);
-	}
-	FreeDir(dir);
-	return found;
-}
-
-/*
  * Step (f).  The ring is locked.
  */
 bool
@@ -539,7 +498,7 @@ act_segment_empty(int number)
 	seen = is_seen_by_all(rel, segments[number].done);
 	table_close(rel, NoLock);
 	UnlockRelationOid(relid, AccessShareLock);
-	if (!seen || is_snapshot_exported() ||
+	if (!seen || act_exported_exists() ||
 		!lock_if_free(relid, AccessExclusiveLock))
 		return false;
 
@@ -548,7 +507,7 @@ act_segment_empty(int number)
 	 * begins from here on reads all catalogs before its processes lock.
 	 */
 	read_latest(segments);
-	if (segments[number].state != SEGMENT_DONE || is_snapshot_exported())
+	if (segments[number].state != SEGMENT_DONE || act_exported_exists())
 		return false;
 	act_catalog_execute(psprintf("TRUNCATE actornot.message_%d", number),
 						0, NULL, NULL, NULL);

@@ -36,6 +36,7 @@
 #include "commands/prepare.h"
 #include "commands/sequence.h"
 #include "crashmark.h"
+#include "entitylock.h"
 #include "failure.h"
 #include "fleet.h"
 #include "mailbox.h"
@@ -226,7 +227,7 @@ static bool
 contain_in_transaction(void (*body) (void *arg), void *arg,
 					   Failure *failure, MemoryContext context)
 {
-	int			depth = act_mailbox_open_depth();
+	int			depth = act_entitylock_depth();
 	volatile bool ok = true;
 
 	act_call_forget_timeout();
@@ -243,7 +244,7 @@ contain_in_transaction(void (*body) (void *arg), void *arg,
 		HOLD_INTERRUPTS();
 		act_failure_capture(failure, context);
 		AbortCurrentTransaction();
-		act_mailbox_end_run(depth);
+		act_entitylock_end_run(depth);
 		ok = false;
 		RESUME_INTERRUPTS();
 	}
@@ -366,15 +367,15 @@ lock_group(EntityGroup *group)
 	for (int i = 0; i < group->n; i++)
 	{
 		group->outcomes[i] = READY_AGAIN;
-		if (act_mailbox_lock(group->keys[i].hash, false) == MAILBOX_LOCK_BUSY)
+		if (!act_entitylock_take(group->keys[i].hash, false))
 			group->outcomes[i] = READY_BUSY;
 	}
 	for (int i = 0; i < group->n; i++)
 	{
 		group->visited[i] = (group->outcomes[i] == READY_BUSY);
 		if (!group->visited[i])
-			act_mailbox_begin_run(group->keys[i].hash,
-								  group->keys[i].runner);
+			act_entitylock_begin_run(group->keys[i].hash,
+									 group->keys[i].runner);
 	}
 }
 
@@ -416,7 +417,7 @@ visit_next(EntityGroup *group, BatchWork *work, int first, TimestampTz until)
 		group->outcomes[at] = outcome_of(visits[i]);
 		batches += visits[i]->batches;
 	}
-	if (act_mailbox_collided())
+	if (act_entitylock_collided())
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("a handler touched an entity of its group")));
@@ -435,7 +436,7 @@ run_group_body(void *arg)
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 													group_time);
 	BatchWork	work;
-	int			depth = act_mailbox_open_depth();
+	int			depth = act_entitylock_depth();
 
 	report_activity("running", &group->keys[0], group->n);
 	lock_group(group);
@@ -450,7 +451,7 @@ run_group_body(void *arg)
 			break;
 	}
 	act_work_close(&work);
-	act_mailbox_end_run(depth);
+	act_entitylock_end_run(depth);
 }
 
 /*
