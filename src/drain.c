@@ -36,11 +36,11 @@
 #include "mailbox.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
-#include "post.h"
 #include "prune.h"
 #include "readyq.h"
 #include "rotate.h"
 #include "runner.h"
+#include "sqlarg.h"
 #include "sweep.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
@@ -98,15 +98,8 @@ typedef struct DrainGroup
 static const Runner *
 get_own_runner(FunctionCallInfo fcinfo)
 {
-	const Runner *runner;
-	text	   *name;
+	const Runner *runner = act_sqlarg_runner(fcinfo);
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("runner must not be null")));
-	name = PG_GETARG_TEXT_PP(0);
-	runner = act_runner_get(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
 	act_runner_check_is_owner(runner);
 	return runner;
 }
@@ -118,37 +111,27 @@ Datum
 actornot_run(PG_FUNCTION_ARGS)
 {
 	const Runner *runner = get_own_runner(fcinfo);
-	text	   *entity;
+	char	   *entity;
+	int			entity_len;
 	EntityKey	key;
 	Visit		visit;
 
-	if (PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("entity must not be null")));
-	PreventCommandIfReadOnly("actornot_run()");
-	PreventCommandIfParallelMode("actornot_run()");
-	PreventCommandDuringRecovery("actornot_run()");
+	act_sqlarg_reject_null(fcinfo, 1, "entity");
+	act_sqlarg_check_may_write("actornot_run()");
 	act_work_check_isolation();
-	entity = PG_GETARG_TEXT_PP(1);
-	act_post_check_entity(runner->name, VARDATA_ANY(entity),
-						  VARSIZE_ANY_EXHDR(entity));
+	entity = act_sqlarg_entity(fcinfo, runner, &entity_len, &key);
 	if (runner->handler == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("runner \"%s\" has no handler", runner->name),
 				 errhint("Only workers outside the database can run it; register it with a handler to run it here.")));
 
-	key = act_runner_key(runner, VARDATA_ANY(entity),
-						 VARSIZE_ANY_EXHDR(entity));
-
 	/*
 	 * Not in the subtransaction: that this very session runs the entity is
 	 * the caller's error, and no failure of its handler.
 	 */
-	act_entitylock_check_closed(key.hash, runner->name, text_to_cstring(entity));
-	act_visit_init(&visit, &key, text_to_cstring(entity),
-				   VARSIZE_ANY_EXHDR(entity), runner->owner,
+	act_entitylock_check_closed(key.hash, runner->name, entity);
+	act_visit_init(&visit, &key, entity, entity_len, runner->owner,
 				   CurrentMemoryContext);
 
 	/*

@@ -41,6 +41,7 @@
 #include "post.h"
 #include "readyq.h"
 #include "runner.h"
+#include "sqlarg.h"
 #include "storage/latch.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
@@ -114,20 +115,9 @@ typedef struct Holding
  * ------------------------------------------------------------------------ */
 
 static void
-reject_null(FunctionCallInfo fcinfo, int argno, const char *name)
-{
-	if (PG_ARGISNULL(argno))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", name)));
-}
-
-static void
 check_may_write(const char *command)
 {
-	PreventCommandIfReadOnly(command);
-	PreventCommandIfParallelMode(command);
-	PreventCommandDuringRecovery(command);
+	act_sqlarg_check_may_write(command);
 	act_work_check_isolation();
 }
 
@@ -150,54 +140,7 @@ copy_runner(const Runner *runner, Runner *copy)
 static void
 read_runner(FunctionCallInfo fcinfo, Runner *copy)
 {
-	const Runner *runner;
-	text	   *name;
-
-	reject_null(fcinfo, 0, "runner");
-	name = PG_GETARG_TEXT_PP(0);
-	runner = act_runner_get(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
-	copy_runner(runner, copy);
-}
-
-/*
- * The entity of the second argument.
- */
-static char *
-read_entity(FunctionCallInfo fcinfo, const Runner *runner, int *len,
-			EntityKey *key)
-{
-	text	   *entity = PG_GETARG_TEXT_PP(1);
-
-	*len = VARSIZE_ANY_EXHDR(entity);
-	act_post_check_entity(runner->name, VARDATA_ANY(entity), *len);
-	*key = act_runner_key(runner, VARDATA_ANY(entity), *len);
-	return text_to_cstring(entity);
-}
-
-/*
- * An interval in microseconds, within min and max.
- */
-static int64
-read_interval(FunctionCallInfo fcinfo, int argno, const char *name,
-			  const Runner *runner, int64 min, int64 max,
-			  const char *max_text)
-{
-	int64		us;
-
-	if (!act_runner_interval_us(PG_GETARG_INTERVAL_P(argno), &us) || us > max)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s of runner \"%s\" is too long", name, runner->name),
-				 errdetail("The maximum is %s.", max_text)));
-	if (us < min)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 min > 0 ?
-				 errmsg("%s of runner \"%s\" must be greater than zero",
-						name, runner->name) :
-				 errmsg("%s of runner \"%s\" must not be negative",
-						name, runner->name)));
-	return us;
+	copy_runner(act_sqlarg_runner(fcinfo), copy);
 }
 
 static int64
@@ -205,29 +148,15 @@ read_length(FunctionCallInfo fcinfo, int argno, const Runner *runner)
 {
 	if (PG_ARGISNULL(argno))
 		return runner->lease;
-	return read_interval(fcinfo, argno, "lease", runner, 1, MAX_LENGTH,
-						 "30 days");
+	return act_sqlarg_interval(fcinfo, argno, "lease", runner, 1, MAX_LENGTH,
+							   "30 days");
 }
 
 static int64
 read_retry_in(FunctionCallInfo fcinfo, int argno, const Runner *runner)
 {
-	return read_interval(fcinfo, argno, "retry_in", runner, 0, MAX_RETRY_IN,
-						 "366 days");
-}
-
-static int
-read_count(FunctionCallInfo fcinfo, int argno, const char *name,
-		   const Runner *runner, int min, int max)
-{
-	int			n = PG_GETARG_INT32(argno);
-
-	if (n < min || n > max)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s of runner \"%s\" must be between %d and %d",
-						name, runner->name, min, max)));
-	return n;
+	return act_sqlarg_interval(fcinfo, argno, "retry_in", runner, 0, MAX_RETRY_IN,
+							   "366 days");
 }
 
 static void
@@ -240,18 +169,18 @@ read_acquisition(FunctionCallInfo fcinfo, Acquisition *call)
 	call->pool = act_runner_pool(runner);
 	call->context = CurrentMemoryContext;
 	if (!PG_ARGISNULL(1))
-		call->entity = read_entity(fcinfo, runner, &call->entity_len,
-								   &call->key);
+		call->entity = act_sqlarg_entity(fcinfo, runner, &call->entity_len,
+										 &call->key);
 	call->terms.empty_too = (call->entity != NULL);
 	call->terms.length = read_length(fcinfo, 2, runner);
 	call->terms.max_messages = PG_ARGISNULL(3) ? runner->batch_size :
-		read_count(fcinfo, 3, "max_messages", runner, 1, MAX_MESSAGES);
-	reject_null(fcinfo, 4, "max_entities");
-	call->max_entities = read_count(fcinfo, 4, "max_entities", runner, 1,
-									MAX_ENTITIES);
-	reject_null(fcinfo, 5, "wait");
+		act_sqlarg_count(fcinfo, 3, "max_messages", runner, 1, MAX_MESSAGES);
+	act_sqlarg_reject_null(fcinfo, 4, "max_entities");
+	call->max_entities = act_sqlarg_count(fcinfo, 4, "max_entities", runner, 1,
+										  MAX_ENTITIES);
+	act_sqlarg_reject_null(fcinfo, 5, "wait");
 	call->deadline = GetCurrentTimestamp() +
-		read_interval(fcinfo, 5, "wait", runner, 0, MAX_WAIT, "60 seconds");
+		act_sqlarg_interval(fcinfo, 5, "wait", runner, 0, MAX_WAIT, "60 seconds");
 	if (!PG_ARGISNULL(6))
 		call->terms.owner = text_to_cstring(PG_GETARG_TEXT_PP(6));
 
@@ -695,10 +624,9 @@ begin_holding(FunctionCallInfo fcinfo, Holding *holding, const char *command)
 {
 	check_may_write(command);
 	read_runner(fcinfo, &holding->runner);
-	reject_null(fcinfo, 1, "entity");
-	holding->entity = read_entity(fcinfo, &holding->runner,
-								  &holding->entity_len, &holding->key);
-	reject_null(fcinfo, 2, "token");
+	holding->entity = act_sqlarg_entity(fcinfo, &holding->runner,
+										&holding->entity_len, &holding->key);
+	act_sqlarg_reject_null(fcinfo, 2, "token");
 	holding->token = PG_GETARG_INT64(2);
 
 	act_entitylock_check_closed(holding->key.hash, holding->runner.name,
@@ -758,7 +686,7 @@ actornot_update_locked(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	terms.length = read_length(fcinfo, 4, &holding.runner);
 	terms.max_messages = PG_ARGISNULL(5) ? holding.runner.batch_size :
-		read_count(fcinfo, 5, "max_messages", &holding.runner, 0, MAX_MESSAGES);
+		act_sqlarg_count(fcinfo, 5, "max_messages", &holding.runner, 0, MAX_MESSAGES);
 	terms.owner = holding.mailbox.lease_owner;
 	if (holding.runner.runnable != NULL && terms.max_messages > 0)
 		act_runner_check_is_owner(&holding.runner);
@@ -837,7 +765,7 @@ actornot_fail(PG_FUNCTION_ARGS)
 	bool		had_batch;
 
 	begin_holding(fcinfo, &holding, "actornot_fail()");
-	reject_null(fcinfo, 3, "error");
+	act_sqlarg_reject_null(fcinfo, 3, "error");
 	failure.message = text_to_cstring(PG_GETARG_TEXT_PP(3));
 	retry_in = PG_ARGISNULL(4) ? -1 : read_retry_in(fcinfo, 4, &holding.runner);
 

@@ -29,6 +29,7 @@
 #include "post.h"
 #include "runner.h"
 #include "segment.h"
+#include "sqlarg.h"
 #include "sweep.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
@@ -58,27 +59,14 @@ typedef struct Mending
 	Mailbox		mailbox;
 } Mending;
 
-static void
-reject_null(FunctionCallInfo fcinfo, int argno, const char *name)
-{
-	if (PG_ARGISNULL(argno))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", name)));
-}
-
 /*
  * The runner of the first argument, whose owner's rights the caller has.
  */
 static const Runner *
 get_runner(FunctionCallInfo fcinfo)
 {
-	const Runner *runner;
-	text	   *name;
+	const Runner *runner = act_sqlarg_runner(fcinfo);
 
-	reject_null(fcinfo, 0, "runner");
-	name = PG_GETARG_TEXT_PP(0);
-	runner = act_runner_get(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
 	act_runner_check_rights(runner);
 	return runner;
 }
@@ -89,17 +77,9 @@ get_runner(FunctionCallInfo fcinfo)
 static void
 get_entity(FunctionCallInfo fcinfo, Mending *mending)
 {
-	text	   *entity;
-
 	mending->runner = *get_runner(fcinfo);
-	reject_null(fcinfo, 1, "entity");
-	entity = PG_GETARG_TEXT_PP(1);
-	mending->entity = text_to_cstring(entity);
-	mending->entity_len = VARSIZE_ANY_EXHDR(entity);
-	act_post_check_entity(mending->runner.name, mending->entity,
-						  mending->entity_len);
-	mending->key = act_runner_key(&mending->runner, mending->entity,
-								  mending->entity_len);
+	mending->entity = act_sqlarg_entity(fcinfo, &mending->runner,
+										&mending->entity_len, &mending->key);
 }
 
 /*
@@ -477,7 +457,7 @@ actornot_redrive(PG_FUNCTION_ARGS)
 	const Runner *runner = get_runner(fcinfo);
 	int64		new_id = 0;
 
-	reject_null(fcinfo, 1, "id");
+	act_sqlarg_reject_null(fcinfo, 1, "id");
 	check_may_redrive("actornot_redrive()");
 	if (redrive(runner, true, PG_GETARG_INT64(1), &new_id) == 0)
 		ereport(ERROR,

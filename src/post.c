@@ -20,11 +20,10 @@
 #include "atcommit.h"
 #include "catalog.h"
 #include "catalog/pg_type_d.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "post.h"
 #include "runner.h"
-#include "tcop/utility.h"
+#include "sqlarg.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
@@ -35,42 +34,6 @@
 
 PG_FUNCTION_INFO_V1(actornot_post);
 PG_FUNCTION_INFO_V1(actornot_post_many);
-
-static void
-reject_null(FunctionCallInfo fcinfo, int argno, const char *name)
-{
-	if (PG_ARGISNULL(argno))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", name)));
-}
-
-static void
-check_may_write(const char *command)
-{
-	PreventCommandIfReadOnly(command);
-	PreventCommandIfParallelMode(command);
-	PreventCommandDuringRecovery(command);
-}
-
-/*
- * Error 22023 unless the entity is 1 to ACT_MAX_ENTITY_BYTES long.
- */
-void
-act_post_check_entity(const char *runner, const char *entity, int len)
-{
-	if (len == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("entity of runner \"%s\" cannot be empty", runner)));
-	if (len > ACT_MAX_ENTITY_BYTES)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("entity \"%.*s...\" of runner \"%s\" is too long",
-						pg_mbcliplen(entity, len, 64), entity, runner),
-				 errdetail("It has %d bytes; the maximum is %d.",
-						   len, ACT_MAX_ENTITY_BYTES)));
-}
 
 /*
  * Can nobody run the runner now, so that no worker is to be woken?  What
@@ -127,21 +90,21 @@ actornot_post(PG_FUNCTION_ARGS)
 	text	   *name;
 	text	   *entity;
 
-	reject_null(fcinfo, 0, "runner");
-	reject_null(fcinfo, 1, "entity");
+	act_sqlarg_reject_null(fcinfo, 0, "runner");
+	act_sqlarg_reject_null(fcinfo, 1, "entity");
 	if (!PG_ARGISNULL(4) || !PG_ARGISNULL(5))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("%s is not yet built",
 						PG_ARGISNULL(4) ? "dedup_key" : "deliver_at")));
-	check_may_write("actornot_post()");
+	act_sqlarg_check_may_write("actornot_post()");
 
 	name = PG_GETARG_TEXT_PP(0);
 	entity = PG_GETARG_TEXT_PP(1);
 	runner = act_runner_get(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
 	act_runner_check_post(runner);
-	act_post_check_entity(runner->name, VARDATA_ANY(entity),
-						  VARSIZE_ANY_EXHDR(entity));
+	act_sqlarg_check_entity(runner->name, VARDATA_ANY(entity),
+							VARSIZE_ANY_EXHDR(entity));
 
 	PG_RETURN_INT64(act_post_message(runner, PointerGetDatum(entity),
 									 PG_ARGISNULL(2) ? (Datum) 0 : PG_GETARG_DATUM(2),
@@ -271,9 +234,9 @@ actornot_post_many(PG_FUNCTION_ARGS)
 				npayloads,
 				nheaders;
 
-	reject_null(fcinfo, 0, "runner");
-	reject_null(fcinfo, 1, "entities");
-	check_may_write("actornot_post_many()");
+	act_sqlarg_reject_null(fcinfo, 0, "runner");
+	act_sqlarg_reject_null(fcinfo, 1, "entities");
+	act_sqlarg_check_may_write("actornot_post_many()");
 
 	arrays.entities = get_elements(fcinfo, 1, TEXTOID, "entities",
 								   &entity_nulls, &n);
@@ -300,8 +263,8 @@ actornot_post_many(PG_FUNCTION_ARGS)
 					 errdetail("Element %d of entities is null.", i + 1)));
 		entity = DatumGetTextPP(arrays.entities[i]);
 		arrays.entities[i] = PointerGetDatum(entity);
-		act_post_check_entity(runner.name, VARDATA_ANY(entity),
-							  VARSIZE_ANY_EXHDR(entity));
+		act_sqlarg_check_entity(runner.name, VARDATA_ANY(entity),
+								VARSIZE_ANY_EXHDR(entity));
 	}
 	if (n == 0)
 		PG_RETURN_ARRAYTYPE_P(construct_empty_array(INT8OID));

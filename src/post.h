@@ -10,8 +10,6 @@
 #include "runner.h"
 
 /* The arguments that name an entity, checked (22004, 22023). */
-extern void act_post_check_entity(const char *runner, const char *entity,
-								  int len);
 
 /* Put one message in; for those who post on behalf of a user's call. */
 extern int64 act_post_message(const Runner *runner, Datum entity,
