@@ -29,19 +29,29 @@ def supported(server):
                              " WHERE typname = 'actornot_batch'") != []
 
 
+# Handlers that do the same work: of many entities a call, and of one.
+PAIRS = (
+    ('state in the mailbox', 'counter_whole', 'counter_sum', 1000),
+    ('the same handler', 'counter_whole', 'counter_whole', 1),
+    ('sums in a table', 'counter_table', 'counter_table_single', 1000),
+)
+
+
 def one_message(server, plan, report):
     configure(server, 1)
-    result = Result('whole', 'one message an entity', 'messages/s',
-                    [Target('ratio', '>=', 3)],
-                    'both are actornot, 1 worker: "floor" is one call for each '
-                    'entity')
-    report.append(result)
-    for round_no in range(plan.rounds(3)):
-        for side in ('ours', 'floor') if round_no % 2 == 0 else (
-                'floor', 'ours'):
-            result.add(side, drain(
-                server, 'counter_whole' if side == 'ours' else 'counter_sum',
-                EACH, 'CALL post_each(%d)' % EACH))
+    for label, many, single, batch_size in PAIRS:
+        result = Result('whole', 'one message an entity, ' + label,
+                        'messages/s', [Target('ratio', '>=', 3)],
+                        'both are actornot, 1 worker: "floor" is one call for '
+                        'each entity')
+        report.append(result)
+        for round_no in range(plan.rounds(3)):
+            for side in ('ours', 'floor') if round_no % 2 == 0 else (
+                    'floor', 'ours'):
+                result.add(side, drain(
+                    server, many if side == 'ours' else single, EACH,
+                    'CALL post_each(%d)' % EACH,
+                    1000 if side == 'ours' else batch_size))
 
 
 def ten_messages(server, plan, report):
@@ -79,15 +89,16 @@ def configure(server, workers):
     server.configure(actornot__max_workers=workers, track_commit_timestamp='on')
 
 
-def drain(server, handler, count, post):
+def drain(server, handler, count, post, batch_size=1000):
     """Messages a second by background workers."""
-    table = 'total' if handler == 'counter_table' else 'actornot.mailbox'
+    table = ('total' if handler.startswith('counter_table')
+             else 'actornot.mailbox')
     with Database(server, 'bench_whole',
                   ['drain_ours.sql', 'whole_ours.sql', 'whole_post.sql'],
                   extension=True) as database, \
             database.session('off') as session:
         session.query("SELECT actornot_register('bench', '%s',"
-                      " batch_size => 1000)" % handler)
+                      " batch_size => %d)" % (handler, batch_size))
         session.query("SELECT actornot_pause('bench')")
         session.query(post)
         session.query('CHECKPOINT')

@@ -23,3 +23,16 @@ BEGIN
             (a.state->>'n')::bigint + (excluded.state->>'n')::bigint);
 END
 $$;
+
+-- One entity a call.
+CREATE FUNCTION counter_table_single(entity text, state jsonb, messages actornot_message[])
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO total AS a
+        SELECT counter_table_single.entity,
+               jsonb_build_object('n', sum((m.payload->>'delta')::bigint))
+          FROM unnest(messages) m
+        ON CONFLICT ON CONSTRAINT total_pkey DO UPDATE SET state = jsonb_build_object('n',
+            (a.state->>'n')::bigint + (excluded.state->>'n')::bigint);
+END
+$$;

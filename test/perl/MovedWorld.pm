@@ -10,8 +10,7 @@
 #	is_as_it_was(\%world, $there, 'copy', $what)	nothing has been run there
 #	goes_on(\%world, $there, 'copy', $what)			all is run, once, in order
 #
-# goes_on() adopts the data by actornot_start(), or as it is told.  "files" in
-# the world says that it was not a dump that was moved, but files.
+# goes_on() adopts the data by actornot_start(), or as it is told.
 
 package MovedWorld;
 
@@ -341,7 +340,7 @@ sub rights_go_on
 	  $node->psql($db, q{SELECT actornot_post('usual', 'by bob')}, @bob);
 	like($stderr, qr/permission denied/, "$what: who may not may not");
 
-	# Names that come again are somebody else.
+	# A name that was unregistered is somebody else's when it comes again.
 	$node->safe_psql($db, q{
 		SELECT actornot_register(name, 'carol.see'),
 			   actornot_set_owner(name, 'carol')
@@ -350,10 +349,10 @@ sub rights_go_on
 	pending_is($node, $db, '{gone/ghost,orphan/ghost}', 'ghost 0, ghost 0',
 		"$what: runners can be registered under names of gone ones");
 
-	# In a copy of files a runner without owner is kept for its next owner; a
-	# dump has no name of it.
+	# A runner without owner is kept for its next owner, with what waits; one
+	# that was unregistered is not.
 	is( $node->safe_psql($db, q{SELECT count(*) FROM seen WHERE entity = 'ghost'}),
-		$world->{files} ? 3 : 2, "$what: and do not get what was theirs");
+		3, "$what: and do not get what was given up");
 	return;
 }
 

@@ -22,7 +22,6 @@ $node->safe_psql('app', q{ROLLBACK PREPARED 'open'});
 $node->safe_psql('postgres', 'CREATE DATABASE copy TEMPLATE app');
 is_as_it_was(\%world, $node, 'copy', 'copy');
 $node->safe_psql('postgres', 'ALTER ROLE carol LOGIN; ALTER ROLE alice LOGIN');
-$world{files} = 1;
 goes_on(\%world, $node, 'copy', 'copy');
 
 # One that is busy, again and again, by each of the two strategies.
