@@ -88,6 +88,18 @@ SELECT count(*), count(DISTINCT tick) AS ticks FROM actornot.message
 	WHERE entity = 'own';
 SELECT actornot_pending('r', 'own');
 
+-- What was loaded beside a runner that has its number is not for that one.
+SELECT actornot_pending('r') AS before \gset
+INSERT INTO actornot.message_3
+	SELECT actornot_hash('foreign', 'x'), '9000000000001', 6100, now(), id, 'x'
+	  FROM actornot.runner WHERE name = 'r';
+SELECT actornot_advance_clock();
+SELECT actornot_pending('r') - :before AS more;
+SELECT actornot_post('r', 'x') > 0 AS posted;
+SELECT entity, jsonb_array_length(messages)
+  FROM actornot_acquire('r', max_entities => 10) WHERE entity = 'x';
+DELETE FROM actornot.message_3 WHERE id = 6100;
+
 -- Tokens do not shrink where no row knows the last one: their timeline is kept.
 SELECT actornot_post('r', 'lent') > 0 AS posted;
 SELECT token >> 48 AS timeline FROM actornot_acquire('r', 'lent');

@@ -79,10 +79,9 @@ load_mailbox(Inspection *check, const MessageRow *row)
 	if (check->loaded &&
 		act_mailbox_is_of(&check->mailbox, row->runner, entity))
 		return check->mailbox.exists;
-	if (runner == NULL)
+	if (runner == NULL ||
+		!act_runner_stored_key(runner, entity, row->hash, &key))
 		return false;
-
-	key = act_runner_stored_key(runner, entity, row->hash);
 	act_mailbox_init(&check->mailbox, &key, VARDATA_ANY(entity),
 					 VARSIZE_ANY_EXHDR(entity));
 	act_mailbox_load(&check->mailboxes, &check->mailbox);

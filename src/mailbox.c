@@ -670,11 +670,12 @@ push_row(TupleTableSlot *slot)
 
 	slot_getsomeattrs(slot, MB_ENTITY);
 	runner = act_runner_find(DatumGetInt32(slot->tts_values[MB_RUNNER - 1]));
-	if (runner == NULL)
+	if (runner == NULL ||
+		!act_runner_stored_key(runner,
+							   DatumGetTextPP(slot->tts_values[MB_ENTITY - 1]),
+							   DatumGetInt64(slot->tts_values[MB_HASH - 1]),
+							   &key))
 		return;
-	key = act_runner_stored_key(runner,
-								DatumGetTextPP(slot->tts_values[MB_ENTITY - 1]),
-								DatumGetInt64(slot->tts_values[MB_HASH - 1]));
 	act_readyq_push(MyDatabaseId, act_runner_pool(runner), &key, 1);
 }
 

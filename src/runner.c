@@ -491,14 +491,37 @@ act_runner_key(const Runner *runner, const char *entity, int len)
 						   entity, len);
 }
 
-EntityKey
-act_runner_stored_key(const Runner *runner, const text *entity, int64 hash)
+/*
+ * A hash is made of the runner's name, and beside it stands his number.  Where
+ * the two do not belong together, data was loaded beside runners who have the
+ * same numbers: it is of an unknown runner.  (For tests, hashes can be cut to
+ * a few bits.)
+ */
+bool
+act_runner_stored_key(const Runner *runner, const text *entity, int64 hash,
+					  EntityKey *key)
 {
-	EntityKey	key = act_runner_key(runner, VARDATA_ANY(entity),
-									 VARSIZE_ANY_EXHDR(entity));
+	static bool reported = false;
 
-	key.hash = hash;
-	return key;
+	*key = act_runner_key(runner, VARDATA_ANY(entity),
+						  VARSIZE_ANY_EXHDR(entity));
+	if (unlikely(key->hash != hash))
+	{
+		if ((uint64) hash > PG_UINT32_MAX &&
+			(uint64) key->hash > PG_UINT32_MAX)
+		{
+			if (!reported)
+				ereport(WARNING,
+						(errmsg("data of another runner has the number %d of runner \"%s\"",
+								runner->id, runner->name),
+						 errdetail("It is taken for that of an unknown runner."),
+						 errhint("Data that is loaded beside runners of one's own must be given their numbers.")));
+			reported = true;
+			return false;
+		}
+		key->hash = hash;
+	}
+	return true;
 }
 
 /*

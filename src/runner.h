@@ -83,11 +83,14 @@ extern const Runner *act_runner_find(int32 id);
 
 extern bool act_runner_is_gone(int32 id);
 
-/* The key of an entity of a runner, and that of one whose hash is stored. */
+/*
+ * The key of an entity of a runner, and that of one whose hash is stored:
+ * false if that was made of another runner's name.
+ */
 extern EntityKey act_runner_key(const Runner *runner, const char *entity,
 								int len);
-extern EntityKey act_runner_stored_key(const Runner *runner, const text *entity,
-									   int64 hash);
+extern bool act_runner_stored_key(const Runner *runner, const text *entity,
+								  int64 hash, EntityKey *key);
 
 /* Whose workers run it: the owner's, or InvalidOid if it has no handler. */
 static inline Oid

@@ -428,7 +428,8 @@ consider_entity(Sweep *sweep, const Runner *runner, const MessageRow *row,
 	EntityKey	key;
 	KnownEntity *known;
 
-	key = act_runner_stored_key(runner, entity, row->hash);
+	if (!act_runner_stored_key(runner, entity, row->hash, &key))
+		return;
 	known = act_known_enter(sweep->known, &key);
 	if (known->state == KNOWN_NOTHING)
 	{

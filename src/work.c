@@ -151,8 +151,8 @@ belongs(BatchWork *work, Mailbox *mailbox, const MessageRow *row)
 
 	runner = act_runner_find(row->runner);
 	if (runner == NULL ||
-		act_runner_stored_key(runner, entity, row->hash).check !=
-		mailbox->key.check)
+		act_runner_key(runner, VARDATA_ANY(entity),
+					   VARSIZE_ANY_EXHDR(entity)).check != mailbox->key.check)
 		return false;
 	mailbox->entity_len = VARSIZE_ANY_EXHDR(entity);
 	mailbox->entity = MemoryContextAlloc(work->visit_context,
