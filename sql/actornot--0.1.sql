@@ -585,7 +585,7 @@ REVOKE ALL ON FUNCTION @extschema@.actornot_register(text, text, int, int, int, 
 COMMENT ON FUNCTION @extschema@.actornot_register(text, text, int, int, int, interval, interval, interval, interval, jsonb, text, int, real, int, interval, bigint, interval) IS
 'Registers a runner, or replaces its handler and all of its settings; the current user becomes its owner, replacement does not change the owner. Nobody but superusers may execute this until it is granted.
 runner: 1 to 255 bytes. handler: name, qualified or found on the search_path, of f(entity text, state jsonb, messages actornot_message[]) or f(entity text, state jsonb, messages jsonb) that returns jsonb (the new state; NULL ends the entity) or void (no state is kept); or of f(batches actornot_batch[]) that returns SETOF actornot_state_of and takes many entities in one call (an entity without a row keeps its state; one that comes twice, or was not given, is an error, 21000; when a call fails, its entities are run one by one); NULL: only outside workers run it.
-batch_size: messages in one call, of all of its entities, 1 to 10000. batch_bytes: their size, at least 1 (one message always fits); where a call takes several entities, their states count, too. max_attempts: before a message goes to the dead letters; NULL: for ever; serialization failures, deadlocks and errors of the SQLSTATE classes 53, 57 and 58 are none. retry_delay, retry_delay_max: first and longest back-off. timeout: of one call; NULL: none. lease: default length of an outside lease, at most 30 days. initial_state: state of an entity that has none. runnable: name of f(entity text, state jsonb) returning boolean; while it is false the entity''s messages wait.
+batch_size: messages in one call, of all of its entities, 1 to 10000. batch_bytes: their size, at least 1 (one message always fits); where a call takes several entities, their states count, too. max_attempts: before a message goes to the dead letters; NULL: for ever; serialization failures, deadlocks and errors of the SQLSTATE classes 53, 57 and 58 are none. retry_delay, retry_delay_max: first and longest back-off, at most 366 days. timeout: of one call; NULL: none. lease: default length of an outside lease, at most 30 days. initial_state: state of an entity that has none. runnable: name of f(entity text, state jsonb) returning boolean; while it is false the entity''s messages wait.
 concurrency, rate, message_ttl, max_backlog, weight other than 1 and dedup_window other than 1 day are not yet built.
 Errors: 22004 NULL where it has no meaning, 22023 value out of range, 42883 no function with an accepted signature, 42501 no right to execute it or to replace the runner, 0A000 not yet built, 25006 read-only transaction.';
 
@@ -594,7 +594,7 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'actornot_unregister'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.actornot_unregister(text, boolean) IS
-'Removes a runner with the states of its entities and its grants; its dead letters stay. With force its pending messages are given up. A batch that is under way elsewhere is finished; the state that it saves goes when the log is next emptied. For those who have the rights of its owner.
+'Removes a runner with the states of its entities and its grants; its dead letters stay. With force its pending messages are given up. A batch that is under way elsewhere is finished; the state that it saves goes when the log is next emptied. Messages of transactions that are still open are not seen, and are given up when these commit: stop posting first. For those who have the rights of its owner.
 Errors: 42704 unknown runner, 42501 not its owner, 55006 it has pending messages and force is false, 22004 NULL.';
 
 CREATE FUNCTION @extschema@.actornot_set_owner(runner text, role text)
@@ -694,7 +694,7 @@ RETURNS bigint
 AS 'MODULE_PATHNAME', 'actornot_post'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.actornot_post(runner text, entity text, payload jsonb, headers jsonb, deliver_at timestamptz, dedup_key text) IS
-'Puts a message into the mailbox of an entity, in the caller''s own transaction: it exists if and only if that commits. Returns the message''s id. Waits for nobody. Changes the session''s lastval(). Needs the owner''s rights or a grant (actornot_grant). deliver_at and dedup_key are not yet built (0A000). Errors: 42704 unknown runner; 22004 runner or entity is null; 22023 entity is empty or longer than 1024 bytes; 42501 no right to post; 25006 read-only transaction.';
+'Puts a message into the mailbox of an entity, in the caller''s own transaction: it exists if and only if that commits. Returns the message''s id. Waits for nobody. Changes the session''s lastval(). Needs the owner''s rights or a grant (actornot_grant). deliver_at and dedup_key are not yet built (0A000). Errors: 42704 unknown runner; 22004 runner or entity is null; 22023 entity is empty or longer than 1024 bytes; 54000 payload and headers have more than 240 MB; 42501 no right to post; 25006 read-only transaction.';
 
 CREATE FUNCTION @extschema@.actornot_post_many(runner text, entities text[], payloads jsonb[] DEFAULT NULL, headers jsonb[] DEFAULT NULL)
 RETURNS bigint[]

@@ -163,7 +163,54 @@ RESET ROLE;
 SELECT entity, attempts, last_error, wake_at > clock_timestamp() AS waits
   FROM actornot.mailbox WHERE attempts > 0 OR last_error IS NOT NULL ORDER BY entity COLLATE "C";
 
-DROP OWNED BY regress_handler_owner;
+--
+-- A runner that is given away is not run with the rights of its last owner any
+-- more, not even by the call that is under way.
+--
+CREATE ROLE regress_handler_heir NOLOGIN;
+GRANT regress_handler_heir TO regress_handler_owner;
+SET ROLE regress_handler_owner;
+CREATE FUNCTION given(entity text, state jsonb, messages actornot_message[])
+RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM actornot_set_owner('given', 'regress_handler_heir');
+	RETURN coalesce(state::int, 0) + 1;
+END
+$$;
+SELECT actornot_register('given', 'given', batch_size => 1);
+SELECT post_all('given', 'e', array_fill('1'::jsonb, ARRAY[3]));
+CALL actornot_drain('given');
+SELECT actornot_state('given', 'e'), actornot_pending('given', 'e');
+CREATE FUNCTION gives(entity text, state jsonb) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM actornot_set_owner('gives', 'regress_handler_heir');
+	RETURN true;
+END
+$$;
+SELECT actornot_register('gives', runnable => 'gives');
+SELECT count(actornot_post('gives', e)) FROM unnest('{a,b,c}'::text[]) e;
+SELECT count(*) FROM actornot_acquire('gives', max_entities => 10);
+SELECT count(*) FROM actornot_acquire('gives', max_entities => 10);
+RESET ROLE;
+
+--
+-- A function of the same name that somebody else makes is in nobody's way.
+--
+SET ROLE regress_handler_owner;
+GRANT CREATE, USAGE ON SCHEMA regress_handler_owner TO regress_handler_heir;
+CREATE FUNCTION mine(entity text, state jsonb, messages jsonb)
+RETURNS jsonb LANGUAGE sql AS $$ SELECT '"mine"'::jsonb $$;
+SELECT actornot_register('mine', 'mine');
+SET ROLE regress_handler_heir;
+CREATE FUNCTION regress_handler_owner.mine(entity text, state jsonb, messages actornot_message[])
+RETURNS jsonb LANGUAGE sql AS $$ SELECT '"another"'::jsonb $$;
+SET ROLE regress_handler_owner;
+SELECT actornot_post('mine', 'e') > 0 AS posted;
+SELECT actornot_run('mine', 'e');
+SELECT actornot_state('mine', 'e');
+RESET ROLE;
+
+DROP OWNED BY regress_handler_owner, regress_handler_heir;
 SET client_min_messages = error;
 DROP EXTENSION actornot CASCADE;
-DROP ROLE regress_handler_owner;
+DROP ROLE regress_handler_owner, regress_handler_heir;

@@ -20,6 +20,12 @@
  */
 #define ACT_LOCK_CLASS 0xAC7
 
+/*
+ * Payload and headers of a message together, and of the messages that are
+ * given to somebody as one jsonb, which the server bounds at 256 MB.
+ */
+#define ACT_MAX_JSONB_BYTES (240 * 1024 * 1024)
+
 #define ACT_MAX_ENTITY_BYTES 1024
 #define ACT_MAX_RUNNER_BYTES 255
 

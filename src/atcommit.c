@@ -13,8 +13,9 @@
  * know one that it registered, and drop the hint.  So that callback only says
  * that it is a commit; the hints wait for the end of the locks.)  In the
  * callbacks nothing is allocated, looked up or reported: the transaction is
- * committed already, an error would be a PANIC.  At PREPARE the hints are dropped, since this backend will never
- * hear of the second phase; COMMIT PREPARED asks for a sweep.  More than
+ * committed already, an error would be a PANIC.  At PREPARE the hints are
+ * dropped, since this backend will never hear of the second phase; COMMIT
+ * PREPARED asks for a sweep.  What was taken off the queue is put back.  More than
  * ACT_ATCOMMIT_MAX entities, or posts to runners of more than MAX_GROUPS
  * owners, become one request for a sweep.  A subtransaction that was rolled
  * back leaves hints without messages, which do no harm.
@@ -207,6 +208,8 @@ at_end_of_transaction(XactEvent event, void *arg)
 			clear_hints();
 			break;
 		case XACT_EVENT_PREPARE:
+			/* Busy until the second phase, and then lent, or to be taken. */
+			undo_taken();
 			clear_hints();
 			break;
 		default:

@@ -318,7 +318,7 @@ act_call_function(const CallFrame *frame, FmgrInfo *flinfo,
 
 	act_call_forget_timeout();
 	own_deadline = enter_deadline(outer, frame->timeout);
-	call_depth++;
+	act_crashmark_note_call(++call_depth > 0);
 
 	PG_TRY();
 	{
@@ -326,7 +326,7 @@ act_call_function(const CallFrame *frame, FmgrInfo *flinfo,
 	}
 	PG_CATCH();
 	{
-		call_depth--;
+		act_crashmark_note_call(--call_depth > 0);
 		timed_out = own_deadline && timer_fired &&
 			geterrcode() == ERRCODE_QUERY_CANCELED;
 		if (own_deadline)
@@ -335,7 +335,7 @@ act_call_function(const CallFrame *frame, FmgrInfo *flinfo,
 	}
 	PG_END_TRY();
 
-	call_depth--;
+	act_crashmark_note_call(--call_depth > 0);
 	if (own_deadline)
 		leave_deadline(outer);
 	timed_out = false;			/* what was called in there may have been */

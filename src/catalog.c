@@ -38,6 +38,7 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -371,6 +372,40 @@ mix32(uint32 h)
 	return h;
 }
 
+static bool
+is_ascii(const char *name, int len)
+{
+	for (int i = 0; i < len; i++)
+	{
+		if (IS_HIGHBIT_SET(name[i]))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * A name counts in UTF-8, whatever the encoding of this database is: a dump may
+ * be restored into one with another.
+ */
+static void
+hash_name(EntityHash *state, const char *name, int len)
+{
+	int			encoding = GetDatabaseEncoding();
+	char	   *utf8;
+
+	if (likely(encoding == PG_UTF8) || encoding == PG_SQL_ASCII ||
+		is_ascii(name, len))
+	{
+		hash_bytes(state, name, len);
+		return;
+	}
+	utf8 = (char *) pg_do_encoding_conversion((unsigned char *) unconstify(char *, name),
+											  len, encoding, PG_UTF8);
+	hash_bytes(state, utf8, strlen(utf8));
+	if (utf8 != name)
+		pfree(utf8);
+}
+
 EntityKey
 act_catalog_key(int32 runner, const char *runner_name, int runner_len,
 				const char *entity, int entity_len)
@@ -378,9 +413,9 @@ act_catalog_key(int32 runner, const char *runner_name, int runner_len,
 	EntityHash	state = {UINT64CONST(0xcbf29ce484222325), 0x1b873593};
 	EntityKey	key;
 
-	hash_bytes(&state, runner_name, runner_len);
+	hash_name(&state, runner_name, runner_len);
 	hash_bytes(&state, "", 1);
-	hash_bytes(&state, entity, entity_len);
+	hash_name(&state, entity, entity_len);
 
 	state.hash = mix64(state.hash);
 	if (unlikely(debug_hash_bits < 64))

@@ -40,6 +40,7 @@
 #include "postgres.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -51,6 +52,7 @@
 #include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
+#include "storage/pmsignal.h"
 #include "storage/shmem.h"
 #include "utils/hsearch.h"
 
@@ -128,6 +130,10 @@ static int	my_slot = -1;
 static Mark my_mark;			/* nkeys > 0: what the file says */
 static Mark no_mark;			/* that nothing is; ready for a signal handler */
 static bool blame = false;
+
+/* Is a user's function being called, and who has sent a SIGTERM (0: nobody)? */
+static bool in_call = false;
+static volatile sig_atomic_t term_sender = 0;
 
 /* ----------------------------------------------------------------- file */
 
@@ -433,6 +439,17 @@ forget_last_turn(Oid database, const EntityKey *entity)
 }
 
 /*
+ * Does this process end because of what it has called?  A function can make
+ * each error fatal, or terminate its own backend.
+ */
+static bool
+has_ended_itself(void)
+{
+	return in_call && (term_sender == 0 || term_sender == MyProcPid) &&
+		PostmasterIsAlive();
+}
+
+/*
  * Exit callback.  Registered after the worker has got its slot, so it runs
  * while the slot is still its own.
  */
@@ -441,7 +458,7 @@ settle_mark(int code, Datum arg)
 {
 	if (my_mark.nkeys == 0)
 		return;
-	if (blame)
+	if (blame || (code != 0 && has_ended_itself()))
 	{
 		my_mark.lives = 0;
 		LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
@@ -510,6 +527,19 @@ void
 act_crashmark_blame_at_exit(void)
 {
 	blame = true;
+}
+
+void
+act_crashmark_note_call(bool open)
+{
+	in_call = open;
+}
+
+/* In signal context. */
+void
+act_crashmark_note_term(int sender)
+{
+	term_sender = sender;
 }
 
 /* ---------------------------------------------------------- the suspected */

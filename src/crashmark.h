@@ -24,8 +24,14 @@ extern void act_crashmark_clear(int slot);
 /* For workers, instead of SignalHandlerForCrashExit. */
 extern void act_crashmark_handle_quit(SIGNAL_ARGS);
 
-/* The process is going to end because of what is marked: suspect it. */
+/*
+ * The process is going to end because of what is marked: suspect it.  It is
+ * also suspected if the process ends with an error in a call (which is told
+ * here) that nobody else asked for: who sent a SIGTERM is told as well.
+ */
 extern void act_crashmark_blame_at_exit(void);
+extern void act_crashmark_note_call(bool open);
+extern void act_crashmark_note_term(int sender);
 
 /*
  * Was the entity being run when the server, or its worker, went down?

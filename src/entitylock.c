@@ -111,6 +111,19 @@ act_entitylock_take(int64 hash, bool wait)
 }
 
 /*
+ * Give back what the last call has taken in this (sub)transaction; what this
+ * transaction had before, it keeps.  Nothing must have been changed under it.
+ */
+void
+act_entitylock_give_back(int64 hash)
+{
+	LOCKTAG		tag;
+
+	set_tag(&tag, hash);
+	LockRelease(&tag, ExclusiveLock, false);
+}
+
+/*
  * How many runs are open; to be given back to act_entitylock_end_run.
  */
 int

@@ -8,6 +8,7 @@
 #include "actornot.h"
 
 extern bool act_entitylock_take(int64 hash, bool wait);
+extern void act_entitylock_give_back(int64 hash);
 
 extern bool act_entitylock_is_open(int64 hash);
 extern void act_entitylock_check_closed(int64 hash, const char *runner,

@@ -16,8 +16,10 @@
  * (the server's pairing heap: Fredman, Sedgewick, Sleator and Tarjan, 1986).
  *
  * The delays are 1, 2, 4 ... 1024 ms, and for each of them a pool has a list.
- * Entries enter at the tail as time goes by, so that every list is sorted by
- * itself and the earliest of all is the earliest of eleven heads.
+ * Entries enter at the tail as time goes by, so that to keep a list sorted is
+ * seldom more than a look at its last one (who comes first to the lock may have
+ * read the clock later, and clocks step back), and the earliest of all is the
+ * earliest of eleven heads.
  *
  * One pool cannot take all places: it may have three times as many entries as
  * are free, so that the first takes at most three quarters of all, the next
@@ -254,6 +256,23 @@ act_entry_queue(ReadyEntry *entry, TimestampTz now)
 	}
 }
 
+/* Put an entry behind those of a list that are due no later. */
+static void
+insert_by_time(dlist_head *list, ReadyEntry *entry)
+{
+	dlist_node *after = &list->head;
+
+	if (!dlist_is_empty(list))
+		after = dlist_tail_node(list);
+	while (after != &list->head &&
+		   dlist_container(ReadyEntry, node, after)->since > entry->since)
+		after = after->prev;
+	if (after == &list->head)
+		dlist_push_head(list, &entry->node);
+	else
+		dlist_insert_after(after, &entry->node);
+}
+
 /* new, running, again (and released) -> delayed; twice as long as before */
 void
 act_entry_delay(ReadyEntry *entry, TimestampTz now)
@@ -267,7 +286,7 @@ act_entry_delay(ReadyEntry *entry, TimestampTz now)
 	entry->delay = Min(entry->delay + 1, ACT_DELAYS - 1);
 	entry->state = ENTRY_DELAYED;
 	entry->since = now + (INT64CONST(1000) << entry->delay);
-	dlist_push_tail(&pool->delayed[entry->delay], &entry->node);
+	insert_by_time(&pool->delayed[entry->delay], entry);
 	pool->ndelayed++;
 	pool->delayed_until = Min(pool->delayed_until, entry->since);
 }

@@ -135,36 +135,46 @@ match_arguments(Oid schema, const char *name, const Oid *types, int ntypes,
 
 /*
  * Look in one schema for the accepted signatures: one entity with typed
- * messages, the same with jsonb, many entities.  The first suitable one counts.
+ * messages, the same with jsonb, many entities.  The first suitable one counts,
+ * but one of "owner" (if that is valid) before those of others: whoever may
+ * create functions there must not be in its way.
  */
 static Match
-match_function(Oid schema, const char *name, RunnerFunction which,
+match_function(Oid schema, const char *name, RunnerFunction which, Oid owner,
 			   FunctionMatch *match)
 {
 	const Catalog *catalog = act_catalog_get();
-	Oid			types[3] = {TEXTOID, JSONBOID, InvalidOid};
-	Match		found;
-	Match		last;
+	const struct
+	{
+		HandlerForm form;
+		int			ntypes;
+		Oid			types[3];
+	}			signatures[] = {
+		{HANDLER_ARRAY, 3, {TEXTOID, JSONBOID, catalog->message_array_type}},
+		{HANDLER_JSONB, 3, {TEXTOID, JSONBOID, JSONBOID}},
+		{HANDLER_WHOLE, 1, {catalog->batch_array_type}}
+	};
+	Oid			runnable[2] = {TEXTOID, JSONBOID};
+	Match		best = MATCH_NONE;
 
 	if (which == RUNNER_RUNNABLE)
-		return match_arguments(schema, name, types, 2, which, HANDLER_NONE,
+		return match_arguments(schema, name, runnable, 2, which, HANDLER_NONE,
 							   match);
 
-	types[2] = catalog->message_array_type;
-	found = match_arguments(schema, name, types, 3, which, HANDLER_ARRAY,
-							match);
-	if (found == MATCH_FOUND)
-		return found;
-	types[2] = JSONBOID;
-	last = match_arguments(schema, name, types, 3, which, HANDLER_JSONB,
-						   match);
-	if (last == MATCH_FOUND)
-		return last;
-	found = Max(found, last);
-	types[0] = catalog->batch_array_type;
-	last = match_arguments(schema, name, types, 1, which, HANDLER_WHOLE,
-						   match);
-	return Max(found, last);
+	for (int i = 0; i < lengthof(signatures); i++)
+	{
+		FunctionMatch found;
+		Match		result = match_arguments(schema, name, signatures[i].types,
+											 signatures[i].ntypes, which,
+											 signatures[i].form, &found);
+
+		if (result == MATCH_FOUND &&
+			(best != MATCH_FOUND ||
+			 (found.owner == owner && match->owner != owner)))
+			*match = found;
+		best = Max(best, result);
+	}
+	return best;
 }
 
 /*
@@ -237,7 +247,8 @@ act_runner_resolve(const char *runner_name, const char *name,
 	{
 		schema = LookupExplicitNamespace(schema_name, true);
 		if (OidIsValid(schema))
-			result = match_function(schema, function_name, which, &match);
+			result = match_function(schema, function_name, which, InvalidOid,
+									&match);
 	}
 	else
 	{
@@ -248,7 +259,8 @@ act_runner_resolve(const char *runner_name, const char *name,
 			schema = lfirst_oid(lc);
 			if (isAnyTempNamespace(schema))
 				continue;
-			result = match_function(schema, function_name, which, &match);
+			result = match_function(schema, function_name, which, InvalidOid,
+									&match);
 			if (result != MATCH_NONE)
 				break;
 		}
@@ -319,7 +331,8 @@ find_function(const Runner *runner, RunnerFunction which,
 	schema = schema_name == NULL ? InvalidOid :
 		get_namespace_oid(schema_name, true);
 	if (OidIsValid(schema))
-		result = match_function(schema, function_name, which, match);
+		result = match_function(schema, function_name, which, recorded_owner,
+								match);
 	if (result != MATCH_FOUND)
 		report_no_match(runner->name, name, which, result);
 	check_callable(runner, name, recorded_owner, match);

@@ -24,6 +24,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
@@ -36,6 +37,7 @@
 #include "utils/acl.h"
 #include "utils/syscache.h"
 
+#include "catalog.h"
 #include "compat.h"
 #include "hold.h"
 #include "hooks.h"
@@ -230,22 +232,57 @@ examine_extension(const char *name, Concern *concern)
 		concern->hold = MyDatabaseId;
 }
 
+/* Does the extension live in this schema? */
+static bool
+has_extension(const char *schema)
+{
+	const Catalog *catalog = act_catalog_find();
+	Oid			namespace = get_namespace_oid(schema, true);
+
+	return catalog != NULL && OidIsValid(namespace) &&
+		(namespace == catalog->functions || namespace == catalog->tables);
+}
+
 static void
 examine_drop(DropStmt *stmt, Concern *concern)
 {
 	ListCell   *cell;
 
-	if (stmt->removeType != OBJECT_EXTENSION)
-		return;
 	foreach(cell, stmt->objects)
-		examine_extension(strVal(lfirst(cell)), concern);
+	{
+		if (stmt->removeType == OBJECT_EXTENSION)
+			examine_extension(strVal(lfirst(cell)), concern);
+		else if (stmt->removeType == OBJECT_SCHEMA &&
+				 stmt->behavior == DROP_CASCADE &&
+				 has_extension(strVal(lfirst(cell))))
+			examine_extension(EXTENSION_NAME, concern);
+	}
 }
 
-/* A prepared transaction that posted had an extension to post to. */
-static bool
-is_commit_prepared(TransactionStmt *stmt)
+/* All that a role owns may be the extension. */
+static void
+examine_drop_owned(DropOwnedStmt *stmt, Concern *concern)
 {
-	return stmt->kind == TRANS_STMT_COMMIT_PREPARED &&
+	const Catalog *catalog = act_catalog_find();
+	ListCell   *cell;
+
+	foreach(cell, stmt->roles)
+	{
+		if (catalog != NULL && stmt->behavior == DROP_CASCADE &&
+			get_rolespec_oid(lfirst(cell), true) == catalog->owner)
+			examine_extension(EXTENSION_NAME, concern);
+	}
+}
+
+/*
+ * A prepared transaction that posted had an extension to post to.  One that is
+ * rolled back may have acquired an entity, which is lent to nobody then.
+ */
+static bool
+ends_prepared(TransactionStmt *stmt)
+{
+	return (stmt->kind == TRANS_STMT_COMMIT_PREPARED ||
+			stmt->kind == TRANS_STMT_ROLLBACK_PREPARED) &&
 		(act_tenant_is_known(MyDatabaseId) ||
 		 OidIsValid(get_extension_oid(EXTENSION_NAME, true)));
 }
@@ -277,6 +314,9 @@ examine(Node *stmt, Concern *concern)
 		case T_DropStmt:
 			examine_drop(castNode(DropStmt, stmt), concern);
 			break;
+		case T_DropOwnedStmt:
+			examine_drop_owned(castNode(DropOwnedStmt, stmt), concern);
+			break;
 		case T_AlterExtensionStmt:
 			examine_extension(castNode(AlterExtensionStmt, stmt)->extname,
 							  concern);
@@ -298,7 +338,7 @@ examine(Node *stmt, Concern *concern)
 			break;
 		case T_TransactionStmt:
 			concern->sweep =
-				is_commit_prepared(castNode(TransactionStmt, stmt));
+				ends_prepared(castNode(TransactionStmt, stmt));
 			break;
 		default:
 			break;

@@ -47,13 +47,21 @@ typedef struct Waiter
 	Latch	   *latch;
 } Waiter;
 
+/* All of them. */
+typedef struct WaiterShared
+{
+	int			nqueued;		/* guarded by the roster's lock */
+	Waiter		waiters[FLEXIBLE_ARRAY_MEMBER]; /* by number of backend */
+} WaiterShared;
+
 static HTAB *lane_table = NULL;
-static Waiter *waiters = NULL;
+static WaiterShared *shared = NULL;
 
 static Size
 waiters_size(void)
 {
-	return mul_size(MaxBackends, sizeof(Waiter));
+	return add_size(offsetof(WaiterShared, waiters),
+					mul_size(MaxBackends, sizeof(Waiter)));
 }
 
 Size
@@ -75,9 +83,9 @@ act_lane_shmem_init(void)
 	info.entrysize = sizeof(Lane);
 	lane_table = ShmemInitHash("actornot lanes", MAX_LANES, MAX_LANES, &info,
 							   HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
-	waiters = ShmemInitStruct("actornot waiters", waiters_size(), &found);
+	shared = ShmemInitStruct("actornot waiters", waiters_size(), &found);
 	if (!found)
-		memset(waiters, 0, waiters_size());
+		memset(shared, 0, waiters_size());
 }
 
 /* ------------------------------------------------------------------ lanes */
@@ -131,11 +139,31 @@ act_lane_enter(Oid database, int32 runner)
 
 /* ---------------------------------------------------------------- waiters */
 
+/* Does anybody wait for anything? */
+bool
+act_lane_is_waited(void)
+{
+	return shared->nqueued > 0;
+}
+
+static Waiter *
+my_waiter(void)
+{
+	return &shared->waiters[act_my_proc_number()];
+}
+
 static void
-wake(Waiter *waiter)
+leave_queue(Waiter *waiter)
 {
 	dlist_delete(&waiter->node);
 	waiter->queued = false;
+	shared->nqueued--;
+}
+
+static void
+wake(Waiter *waiter)
+{
+	leave_queue(waiter);
 	waiter->woken = true;
 	SetLatch(waiter->latch);
 }
@@ -177,10 +205,39 @@ act_lane_wake_entity(Oid database, const EntityKey *entity)
 	}
 }
 
-static Waiter *
-my_waiter(void)
+/* Somebody but this backend is to look again. */
+void
+act_lane_wake_other(Oid database, int32 runner)
 {
-	return &waiters[act_my_proc_number()];
+	Lane	   *lane = act_lane_find(database, runner);
+	Waiter	   *mine = my_waiter();
+	dlist_mutable_iter iter;
+
+	if (lane == NULL || !act_lane_is_waited())
+		return;
+	dlist_foreach_modify(iter, &lane->waiters)
+	{
+		Waiter	   *waiter = dlist_container(Waiter, node, iter.cur);
+
+		if (waiter->any && waiter != mine)
+		{
+			wake(waiter);
+			return;
+		}
+	}
+}
+
+/* Everything may have changed in a database. */
+void
+act_lane_wake_all(Oid database)
+{
+	for (int i = 0; act_lane_is_waited() && i < MaxBackends; i++)
+	{
+		Waiter	   *waiter = &shared->waiters[i];
+
+		if (waiter->queued && waiter->lane.database == database)
+			wake(waiter);
+	}
 }
 
 static void
@@ -214,6 +271,7 @@ act_lane_wait(Oid database, int32 runner, const EntityKey *entity)
 		waiter->latch = MyLatch;
 		dlist_push_tail(&lane->waiters, &waiter->node);
 		waiter->queued = true;
+		shared->nqueued++;
 	}
 	LWLockRelease(&act_roster->lock);
 }
@@ -233,14 +291,13 @@ act_lane_leave(void)
 
 	LWLockAcquire(&act_roster->lock, LW_EXCLUSIVE);
 	if (waiter->queued)
-		dlist_delete(&waiter->node);
+		leave_queue(waiter);
 	else if (waiter->woken)
 	{
 		lane = act_lane_find(waiter->lane.database, waiter->lane.runner);
 		if (lane != NULL && lane->nready > 0)
 			act_lane_wake_one(lane);
 	}
-	waiter->queued = false;
 	waiter->woken = false;
 	LWLockRelease(&act_roster->lock);
 }

@@ -35,6 +35,9 @@ extern Lane *act_lane_find(Oid database, int32 runner);
 extern Lane *act_lane_enter(Oid database, int32 runner);	/* NULL: full */
 extern void act_lane_wake_one(Lane *lane);
 extern void act_lane_wake_entity(Oid database, const EntityKey *entity);
+extern void act_lane_wake_other(Oid database, int32 runner);
+extern void act_lane_wake_all(Oid database);
+extern bool act_lane_is_waited(void);
 
 /*
  * For a backend that waits for work of a runner: register, look for work,

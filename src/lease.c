@@ -10,9 +10,10 @@
  * ends.
  *
  * actornot_acquire finds entities in the ready queue, or, without
- * shared_preload_libraries, by reading the log.  While it waits it holds no
- * lock of ours: each try is a subtransaction, which is rolled back if nothing
- * was found.
+ * shared_preload_libraries, by reading the log.  An entity that is not lent is
+ * unlocked at once, and while it waits it holds no lock of ours, for each try
+ * is a subtransaction, which is rolled back if nothing was found: who looks
+ * for work must be in nobody's way.
  *
  * The functions that name a token look at it before they wait for the
  * entity's lock, so that who is stale learns that at once, and again after it.
@@ -74,6 +75,9 @@ PG_FUNCTION_INFO_V1(actornot_fail);
 /* How many are taken off the queue at a time. */
 #define TAKE_MAX 64
 
+/* So many that were found in the log are remembered: more than a block holds. */
+#define FOUND_RING 1024
+
 /*
  * Who waits is told, but not by everybody (sessions that run or drain), and
  * without shared_preload_libraries by nobody: then look again.
@@ -95,6 +99,7 @@ typedef struct Acquisition
 	int			nleases;
 	TimestampTz retry;			/* look again then, if nobody tells */
 	bool		more;			/* not all that are queued were looked at */
+	int			nlooked;		/* so many were, in all tries */
 	bool		changed;		/* a row, though nothing was lent */
 } Acquisition;
 
@@ -140,6 +145,8 @@ copy_runner(const Runner *runner, Runner *copy)
 static void
 read_runner(FunctionCallInfo fcinfo, Runner *copy)
 {
+	/* In an open transaction it may have been resumed, or given away, since. */
+	AcceptInvalidationMessages();
 	copy_runner(act_sqlarg_runner(fcinfo), copy);
 }
 
@@ -226,13 +233,14 @@ put_lease(FunctionCallInfo fcinfo, const Runner *runner, const Lease *lease)
  * ------------------------------------------------------------------------ */
 
 /*
- * Try to lend one entity, whose lock is held.  Says when it may be worth
- * trying again, if it was not lent.
+ * Try to lend one entity, whose lock is held; it is given back if nothing was
+ * changed.  Says when it may be worth trying again, if it was not lent.
  */
-static LendResult
-lend_one(Acquisition *call, BatchWork *work, const EntityKey *key,
+static void
+lend_one(Acquisition *call, BatchWork *work, const TakenKey *taken,
 		 const char *entity, int entity_len)
 {
+	const EntityKey *key = &taken->key;
 	MemoryContext old = MemoryContextSwitchTo(call->context);
 	Lease	   *lease = &call->leases[call->nleases];
 	Mailbox		mailbox;
@@ -254,14 +262,16 @@ lend_one(Acquisition *call, BatchWork *work, const EntityKey *key,
 			call->retry = Min(call->retry, mailbox.lease_until);
 			break;
 		case LEND_BUSY:
-			act_readyq_put_back(MyDatabaseId, call->pool, key);
+			act_readyq_put_back(MyDatabaseId, call->pool, taken);
 			call->retry = Min(call->retry, GetCurrentTimestamp() + UNTOLD_DELAY);
 			break;
 		case LEND_FAILED:
 			call->changed = true;
 			/* Its next message may be one that can be lent. */
 			act_atcommit_end_lease(call->pool, key, false);
-			/* fall through */
+			if (mailbox.wake_at != 0)
+				call->retry = Min(call->retry, mailbox.wake_at);
+			break;
 		case LEND_WAITING:
 			if (mailbox.wake_at != 0)
 				call->retry = Min(call->retry, mailbox.wake_at);
@@ -269,33 +279,38 @@ lend_one(Acquisition *call, BatchWork *work, const EntityKey *key,
 		case LEND_EMPTY:
 			break;
 	}
+	if (result != LEND_LENT && result != LEND_FAILED)
+		act_entitylock_give_back(key->hash);
 	MemoryContextSwitchTo(old);
-	return result;
 }
 
 /*
  * Try to lend the entities of these keys, as many as are still wanted.
  */
 static void
-lend_keys(Acquisition *call, const EntityKey *keys, int nkeys)
+lend_keys(Acquisition *call, const TakenKey *taken, int ntaken)
 {
-	bool	   *locked = palloc0(sizeof(bool) * nkeys);
+	bool	   *locked = palloc0(sizeof(bool) * ntaken);
 	BatchWork	work;
 
-	for (int i = 0; i < nkeys; i++)
+	/* First of all: to lock them can fail, and they are off the queue. */
+	for (int i = 0; i < ntaken; i++)
+		act_atcommit_taken(call->pool, &taken[i].key);
+	for (int i = 0; i < ntaken; i++)
 	{
-		act_atcommit_taken(call->pool, &keys[i]);
-		locked[i] = !act_entitylock_is_open(keys[i].hash) &&
-			act_entitylock_take(keys[i].hash, false);
+		int64		hash = taken[i].key.hash;
+
+		locked[i] = !act_entitylock_is_open(hash) &&
+			act_entitylock_take(hash, false);
 		if (!locked[i])
-			act_readyq_put_back(MyDatabaseId, call->pool, &keys[i]);
+			act_readyq_put_back(MyDatabaseId, call->pool, &taken[i]);
 	}
 	act_work_open(&work);
-	for (int i = 0; i < nkeys; i++)
+	for (int i = 0; i < ntaken; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (locked[i])
-			lend_one(call, &work, &keys[i], NULL, 0);
+			lend_one(call, &work, &taken[i], NULL, 0);
 	}
 	act_work_close(&work);
 	pfree(locked);
@@ -311,53 +326,72 @@ take_from_queue(Acquisition *call)
 
 	while (call->nleases < call->max_entities && tries < lock_limit())
 	{
-		EntityKey	keys[TAKE_MAX];
+		TakenKey	taken[TAKE_MAX];
 		TimestampTz retry = DT_NOEND;
 		int			n;
 
 		n = act_readyq_take(MyDatabaseId, call->pool, call->terms.runner.id,
-							keys, Min(TAKE_MAX,
-									  call->max_entities - call->nleases),
+							taken, Min(TAKE_MAX,
+									   call->max_entities - call->nleases),
 							&retry);
 		call->retry = Min(call->retry, retry);
 		if (n == 0)
 			break;
-		lend_keys(call, keys, n);
+		lend_keys(call, taken, n);
 		tries += n;
+		call->nlooked += n;
 		call->more = (tries >= lock_limit());
 	}
 	if (call->more)
 		call->retry = 0;
 }
 
-/* What a walk through the log has found: the last "n" of all. */
+/* What a walk through the log has found: the last ones of all. */
 typedef struct FoundKeys
 {
-	EntityKey  *keys;
-	int			total;
-	int			n;
+	TakenKey   *last;			/* a ring of so many */
+	int			size;
+	int64		total;
+	int			n;				/* in this piece */
 } FoundKeys;
 
 /*
- * What was found before is found again in the next piece, and must not count:
- * else the walk would never get beyond a block.
+ * What was found before is found again in the next piece, which begins in the
+ * same block, and must not count: else the walk would never get beyond it.
  */
 static bool
 remember_key(void *arg, Oid owner, TimestampTz leased_until,
 			 const EntityKey *key, const char *entity, int entity_len)
 {
 	FoundKeys  *found = arg;
+	TakenKey   *place = &found->last[found->total % found->size];
 
 	if (leased_until != 0)
 		return false;
-	for (int i = 0; i < found->total; i++)
+	for (int i = 0; i < Min(found->total, found->size); i++)
 	{
-		if (memcmp(&found->keys[i], key, sizeof(EntityKey)) == 0)
+		if (memcmp(&found->last[i].key, key, sizeof(EntityKey)) == 0)
 			return false;
 	}
-	found->keys[found->total++] = *key;
+	place->key = *key;
+	place->delay = -1;
+	found->total++;
 	found->n++;
 	return true;
+}
+
+/*
+ * Try to lend what the last piece has found.
+ */
+static void
+lend_found(Acquisition *call, const FoundKeys *found)
+{
+	TakenKey	taken[TAKE_MAX];
+
+	for (int i = 0; i < found->n; i++)
+		taken[i] = found->last[(found->total - found->n + i) % found->size];
+	if (found->n > 0)
+		lend_keys(call, taken, found->n);
 }
 
 /*
@@ -367,25 +401,22 @@ static void
 take_from_log(Acquisition *call)
 {
 	Sweep	   *sweep = act_sweep_begin(CurrentMemoryContext);
-	FoundKeys	found = {0};
-	int			limit = lock_limit();
+	FoundKeys	found = {NULL, FOUND_RING, 0, 0};
 	bool		complete = false;
 
-	found.keys = palloc(sizeof(EntityKey) * limit);
+	found.last = palloc(sizeof(TakenKey) * found.size);
 	act_sweep_set_runner(sweep, call->terms.runner.id);
 	act_sweep_set_function(sweep, remember_key, &found);
-	while (!complete && call->nleases < call->max_entities &&
-		   found.total < limit)
+	while (!complete && call->nleases < call->max_entities)
 	{
 		int			wanted = call->max_entities - call->nleases;
 
+		CHECK_FOR_INTERRUPTS();
 		found.n = 0;
-		complete = act_sweep_step(sweep, Min(Min(TAKE_MAX, wanted),
-											 limit - found.total));
-		if (found.n > 0)
-			lend_keys(call, found.keys + found.total - found.n, found.n);
+		complete = act_sweep_step(sweep, Min(TAKE_MAX, wanted));
+		lend_found(call, &found);
 	}
-	pfree(found.keys);
+	pfree(found.last);
 	act_sweep_end(sweep);
 	call->retry = Min(call->retry, GetCurrentTimestamp() + UNTOLD_DELAY);
 }
@@ -396,6 +427,7 @@ take_from_log(Acquisition *call)
 static void
 take_entity(Acquisition *call)
 {
+	TakenKey	taken = {call->key, -1};
 	BatchWork	work;
 
 	act_entitylock_check_closed(call->key.hash, call->terms.runner.name,
@@ -407,7 +439,7 @@ take_entity(Acquisition *call)
 	}
 	act_atcommit_taken(call->pool, &call->key);
 	act_work_open(&work);
-	lend_one(call, &work, &call->key, call->entity, call->entity_len);
+	lend_one(call, &work, &taken, call->entity, call->entity_len);
 	act_work_close(&work);
 	if (!act_readyq_attached())
 		call->retry = Min(call->retry, GetCurrentTimestamp() + UNTOLD_DELAY);
@@ -429,8 +461,7 @@ try_once(Acquisition *call)
 }
 
 /*
- * A try that holds no locks afterwards, unless it found something: who waits
- * must be in nobody's way.
+ * A try that holds no locks afterwards, unless it found something.
  */
 static void
 try_apart(Acquisition *call)
@@ -557,10 +588,16 @@ actornot_acquire(PG_FUNCTION_ARGS)
 
 	if (call.deadline <= GetCurrentTimestamp())
 	{
+		int			nready = act_readyq_count_ready(MyDatabaseId,
+													call.terms.runner.id);
+
 		try_once(&call);
 
-		/* Ready ones may be queued behind many that are not to be lent. */
-		while (call.nleases == 0 && call.more)
+		/*
+		 * Ready ones may be queued behind many that are not to be lent; but
+		 * those that are busy come again and again.
+		 */
+		while (call.nleases == 0 && call.more && call.nlooked < nready)
 			try_apart(&call);
 	}
 	else

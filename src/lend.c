@@ -75,7 +75,10 @@ ask_runnable(void *arg)
 	Datum		result;
 	bool		isnull;
 
-	if (call == NULL)
+	/* What is not its owner's any more is not run with his rights. */
+	if (runner == NULL || runner->owner != ask->runner->owner)
+		ask->result = false;
+	if (call == NULL || !ask->result)
 		return;
 	args[0].value = CStringGetTextDatum(ask->mailbox->entity);
 	args[0].isnull = false;

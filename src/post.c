@@ -67,9 +67,11 @@ act_post_message(const Runner *runner, Datum entity, Datum payload,
 	payload, headers};
 	Oid			owner = act_runner_pool(runner);
 	uint64		requests = 0;
-	bool		silent = is_silent(runner, &requests);
+	bool		silent;
 	int64		id;
 
+	act_sqlarg_check_size(runner->name, payload, headers);
+	silent = is_silent(runner, &requests);
 	act_writer_open(&writer);
 	id = act_writer_append(&writer, &message);
 	act_writer_close(&writer);
@@ -193,6 +195,8 @@ post_piece(MessageWriter *writer, const Runner *runner, bool silent,
 		messages[i].headers = element_or_null(arrays->headers,
 											  arrays->header_nulls,
 											  first + i);
+		act_sqlarg_check_size(runner->name, messages[i].payload,
+							  messages[i].headers);
 	}
 	act_writer_append_many(writer, messages, n, ids + first);
 	for (int i = 0; i < n && !silent; i++)

@@ -134,7 +134,7 @@ is_empty(const Mailbox *mailbox)
 {
 	return !mailbox->had_state && !mailbox->has_target && !mailbox->paused &&
 		mailbox->attempts == 0 && mailbox->crashes == 0 &&
-		mailbox->wake_at == 0 && mailbox->lease_until == 0;
+		mailbox->wake_at == 0 && !act_mailbox_is_leased(mailbox);
 }
 
 /*

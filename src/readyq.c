@@ -237,7 +237,7 @@ push(Oid database, Oid owner, const EntityKey *keys, int nkeys, bool unlent)
 		}
 		else
 			refuse_all(database, now);
-		for (int i = done; unlent && i < end; i++)
+		for (int i = done; act_lane_is_waited() && i < end; i++)
 			act_lane_wake_entity(database, &keys[i]);
 		unlock_queue();
 	}
@@ -273,6 +273,7 @@ act_readyq_request_sweep(Oid database)
 		tenant->sweep_at = Min(tenant->sweep_at, now);
 		act_roster_call_manager(tenant);
 	}
+	act_lane_wake_all(database);
 	unlock_queue();
 }
 
@@ -292,19 +293,18 @@ act_readyq_sweep_requests(void)
 static void
 resume_due(Pool *pool, TimestampTz now)
 {
-	while (pool->delayed_until <= now)
+	if (pool->delayed_until > now)
+		return;
+	for (int i = 0; i < ACT_DELAYS; i++)
 	{
-		for (int i = 0; i < ACT_DELAYS; i++)
+		while (!dlist_is_empty(&pool->delayed[i]))
 		{
-			while (!dlist_is_empty(&pool->delayed[i]))
-			{
-				ReadyEntry *entry = dlist_head_element(ReadyEntry, node,
-													   &pool->delayed[i]);
+			ReadyEntry *entry = dlist_head_element(ReadyEntry, node,
+												   &pool->delayed[i]);
 
-				if (entry->since > now)
-					break;
-				act_entry_resume(entry, now);
-			}
+			if (entry->since > now)
+				break;
+			act_entry_resume(entry, now);
 		}
 	}
 }
@@ -511,7 +511,7 @@ act_readyq_move(const EntityKey *key, Oid owner)
 /* ------------------------------------------------ for programs outside */
 
 int
-act_readyq_take(Oid database, Oid owner, int32 runner, EntityKey *keys,
+act_readyq_take(Oid database, Oid owner, int32 runner, TakenKey *taken,
 				int max, TimestampTz *retry)
 {
 	TimestampTz now;
@@ -532,7 +532,8 @@ act_readyq_take(Oid database, Oid owner, int32 runner, EntityKey *keys,
 		ReadyEntry *entry = dlist_head_element(ReadyEntry, lane_node,
 											   &lane->ready);
 
-		keys[n++] = entry->key.entity;
+		taken[n].key = entry->key.entity;
+		taken[n++].delay = entry->delay;
 		act_entry_withdraw(entry);
 		act_entry_remove(entry);
 	}
@@ -541,9 +542,26 @@ act_readyq_take(Oid database, Oid owner, int32 runner, EntityKey *keys,
 	return n;
 }
 
-void
-act_readyq_put_back(Oid database, Oid owner, const EntityKey *key)
+int
+act_readyq_count_ready(Oid database, int32 runner)
 {
+	Lane	   *lane;
+	int			n = 0;
+
+	if (!act_readyq_attached())
+		return 0;
+	lock_queue();
+	lane = act_lane_find(database, runner);
+	if (lane != NULL)
+		n = lane->nready;
+	unlock_queue();
+	return n;
+}
+
+void
+act_readyq_put_back(Oid database, Oid owner, const TakenKey *taken)
+{
+	const EntityKey *key = &taken->key;
 	TimestampTz now;
 	Pool	   *pool;
 
@@ -559,7 +577,12 @@ act_readyq_put_back(Oid database, Oid owner, const EntityKey *key)
 		ReadyEntry *entry = act_entry_add(key, pool);
 
 		if (entry != NULL)
+		{
+			entry->delay = taken->delay;
 			act_entry_delay(entry, now);
+			/* Who found nothing while it was away is to look when it is due. */
+			act_lane_wake_other(database, key->runner);
+		}
 		else
 			note_dropped(pool, now);
 		watch_delayed(pool);
@@ -569,7 +592,8 @@ act_readyq_put_back(Oid database, Oid owner, const EntityKey *key)
 
 /*
  * An entry that is already there has been pushed since it was taken, or it is
- * held by a worker, which then looks once more and finds the entity lent.
+ * held by a worker, which then looks once more and finds the entity lent.  So
+ * does the worker itself for whose entry there has been news.
  */
 void
 act_readyq_lend(Oid database, Oid owner, const EntityKey *key,
@@ -594,7 +618,14 @@ act_readyq_lend(Oid database, Oid owner, const EntityKey *key,
 				act_entry_repeat(entry);
 			goto done;
 		}
-		posted = (entry->state == ENTRY_AGAIN);
+		if (entry->state == ENTRY_AGAIN)
+		{
+			/* What we have seen of it may be over: the lease may have ended. */
+			act_entry_release(entry);
+			act_entry_queue(entry, now);
+			goto done;
+		}
+		posted = false;
 		act_entry_release(entry);
 	}
 	else if (entry != NULL && entry->state == ENTRY_LENT)

@@ -45,16 +45,24 @@ extern void act_readyq_finish(const EntityKey *keys,
 /* Hand a popped entry to another owner's pool. */
 extern void act_readyq_move(const EntityKey *key, Oid owner);
 
+/* What was taken off the queue, and how long it had been delayed (see entry.c). */
+typedef struct TakenKey
+{
+	EntityKey	key;
+	int8		delay;			/* -1: not at all */
+} TakenKey;
+
 /*
  * For programs outside, which hold entities under a lease.  What is taken is
  * off the queue, and who does not keep it puts it back: later, because somebody
  * has its lock, or (act_readyq_requeue) at once.  "retry": when to look again
  * for what is delayed.
  */
+extern int	act_readyq_count_ready(Oid database, int32 runner);
 extern int	act_readyq_take(Oid database, Oid owner, int32 runner,
-							EntityKey *keys, int max, TimestampTz *retry);
+							TakenKey *taken, int max, TimestampTz *retry);
 extern void act_readyq_put_back(Oid database, Oid owner,
-								const EntityKey *key);
+								const TakenKey *taken);
 
 /*
  * The entity is lent up to then: pushes wake nobody until the lease has ended.

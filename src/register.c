@@ -44,6 +44,7 @@
 #define MAX_BATCH_SIZE 10000
 #define MAX_TIMEOUT (INT64CONST(1000) * PG_INT32_MAX)	/* microseconds */
 #define MAX_LEASE (30 * USECS_PER_DAY)
+#define MAX_RETRY_DELAY (366 * USECS_PER_DAY)
 
 /* The arguments of actornot_register, in their order. */
 enum
@@ -217,9 +218,9 @@ static void
 check_retry_delays(FunctionCallInfo fcinfo, const char *runner)
 {
 	int64		delay = check_interval(fcinfo, ARG_RETRY_DELAY, runner,
-									   "retry_delay", 0, PG_INT64_MAX);
+									   "retry_delay", 0, MAX_RETRY_DELAY);
 	int64		delay_max = check_interval(fcinfo, ARG_RETRY_DELAY_MAX, runner,
-										   "retry_delay_max", 0, PG_INT64_MAX);
+										   "retry_delay_max", 0, MAX_RETRY_DELAY);
 
 	if (delay_max < delay)
 		ereport(ERROR,

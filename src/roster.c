@@ -33,8 +33,9 @@
 #include "roster.h"
 
 /*
- * XXX More databases or (database, owner) pairs than this at a time are not
- * served at once: their hints are dropped and found by later sweeps.
+ * XXX More databases than this are not served, and more (database, owner)
+ * pairs at a time not at once: their hints are dropped and found by later
+ * sweeps.
  */
 #define MAX_TENANTS 1024
 #define MAX_POOLS 4096

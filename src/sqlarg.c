@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "actornot.h"
 #include "compat.h"
 #include "mb/pg_wchar.h"
@@ -66,6 +67,29 @@ act_sqlarg_check_entity(const char *runner, const char *entity, int len)
 						pg_mbcliplen(entity, len, 64), entity, runner),
 				 errdetail("It has %d bytes; the maximum is %d.",
 						   len, ACT_MAX_ENTITY_BYTES)));
+}
+
+static Size
+raw_size(Datum value)
+{
+	return value == (Datum) 0 ? 0 : toast_raw_datum_size(value);
+}
+
+/*
+ * Error 54000 if a message with these is more than could be handed out as one
+ * jsonb; 0 stands for NULL.
+ */
+void
+act_sqlarg_check_size(const char *runner, Datum payload, Datum headers)
+{
+	Size		size = raw_size(payload) + raw_size(headers);
+
+	if (unlikely(size > ACT_MAX_JSONB_BYTES))
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("message for runner \"%s\" is too large", runner),
+				 errdetail("Payload and headers have %zu bytes; the maximum is %d.",
+						   size, ACT_MAX_JSONB_BYTES)));
 }
 
 char *

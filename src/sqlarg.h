@@ -14,6 +14,8 @@ extern void act_sqlarg_reject_null(FunctionCallInfo fcinfo, int argno,
 extern void act_sqlarg_check_may_write(const char *command);
 extern void act_sqlarg_check_entity(const char *runner, const char *entity,
 									int len);
+extern void act_sqlarg_check_size(const char *runner, Datum payload,
+								  Datum headers);
 
 /* The runner that the first argument names, and the entity of the second. */
 extern const Runner *act_sqlarg_runner(FunctionCallInfo fcinfo);

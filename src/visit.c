@@ -243,6 +243,9 @@ act_visit_is_runnable(VisitState *state)
 	if (state->runnable_known || runner == NULL || runner->runnable == NULL)
 		return true;
 
+	/* What is not its owner's any more is not run with his rights. */
+	if (runner->owner != state->runner->owner)
+		return false;
 	state->visit->phase = PHASE_RESOLVE;
 	call = act_runner_runnable(runner);
 	state->visit->phase = PHASE_CALL;

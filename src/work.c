@@ -204,6 +204,9 @@ act_work_take(BatchWork *work, Mailbox *mailbox, PendingList *list,
 	int64		last_id = 0;
 	int			ahead = list->next;
 
+	if (messages->is_jsonb)
+		limit_bytes = Min(limit_bytes, ACT_MAX_JSONB_BYTES);
+
 	/* A head that has failed runs alone. */
 	if (mailbox->attempts > 0 || mailbox->crashes > 0)
 		limit = 1;

@@ -25,6 +25,8 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "actornot.h"
@@ -44,6 +46,7 @@
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "readyq.h"
+#include "replication/slot.h"
 #include "runner.h"
 #include "storage/ipc.h"
 #include "storage/lock.h"
@@ -165,6 +168,7 @@ begin_transaction(void)
 	XactIsoLevel = XACT_READ_COMMITTED;
 	XactReadOnly = false;
 	synchronous_commit = worker_synchronous_commit;
+	ExitOnAnyError = false;
 	if (GetUserId() != act_fleet_role())
 		elog(FATAL, "worker is not what it was started as");
 	leave_if_not_adopted();
@@ -244,6 +248,8 @@ contain_in_transaction(void (*body) (void *arg), void *arg,
 		HOLD_INTERRUPTS();
 		act_failure_capture(failure, context);
 		AbortCurrentTransaction();
+		if (MyReplicationSlot != NULL)
+			ReplicationSlotRelease();
 		act_entitylock_end_run(depth);
 		ok = false;
 		RESUME_INTERRUPTS();
@@ -640,12 +646,35 @@ run_some(void)
 }
 
 /*
+ * As the server's die(); who it comes from tells whether a handler has ended
+ * its own process.
+ */
+static void
+handle_term(int signo, siginfo_t *info, void *context)
+{
+	act_crashmark_note_term(info->si_pid);
+	die(signo);
+}
+
+static void
+catch_term(void)
+{
+	struct sigaction action;
+
+	memset(&action, 0, sizeof(action));
+	action.sa_sigaction = handle_term;
+	action.sa_flags = SA_SIGINFO | SA_RESTART;
+	sigemptyset(&action.sa_mask);
+	sigaction(SIGTERM, &action, NULL);
+}
+
+/*
  * The process.
  */
 void
 actornot_worker_main(Datum main_arg)
 {
-	pqsignal(SIGTERM, die);
+	catch_term();
 	pqsignal(SIGINT, StatementCancelHandler);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGQUIT, act_crashmark_handle_quit);

@@ -20,14 +20,19 @@ async function processBatch({runner, entity, token, state, messages}) {
 	const lease = [runner, entity, token]; // the token is a string, and has to be
 	const timer = setInterval(() => query('SELECT actornot_renew($1, $2, $3, $4)',
 		...lease, LEASE).catch(() => {}), parseFloat(LEASE) * 300);
+	const fail = ({message}) =>
+		query('SELECT actornot_fail($1, $2, $3, $4)', ...lease, message).then(() => []);
 	const result = await book(state?.total ?? 0, messages).catch((error) => error);
 	clearInterval(timer);
-	return result instanceof Error ?
-		query('SELECT actornot_fail($1, $2, $3, $4)', ...lease, result.message).then(() => []) :
+	return result instanceof Error ? fail(result) :
 		query(`WITH b AS (INSERT INTO ledger SELECT id, $2, (payload->'delta')::bigint
 				FROM jsonb_to_recordset($6) AS m (id bigint, payload jsonb))
 			SELECT * FROM actornot_update_locked($1, $2, $3, $4, $5, $7)`,
-		...lease, result, LEASE, JSON.stringify(messages), stopping ? 0 : null);
+		...lease, result, LEASE, JSON.stringify(messages), stopping ? 0 : null)
+			.catch((error) => { // the message's fault: 22 data, 23 constraints
+				if (/^2[23]/.test(error.code)) return fail(error);
+				throw error;
+			});
 }
 for (let leases = []; !stopping || leases.length > 0;) {
 	try {

@@ -22,13 +22,13 @@ def process_batch(runner, entity, token, state, messages, expires_at):
             if time.monotonic() > renewed + SECONDS / 3:
                 query('SELECT actornot_renew(%s, %s, %s, %s)', *lease, LEASE)
                 renewed = time.monotonic()
-    except (LookupError, TypeError) as error:
-        query('SELECT actornot_fail(%s, %s, %s, %s)', *lease, repr(error))
+        return query("""WITH b AS (INSERT INTO ledger SELECT id, %s, (payload->'delta')::bigint
+                FROM jsonb_to_recordset(%s) AS m (id bigint, payload jsonb))
+            SELECT * FROM actornot_update_locked(%s, %s, %s, %s, %s, %s)""", entity, json.dumps(messages),
+            *lease, json.dumps({'total': total}), LEASE, 0 if stopping else None)
+    except (LookupError, TypeError, ValueError, psycopg2.DataError, psycopg2.IntegrityError) as error:
+        query('SELECT actornot_fail(%s, %s, %s, %s)', *lease, repr(error))  # the message's fault
         return []
-    return query("""WITH b AS (INSERT INTO ledger SELECT id, %s, (payload->'delta')::bigint
-            FROM jsonb_to_recordset(%s) AS m (id bigint, payload jsonb))
-        SELECT * FROM actornot_update_locked(%s, %s, %s, %s, %s, %s)""", entity, json.dumps(messages),
-        *lease, json.dumps({'total': total}), LEASE, 0 if stopping else None)
 
 while leases or not stopping:
     try:
