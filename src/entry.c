@@ -254,6 +254,8 @@ act_entry_queue(ReadyEntry *entry, TimestampTz now)
 		entry->lane->nready++;
 		act_lane_wake_one(entry->lane);
 	}
+	else
+		pool->nunlisted++;
 }
 
 /* Put an entry behind those of a list that are due no later. */
@@ -381,6 +383,8 @@ act_entry_withdraw(ReadyEntry *entry)
 			entry->lane->nready--;
 			entry->lane = NULL;
 		}
+		else
+			pool->nunlisted--;
 	}
 	else
 	{

@@ -14,7 +14,8 @@
  * Locks: the roster's.  Memory: a hash table of fixed size and an array with a
  * place for each backend.  Lanes without entries and waiters are removed
  * when the table is full; if that does not help, the entries of a runner
- * without a lane are found by workers only.
+ * without a lane are counted by their pool, and looked for in all of it, and
+ * who waits for them is not told.
  *
  * Failure: who leaves without having taken what it was woken for wakes the
  * next.  An exit callback does so for who dies.

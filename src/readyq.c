@@ -510,6 +510,34 @@ act_readyq_move(const EntityKey *key, Oid owner)
 
 /* ------------------------------------------------ for programs outside */
 
+static void
+take_entry(ReadyEntry *entry, TakenKey *taken)
+{
+	taken->key = entry->key.entity;
+	taken->delay = entry->delay;
+	act_entry_withdraw(entry);
+	act_entry_remove(entry);
+}
+
+/* Those that found no place in a lane, because there are too many runners. */
+static int
+take_unlisted(Pool *pool, int32 runner, TakenKey *taken, int max)
+{
+	dlist_mutable_iter iter;
+	int			n = 0;
+
+	dlist_foreach_modify(iter, &pool->ready)
+	{
+		ReadyEntry *entry = dlist_container(ReadyEntry, node, iter.cur);
+
+		if (n == max || pool->nunlisted == 0)
+			break;
+		if (entry->lane == NULL && entry->key.entity.runner == runner)
+			take_entry(entry, &taken[n++]);
+	}
+	return n;
+}
+
 int
 act_readyq_take(Oid database, Oid owner, int32 runner, TakenKey *taken,
 				int max, TimestampTz *retry)
@@ -532,11 +560,10 @@ act_readyq_take(Oid database, Oid owner, int32 runner, TakenKey *taken,
 		ReadyEntry *entry = dlist_head_element(ReadyEntry, lane_node,
 											   &lane->ready);
 
-		taken[n].key = entry->key.entity;
-		taken[n++].delay = entry->delay;
-		act_entry_withdraw(entry);
-		act_entry_remove(entry);
+		take_entry(entry, &taken[n++]);
 	}
+	if (pool != NULL && n < max)
+		n += take_unlisted(pool, runner, taken + n, max - n);
 	*retry = pool != NULL ? pool->delayed_until : DT_NOEND;
 	unlock_queue();
 	return n;

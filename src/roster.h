@@ -113,6 +113,7 @@ typedef struct Pool
 	bool		dropped;		/* a hint: to be swept once there is room */
 	int			nready;
 	dlist_head	ready;
+	int			nunlisted;		/* of these, in no lane: there was no place */
 	TimestampTz ready_since;	/* of the first one */
 	int			ndelayed;
 	dlist_head	delayed[ACT_DELAYS];

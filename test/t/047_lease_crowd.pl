@@ -132,6 +132,19 @@ $node->safe_psql('postgres', q{
 $waiter->finish;
 is($out, "1|t\n", 'who waits for an entity is told of the next post');
 
+# More runners with work than there are lanes in the queue.
+$node->safe_psql('postgres', q{
+	SELECT actornot_register('lane0');
+	INSERT INTO actornot.runner (id, name, owner, batch_size, batch_bytes, max_attempts, retry_delay,
+			retry_delay_max, lease, weight, dedup_window, created_at, updated_at)
+		SELECT nextval('actornot.runner_seq'), 'lane' || n, owner, batch_size, batch_bytes, max_attempts,
+			retry_delay, retry_delay_max, lease, weight, dedup_window, created_at, updated_at
+		  FROM actornot.runner, generate_series(1, 4200) n WHERE name = 'lane0';
+	SELECT count(actornot_post('lane' || n, 'e')) FROM generate_series(0, 4200) n});
+is( $node->safe_psql('postgres', q{
+	SELECT count(*) FROM generate_series(0, 4200) n, LATERAL actornot_acquire('lane' || n)}),
+	4201, 'all of their entities are found');
+
 $_->quit foreach $holder, $first, $second;
 unlike(log_since($node, 0), qr/PANIC|TRAP|terminated by signal/, 'nothing crashed');
 $node->stop;
