@@ -90,6 +90,13 @@
 #define act_unset_transaction_timeout() ((void) 0)
 #endif
 
+/* 17: an index can keep something from one insertion to the next. */
+#if PG_VERSION_NUM >= 170000
+#define act_index_insert_cleanup(index, info) index_insert_cleanup(index, info)
+#else
+#define act_index_insert_cleanup(index, info) ((void) 0)
+#endif
+
 /* 18: who begins a scan of an index says where its work is counted. */
 #if PG_VERSION_NUM >= 180000
 #define act_index_beginscan(heap, index, snapshot, keys) \

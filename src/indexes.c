@@ -168,7 +168,10 @@ act_indexes_close_others(OtherIndexes *others)
 	if (likely(others == NULL))
 		return;
 	for (int i = 0; i < others->n; i++)
+	{
+		act_index_insert_cleanup(others->indexes[i], others->infos[i]);
 		index_close(others->indexes[i], RowExclusiveLock);
+	}
 	estate = others->estate;
 	FreeExecutorState(estate);
 }
