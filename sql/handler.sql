@@ -159,6 +159,19 @@ CALL actornot_drain('remote');
 RESET client_min_messages;
 \set SHOW_CONTEXT errors
 SELECT e, actornot_state('remote', e), actornot_pending('remote', e) FROM unnest('{a,57P03,57014,57P01,z}'::text[]) e;
+-- But a cancel of this session goes through all calls, one within the other.
+CREATE FUNCTION sleeps(entity text, state jsonb, messages actornot_message[])
+RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb(pg_sleep(600)::text) $$;
+CREATE FUNCTION runs(entity text, state jsonb, messages actornot_message[])
+RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb(actornot_run('sleeps', 'e')) $$;
+SELECT actornot_register('sleeps', 'sleeps'), actornot_register('runs', 'runs');
+SELECT actornot_post('sleeps', 'e') > 0, actornot_post('runs', 'e') > 0 AS posted;
+\set SHOW_CONTEXT never
+SET statement_timeout = '1s';
+SELECT actornot_run('runs', 'e');
+RESET statement_timeout;
+\set SHOW_CONTEXT errors
+SELECT actornot_pending('sleeps', 'e'), actornot_pending('runs', 'e');
 RESET ROLE;
 SELECT entity, attempts, last_error, wake_at > clock_timestamp() AS waits
   FROM actornot.mailbox WHERE attempts > 0 OR last_error IS NOT NULL ORDER BY entity COLLATE "C";

@@ -60,6 +60,7 @@ typedef struct QueueChange
 {
 	EntityKey	key;
 	Oid			owner;
+	int			level;			/* of the subtransaction that it belongs to */
 	bool		taken;			/* to be undone, else done at commit */
 	bool		empty;
 } QueueChange;
@@ -135,13 +136,16 @@ clear_hints(void)
 	}
 }
 
-/* What was taken is queued again: what was to be done with it is undone. */
+/*
+ * What was taken is queued again: what was to be done with it is undone, in
+ * subtransactions from this level on.
+ */
 static void
-undo_taken(void)
+undo_taken(int level)
 {
 	for (int i = 0; i < nchanges; i++)
 	{
-		if (changes[i].taken)
+		if (changes[i].taken && changes[i].level >= level)
 			act_readyq_requeue(MyDatabaseId, changes[i].owner,
 							   &changes[i].key, 1);
 	}
@@ -177,18 +181,27 @@ give_hints(void)
 }
 
 /*
- * It is not known which of the changes are undone, so all may be: an entity
- * that is queued in vain costs little.
+ * What is done in a subtransaction becomes its parent's, or is undone: then
+ * what was taken is queued, and stays noted, for that costs little.  That an
+ * entity is idle may be due to what has been undone.
  */
 static void
 at_end_of_subtransaction(SubXactEvent event, SubTransactionId mySubid,
 						 SubTransactionId parentSubid, void *arg)
 {
-	if (event != SUBXACT_EVENT_ABORT_SUB || nchanges == 0 || in_search)
+	int			level = GetCurrentTransactionNestLevel();
+
+	if (nchanges == 0 || (event != SUBXACT_EVENT_ABORT_SUB &&
+						  event != SUBXACT_EVENT_COMMIT_SUB))
 		return;
-	undo_taken();
+	if (event == SUBXACT_EVENT_ABORT_SUB && !in_search)
+		undo_taken(level);
 	for (int i = 0; i < nchanges; i++)
-		changes[i].empty = false;
+	{
+		if (event == SUBXACT_EVENT_ABORT_SUB && !in_search)
+			changes[i].empty = false;
+		changes[i].level = Min(changes[i].level, level - 1);
+	}
 }
 
 static void
@@ -204,12 +217,12 @@ at_end_of_transaction(XactEvent event, void *arg)
 			committed = true;
 			break;
 		case XACT_EVENT_ABORT:
-			undo_taken();
+			undo_taken(0);
 			clear_hints();
 			break;
 		case XACT_EVENT_PREPARE:
 			/* Busy until the second phase, and then lent, or to be taken. */
-			undo_taken();
+			undo_taken(0);
 			clear_hints();
 			break;
 		default:
@@ -350,6 +363,7 @@ note_change(Oid owner, const EntityKey *key, bool taken, bool empty)
 	}
 	changes[nchanges].key = *key;
 	changes[nchanges].owner = owner;
+	changes[nchanges].level = GetCurrentTransactionNestLevel();
 	changes[nchanges].taken = taken;
 	changes[nchanges].empty = empty;
 	nchanges++;

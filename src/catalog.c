@@ -384,26 +384,53 @@ is_ascii(const char *name, int len)
 }
 
 /*
- * A name counts in UTF-8, whatever the encoding of this database is: a dump may
- * be restored into one with another.
+ * A name in UTF-8, allocated; NULL if it is that already, or cannot be so.
+ */
+static char *
+convert_name(const char *name, int len)
+{
+	int			encoding = GetDatabaseEncoding();
+	int			room = len * MAX_CONVERSION_GROWTH + 1;
+	char	   *utf8;
+	Oid			procedure;
+
+	if (likely(encoding == PG_UTF8) || encoding == PG_SQL_ASCII ||
+		is_ascii(name, len))
+		return NULL;
+	procedure = FindDefaultConversionProc(encoding, PG_UTF8);
+	if (!OidIsValid(procedure))
+		return NULL;
+	utf8 = palloc(room);
+	if (pg_do_encoding_conversion_buf(procedure, encoding, PG_UTF8,
+									  (unsigned char *) unconstify(char *, name),
+									  len, (unsigned char *) utf8, room,
+									  true) == len)
+		return utf8;
+	pfree(utf8);
+	return NULL;
+}
+
+/*
+ * In the hash a name counts in UTF-8, whatever the encoding of this database
+ * is: a dump may be restored into one with another.  The check is not stored,
+ * and tells all names apart that are different here.
  */
 static void
 hash_name(EntityHash *state, const char *name, int len)
 {
-	int			encoding = GetDatabaseEncoding();
-	char	   *utf8;
+	char	   *utf8 = convert_name(name, len);
 
-	if (likely(encoding == PG_UTF8) || encoding == PG_SQL_ASCII ||
-		is_ascii(name, len))
+	if (utf8 != NULL)
 	{
+		EntityHash	converted = *state;
+
+		hash_bytes(&converted, utf8, strlen(utf8));
 		hash_bytes(state, name, len);
-		return;
-	}
-	utf8 = (char *) pg_do_encoding_conversion((unsigned char *) unconstify(char *, name),
-											  len, encoding, PG_UTF8);
-	hash_bytes(state, utf8, strlen(utf8));
-	if (utf8 != name)
+		state->hash = converted.hash;
 		pfree(utf8);
+	}
+	else
+		hash_bytes(state, name, len);
 }
 
 EntityKey

@@ -131,9 +131,9 @@ static Mark my_mark;			/* nkeys > 0: what the file says */
 static Mark no_mark;			/* that nothing is; ready for a signal handler */
 static bool blame = false;
 
-/* Is a user's function being called, and who has sent a SIGTERM (0: nobody)? */
+/* Is a user's function being called, and has somebody else sent a SIGTERM? */
 static bool in_call = false;
-static volatile sig_atomic_t term_sender = 0;
+static volatile sig_atomic_t term_from_others = false;
 
 /* ----------------------------------------------------------------- file */
 
@@ -445,8 +445,7 @@ forget_last_turn(Oid database, const EntityKey *entity)
 static bool
 has_ended_itself(void)
 {
-	return in_call && (term_sender == 0 || term_sender == MyProcPid) &&
-		PostmasterIsAlive();
+	return in_call && !term_from_others && PostmasterIsAlive();
 }
 
 /*
@@ -539,7 +538,9 @@ act_crashmark_note_call(bool open)
 void
 act_crashmark_note_term(int sender)
 {
-	term_sender = sender;
+	/* Where processes are numbered apart, one from outside has no number. */
+	if (sender != MyProcPid)
+		term_from_others = true;
 }
 
 /* ---------------------------------------------------------- the suspected */

@@ -15,7 +15,7 @@ typedef struct Failure
 	char	   *detail;			/* or NULL */
 	char	   *context;		/* or NULL */
 	bool		timed_out;		/* cancelled by the runner's timeout */
-	bool		interrupted;	/* this backend was cancelled, or is to end */
+	ErrorData  *interrupt;		/* this backend was cancelled, or is to end */
 } Failure;
 
 /* A message as it is buried: values as of the log's tuple, detoasted. */

@@ -95,22 +95,16 @@ act_failure_capture(Failure *failure, MemoryContext context)
 	failure->message = copy_or_null(error->message);
 	failure->detail = copy_or_null(error->detail);
 	failure->context = copy_or_null(error->context);
-	failure->interrupted = is_interrupt(error);
 	failure->timed_out = error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
 		act_call_timed_out();
 	if (failure->timed_out)
 		failure->message = pstrdup("handler was cancelled because it ran longer than its timeout");
-	FreeErrorData(error);
+	failure->interrupt = NULL;
+	if (!failure->timed_out && is_interrupt(error))
+		failure->interrupt = error;
+	else
+		FreeErrorData(error);
 	MemoryContextSwitchTo(old);
-}
-
-/*
- * Is this somebody else's cancel or shutdown, not meant for the handler?
- */
-static bool
-is_foreign_cancel(const Failure *failure)
-{
-	return failure->interrupted && !failure->timed_out;
 }
 
 /*
@@ -145,12 +139,9 @@ act_failure_contain(void (*body) (void *arg), void *arg,
 	MemoryContextSwitchTo(old_context);
 	CurrentResourceOwner = old_owner;
 
-	if (!ok && is_foreign_cancel(failure))
-		ereport(ERROR,
-				(errcode(failure->sqlstate),
-				 errmsg_internal("%s", failure->message),
-				 failure->detail ? errdetail_internal("%s", failure->detail) : 0,
-				 failure->context ? errcontext("%s", failure->context) : 0));
+	/* As it was: calls further out look at where it came from, too. */
+	if (!ok && failure->interrupt != NULL)
+		ReThrowError(failure->interrupt);
 	return ok;
 }
 
@@ -399,7 +390,7 @@ report_failure(const FailureWork *failed, int elevel)
 			 errdetail_plural("Its message was given up after %d attempt; see actornot.dead_letters.",
 							  "Its message was given up after %d attempts; see actornot.dead_letters.",
 							  failed->attempts, failed->attempts) :
-			 failed->wake_at == 0 ? 0 :
+			 failed->wake_at == 0 || !failed->recorded ? 0 :
 			 errdetail_plural("It will be tried again at %s (%d attempt so far).",
 							  "It will be tried again at %s (%d attempts so far).",
 							  failed->attempts,
@@ -559,7 +550,7 @@ act_failure_count_crash(Visit *visit, bool was_alone, ContainFunction contain)
 {
 	Failure		crash = {ERRCODE_CRASH_SHUTDOWN,
 		pstrdup("server process ended while the handler ran this message"),
-	NULL, NULL, false, false};
+	NULL, NULL, false, NULL};
 	FailureWork failed = {visit, &crash,.was_alone = was_alone};
 	Failure		second;
 

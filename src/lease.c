@@ -84,6 +84,9 @@ PG_FUNCTION_INFO_V1(actornot_fail);
  */
 #define UNTOLD_DELAY (100 * INT64CONST(1000))
 
+/* An entity whose head was given up is looked at again so much later. */
+#define FAILED_DELAY INT64CONST(1000)
+
 /* A call of actornot_acquire. */
 typedef struct Acquisition
 {
@@ -100,6 +103,7 @@ typedef struct Acquisition
 	TimestampTz retry;			/* look again then, if nobody tells */
 	bool		more;			/* not all that are queued were looked at */
 	int			nlooked;		/* so many were, in all tries */
+	int			nfailed;		/* of these, failures that were noted */
 	bool		changed;		/* a row, though nothing was lent */
 } Acquisition;
 
@@ -267,10 +271,16 @@ lend_one(Acquisition *call, BatchWork *work, const TakenKey *taken,
 			break;
 		case LEND_FAILED:
 			call->changed = true;
-			/* Its next message may be one that can be lent. */
+			call->nfailed++;
 			act_atcommit_end_lease(call->pool, key, false);
 			if (mailbox.wake_at != 0)
+			{
 				call->retry = Min(call->retry, mailbox.wake_at);
+				break;
+			}
+			/* Its next message may be one that can be lent. */
+			act_readyq_put_back(MyDatabaseId, call->pool, taken);
+			call->retry = Min(call->retry, GetCurrentTimestamp() + FAILED_DELAY);
 			break;
 		case LEND_WAITING:
 			if (mailbox.wake_at != 0)
@@ -309,11 +319,24 @@ lend_keys(Acquisition *call, const TakenKey *taken, int ntaken)
 	for (int i = 0; i < ntaken; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (locked[i])
+		if (locked[i] && call->nleases < call->max_entities)
 			lend_one(call, &work, &taken[i], NULL, 0);
+		else if (locked[i])
+			act_entitylock_give_back(taken[i].key.hash);
 	}
 	act_work_close(&work);
 	pfree(locked);
+}
+
+/*
+ * Are more entities to be tried?  What was lent, or has failed, keeps its lock;
+ * where these are many, what was noted of them is to be committed first.
+ */
+static bool
+may_go_on(const Acquisition *call)
+{
+	return call->nleases < call->max_entities &&
+		call->nleases + call->nfailed < lock_limit();
 }
 
 /*
@@ -324,7 +347,7 @@ take_from_queue(Acquisition *call)
 {
 	int			tries = 0;
 
-	while (call->nleases < call->max_entities && tries < lock_limit())
+	while (may_go_on(call) && tries < lock_limit())
 	{
 		TakenKey	taken[TAKE_MAX];
 		TimestampTz retry = DT_NOEND;
@@ -407,13 +430,11 @@ take_from_log(Acquisition *call)
 	found.last = palloc(sizeof(TakenKey) * found.size);
 	act_sweep_set_runner(sweep, call->terms.runner.id);
 	act_sweep_set_function(sweep, remember_key, &found);
-	while (!complete && call->nleases < call->max_entities)
+	while (!complete && may_go_on(call))
 	{
-		int			wanted = call->max_entities - call->nleases;
-
 		CHECK_FOR_INTERRUPTS();
 		found.n = 0;
-		complete = act_sweep_step(sweep, Min(TAKE_MAX, wanted));
+		complete = act_sweep_step(sweep, TAKE_MAX);
 		lend_found(call, &found);
 	}
 	pfree(found.last);
@@ -548,7 +569,8 @@ try_until_deadline(Acquisition *call)
 			act_lane_wait(MyDatabaseId, call->terms.runner.id,
 						  call->entity != NULL ? &call->key : NULL);
 		try_apart(call);
-		if (call->nleases > 0 || GetCurrentTimestamp() >= call->deadline)
+		if (call->nleases > 0 || !may_go_on(call) ||
+			GetCurrentTimestamp() >= call->deadline)
 			break;
 		sleep_until(Min(call->retry, call->deadline));
 	}
@@ -597,7 +619,8 @@ actornot_acquire(PG_FUNCTION_ARGS)
 		 * Ready ones may be queued behind many that are not to be lent; but
 		 * those that are busy come again and again.
 		 */
-		while (call.nleases == 0 && call.more && call.nlooked < nready)
+		while (call.nleases == 0 && call.more && may_go_on(&call) &&
+			   call.nlooked < nready)
 			try_apart(&call);
 	}
 	else

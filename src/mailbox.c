@@ -511,7 +511,8 @@ refuse_row_triggers(Relation heap)
 		const Trigger *trigger = &triggers->triggers[i];
 
 		if (TRIGGER_FOR_ROW(trigger->tgtype) &&
-			trigger->tgenabled != TRIGGER_DISABLED)
+			trigger->tgenabled != TRIGGER_DISABLED &&
+			trigger->tgenabled != TRIGGER_FIRES_ON_REPLICA)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("cannot save mailboxes while table \"%s\" has trigger \"%s\"",
@@ -660,9 +661,9 @@ act_mailbox_end_lease(Mailbox *mailbox)
 }
 
 /*
- * Queue the entity of a row whose back-off is over.
+ * Queue the entity of a row whose back-off is over; false if it is nobody's.
  */
-static void
+static bool
 push_row(TupleTableSlot *slot)
 {
 	const Runner *runner;
@@ -675,8 +676,9 @@ push_row(TupleTableSlot *slot)
 							   DatumGetTextPP(slot->tts_values[MB_ENTITY - 1]),
 							   DatumGetInt64(slot->tts_values[MB_HASH - 1]),
 							   &key))
-		return;
+		return false;
 	act_readyq_push(MyDatabaseId, act_runner_pool(runner), &key, 1);
+	return true;
 }
 
 /*
@@ -724,8 +726,7 @@ act_mailbox_push_due(int max)
 			next = wake_at;
 			break;
 		}
-		push_row(slot);
-		pushed++;
+		pushed += push_row(slot);
 	}
 
 	ExecDropSingleTupleTableSlot(slot);

@@ -26,6 +26,7 @@
 #include "postgres.h"
 
 #include <signal.h>
+#include <unistd.h>
 
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -652,8 +653,18 @@ run_some(void)
 static void
 handle_term(int signo, siginfo_t *info, void *context)
 {
+	int			save_errno = errno;
+
+	/* A child of ours that is not yet what it is to be. */
+	if (MyProcPid != (int) getpid())
+	{
+		signal(signo, SIG_DFL);
+		raise(signo);
+		return;
+	}
 	act_crashmark_note_term(info->si_pid);
 	die(signo);
+	errno = save_errno;
 }
 
 static void

@@ -132,6 +132,19 @@ $node->safe_psql('postgres', q{
 $waiter->finish;
 is($out, "1|t\n", 'who waits for an entity is told of the next post');
 
+# A "runnable" that fails for most: the others are lent in the end, with and
+# without a queue, and each failure is noted.
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION picky(entity text, state jsonb) RETURNS boolean LANGUAGE plpgsql AS $$
+	BEGIN
+		RETURN 1 / (entity = 'healthy')::int = 1;
+	END $$;
+	SELECT actornot_register('picky', runnable => 'picky', retry_delay => '1 h');
+	SELECT cardinality(actornot_post_many('picky', ARRAY(SELECT 'e' || n FROM generate_series(1, 5000) n)));
+	SELECT actornot_post('picky', 'healthy')});
+wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM actornot_acquire('picky') WHERE entity = 'healthy'},
+	'the one that can be run is found behind many that fail');
+
 # More runners with work than there are lanes in the queue.
 $node->safe_psql('postgres', q{
 	SELECT actornot_register('lane0');

@@ -43,5 +43,19 @@ is( $node->safe_psql('UTF8', qq{
 	SELECT actornot_post('n' || chr(228), $name, '2') > 0;
 	SELECT count(*), min(jsonb_array_length(messages)) FROM actornot_acquire('n' || chr(228), max_entities => 10)}),
 	"t\n1|2", 'there is one of that name');
+
+# Two names that are one in UTF-8 are two here, and one that is none there can
+# be posted to.
+$node->safe_psql('postgres', q{
+	CREATE DATABASE "EUC_JP" TEMPLATE template0 ENCODING 'EUC_JP' LOCALE 'C'});
+is( $node->safe_psql('EUC_JP', q{
+	CREATE EXTENSION actornot;
+	CREATE TABLE names AS SELECT convert_from(b, 'EUC_JP') AS name
+		FROM unnest('{"\\\\xadb9","\\\\x8ff4a3","\\\\xfdfd"}'::bytea[]) b;
+	SELECT actornot_register('names');
+	SELECT count(actornot_post('names', name)) FROM names;
+	SELECT count(*), count(DISTINCT entity), bool_and(entity IN (SELECT name FROM names))
+	  FROM actornot_acquire('names', max_entities => 10)}, extra_params => [ '-q' ]),
+	"\n3\n3|3|t", 'names that look alike in UTF-8 are apart');
 $node->stop;
 done_testing();
