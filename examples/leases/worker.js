@@ -17,22 +17,17 @@ async function book(total, messages) {
 	return JSON.stringify({total});
 }
 async function processBatch({runner, entity, token, state, messages}) {
-	const lease = [runner, entity, token]; // the token is a string, and has to be
-	const timer = setInterval(() => query('SELECT actornot_renew($1, $2, $3, $4)',
-		...lease, LEASE).catch(() => {}), parseFloat(LEASE) * 300);
-	const fail = ({message}) =>
-		query('SELECT actornot_fail($1, $2, $3, $4)', ...lease, message).then(() => []);
-	const result = await book(state?.total ?? 0, messages).catch((error) => error);
-	clearInterval(timer);
-	return result instanceof Error ? fail(result) :
-		query(`WITH b AS (INSERT INTO ledger SELECT id, $2, (payload->'delta')::bigint
+	let result, lease = [runner, entity, token]; // the token is a string, and has to be
+	const timer = setInterval(() => query('SELECT actornot_renew($1, $2, $3, $4)', ...lease, LEASE).catch(() => {}), parseFloat(LEASE) * 300);
+	try {
+		result = await book(state?.total ?? 0, messages).finally(() => clearInterval(timer));
+		return await query(`WITH b AS (INSERT INTO ledger SELECT id, $2, (payload->'delta')::bigint
 				FROM jsonb_to_recordset($6) AS m (id bigint, payload jsonb))
-			SELECT * FROM actornot_update_locked($1, $2, $3, $4, $5, $7)`,
-		...lease, result, LEASE, JSON.stringify(messages), stopping ? 0 : null)
-			.catch((error) => { // the message's fault: 22 data, 23 constraints
-				if (/^2[23]/.test(error.code)) return fail(error);
-				throw error;
-			});
+			SELECT * FROM actornot_update_locked($1, $2, $3, $4, $5, $7)`, ...lease, result, LEASE, JSON.stringify(messages), stopping ? 0 : null);
+	} catch (error) { // the message's fault: there is no result, or 22 data, 23 constraints
+		if (result && !/^2[23]/.test(error.code)) throw error;
+		return query('SELECT actornot_fail($1, $2, $3, $4)', ...lease, error.message).then(() => []);
+	}
 }
 for (let leases = []; !stopping || leases.length > 0;) {
 	try {
