@@ -84,7 +84,7 @@ RETURNS jsonb LANGUAGE sql AS $$
 	SELECT CASE entity WHEN 'a' THEN actornot_run('fails', 'b') ELSE 1 / 0 END;
 	SELECT to_jsonb(entity)
 $$;
-SELECT actornot_register('fails', 'fails_within');
+SELECT actornot_register('fails', 'fails_within', retry_delay => '1 h');
 SELECT count(actornot_post('fails', e)) FROM unnest('{a,b}'::text[]) e;
 SET client_min_messages = error;
 SELECT actornot_run('fails', 'a');
