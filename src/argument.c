@@ -5,7 +5,8 @@
  * An array is written into one growing piece of memory, instead of being put
  * together from single elements at the end.  It is flat, as the server's own
  * are: unnest() and FOREACH walk it from the front, and its size is aligned
- * like its elements, for array_cat() and slices rely on that.  heap_form_tuple makes each
+ * like its elements, for array_cat() and slices rely on that.
+ * heap_form_tuple makes each
  * element: what a composite datum carries in its header is the server's
  * business, and has changed between minor releases.
  *

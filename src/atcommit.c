@@ -15,7 +15,8 @@
  * callbacks nothing is allocated, looked up or reported: the transaction is
  * committed already, an error would be a PANIC.  At PREPARE the hints are
  * dropped, since this backend will never hear of the second phase; COMMIT
- * PREPARED asks for a sweep.  What was taken off the queue is put back.  More than
+ * PREPARED asks for a sweep.  What was taken off the queue is put back.
+ * More than
  * ACT_ATCOMMIT_MAX entities, or posts to runners of more than MAX_GROUPS
  * owners, become one request for a sweep.  A subtransaction that was rolled
  * back leaves hints without messages, which do no harm.
