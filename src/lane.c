@@ -169,9 +169,9 @@ wake(Waiter *waiter)
 	SetLatch(waiter->latch);
 }
 
-/* There is an entry for one more. */
-void
-act_lane_wake_one(Lane *lane)
+/* One who waits for any entity is to look again, but not "except". */
+static void
+wake_first(Lane *lane, const Waiter *except)
 {
 	dlist_mutable_iter iter;
 
@@ -179,12 +179,19 @@ act_lane_wake_one(Lane *lane)
 	{
 		Waiter	   *waiter = dlist_container(Waiter, node, iter.cur);
 
-		if (waiter->any)
+		if (waiter->any && waiter != except)
 		{
 			wake(waiter);
 			return;
 		}
 	}
+}
+
+/* There is an entry for one more. */
+void
+act_lane_wake_one(Lane *lane)
+{
+	wake_first(lane, NULL);
 }
 
 /* Something has changed for an entity: all who wait for it look again. */
@@ -211,21 +218,9 @@ void
 act_lane_wake_other(Oid database, int32 runner)
 {
 	Lane	   *lane = act_lane_find(database, runner);
-	Waiter	   *mine = my_waiter();
-	dlist_mutable_iter iter;
 
-	if (lane == NULL || !act_lane_is_waited())
-		return;
-	dlist_foreach_modify(iter, &lane->waiters)
-	{
-		Waiter	   *waiter = dlist_container(Waiter, node, iter.cur);
-
-		if (waiter->any && waiter != mine)
-		{
-			wake(waiter);
-			return;
-		}
-	}
+	if (lane != NULL)
+		wake_first(lane, my_waiter());
 }
 
 /* Everything may have changed in a database. */

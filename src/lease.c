@@ -345,9 +345,9 @@ may_go_on(const Acquisition *call)
 static void
 take_from_queue(Acquisition *call)
 {
-	int			tries = 0;
+	int			enough = call->nlooked + lock_limit();
 
-	while (may_go_on(call) && tries < lock_limit())
+	while (may_go_on(call) && call->nlooked < enough)
 	{
 		TakenKey	taken[TAKE_MAX];
 		TimestampTz retry = DT_NOEND;
@@ -361,9 +361,8 @@ take_from_queue(Acquisition *call)
 		if (n == 0)
 			break;
 		lend_keys(call, taken, n);
-		tries += n;
 		call->nlooked += n;
-		call->more = (tries >= lock_limit());
+		call->more = (call->nlooked >= enough);
 	}
 	if (call->more)
 		call->retry = 0;
