@@ -93,6 +93,11 @@ def ours(server, plan, report, entities, held):
              [Target('ratio', '>=', 0.9)],
              'both are actornot: "floor" is the first minute, the other the '
              'last of %d s' % seconds)
+        pair(report, name + ', for each second of processor time', 'messages',
+             [series.yield_of_cpu(*span) for span in spans], (),
+             'of which the server and its clients had %.2f cores in the first '
+             'minute and %.2f in the last'
+             % tuple(series.cores(*span) for span in spans))
         pair(report, name + ', latency p99', 'ms',
              [latency_p99(session, series, span) for span in spans],
              [Target('ratio', '<=', 1.5)],

@@ -5,12 +5,37 @@ import os
 import subprocess
 import time
 
-Sample = collections.namedtuple('Sample', 'second posted processed bytes')
+Sample = collections.namedtuple('Sample', 'second posted processed bytes cpu')
+
+LOAD = ('postgres', 'pgbench')  # the processes that do the work
+TICKS = os.sysconf('SC_CLK_TCK')
 
 SAMPLE = '''
     SELECT extract(epoch FROM clock_timestamp()), %s,
            (SELECT last_value FROM done_0)
            + (SELECT last_value FROM done_1), %s'''
+
+
+class ProcessorTime:
+    """What the processes of the load have used, also those that have ended."""
+
+    def __init__(self):
+        self.used = {}          # by (pid, start): ticks
+
+    def seconds(self):
+        """All they have used since the first look at them."""
+        for pid in filter(str.isdigit, os.listdir('/proc')):
+            try:
+                with open('/proc/%s/stat' % pid, encoding='utf-8') as file:
+                    # Between parentheses is the name, which may hold anything.
+                    name, _, rest = file.read().partition('(')[2].rpartition(')')
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if name in LOAD:
+                # See proc(5): of what follows the name, utime is the 12th.
+                fields = rest.split()
+                self.used[pid, fields[19]] = int(fields[11]) + int(fields[12])
+        return sum(self.used.values()) / TICKS
 
 
 class Series:
@@ -22,12 +47,14 @@ class Series:
         self.sql = SAMPLE % (posted, size)
         self.samples = []
         self.start = None
+        self.processor = ProcessorTime()
 
     def sample(self, session):
         now, posted, processed, size = map(float, session.query(self.sql)[0])
         if self.start is None:
             self.start = now
-        self.samples.append(Sample(now - self.start, posted, processed, size))
+        self.samples.append(Sample(now - self.start, posted, processed, size,
+                                   self.processor.seconds()))
         return self.samples[-1]
 
     def watch(self, session, seconds, interval=1, until=None):
@@ -40,12 +67,27 @@ class Series:
             time.sleep(max(0, interval - time.monotonic() % interval))
         return False
 
-    def rate(self, start, end):
-        """Messages processed a second between two seconds of the run."""
+    def _ends(self, start, end):
+        """The first and the last sample between two seconds of the run."""
         inside = [sample for sample in self.samples
                   if start <= sample.second <= end]
-        first, last = inside[0], inside[-1]
+        return inside[0], inside[-1]
+
+    def rate(self, start, end):
+        """Messages processed a second between two seconds of the run."""
+        first, last = self._ends(start, end)
         return (last.processed - first.processed) / (last.second - first.second)
+
+    def yield_of_cpu(self, start, end):
+        """Messages processed for each second of processor time that the server
+        and its clients had."""
+        first, last = self._ends(start, end)
+        return (last.processed - first.processed) / (last.cpu - first.cpu)
+
+    def cores(self, start, end):
+        """How many cores these had."""
+        first, last = self._ends(start, end)
+        return (last.cpu - first.cpu) / (last.second - first.second)
 
     def rates(self, width):
         """(second, messages processed a second) for each stretch of the run."""
@@ -69,7 +111,7 @@ def write_series(directory, runs):
         for run in runs:
             for sample in run.samples:
                 out.writerow((run.plot, run.label, '%.2f' % sample.second)
-                             + tuple(map(int, sample[1:])))
+                             + tuple('%.12g' % value for value in sample[1:]))
     for name in dict.fromkeys(run.plot for run in runs):
         chosen = [run for run in runs if run.plot == name and
                   len(run.samples) > 2]
