@@ -490,8 +490,8 @@ act_message_walk_from(MessageReader *reader, int number, int64 hash)
 
 	if (segment->walk == NULL)
 	{
-		segment->walk = index_beginscan(segment->heap, segment->index,
-										reader->snapshot, 1, 0);
+		segment->walk = act_index_beginscan(segment->heap, segment->index,
+											reader->snapshot, 1);
 		segment->walk->xs_want_itup = true;
 	}
 	ScanKeyInit(&key, MSG_HASH, BTGreaterEqualStrategyNumber, F_INT8GE,
