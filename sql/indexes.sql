@@ -80,6 +80,14 @@ DROP TRIGGER note ON actornot.mailbox;
 DROP FUNCTION public.note();
 
 --
+-- What can only be checked later is not checked, and so refused.
+--
+ALTER TABLE actornot.message_0 ADD CONSTRAINT later UNIQUE (id) DEFERRABLE;
+SELECT actornot_post('counter', 'later') > 0 AS posted;
+ALTER TABLE actornot.message_0 DROP CONSTRAINT later;
+SELECT actornot_post('counter', 'later') > 0 AS posted;
+
+--
 -- A publication of all tables
 --
 SET client_min_messages = error;

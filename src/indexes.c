@@ -15,6 +15,9 @@
  * index that is added later waits for the end of that transaction before it
  * is filled (see index_concurrently_build and ReindexRelationConcurrently).
  *
+ * Functions in their expressions and predicates may need a snapshot, which a
+ * worker does not always have.
+ *
  * The usual case, no others, costs a look at the relation cache.
  *
  * Memory: a context of the executor's, below the current one; an error leaves
@@ -31,6 +34,7 @@
 #include "indexes.h"
 #include "nodes/execnodes.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 struct OtherIndexes
 {
@@ -84,10 +88,13 @@ act_indexes_open_others(Relation heap, const Oid *ours, int nours)
 	OtherIndexes *others;
 	List	   *list;
 	ListCell   *cell;
+	bool		pushed = !ActiveSnapshotSet();
 
 	if (likely(has_only(heap, ours, nours)))
 		return NULL;
 
+	if (pushed)
+		PushActiveSnapshot(GetTransactionSnapshot());
 	estate = CreateExecutorState();
 	old = MemoryContextSwitchTo(estate->es_query_cxt);
 	others = palloc0(sizeof(OtherIndexes));
@@ -106,6 +113,8 @@ act_indexes_open_others(Relation heap, const Oid *ours, int nours)
 		others->n++;
 	}
 	MemoryContextSwitchTo(old);
+	if (pushed)
+		PopActiveSnapshot();
 	return others;
 }
 
@@ -126,6 +135,25 @@ belongs(IndexInfo *info, EState *estate)
 }
 
 /*
+ * What is to be checked after a row was entered, the server's executor would
+ * have to check: rather no rows than such as break a rule.
+ */
+static void
+refuse_later_checks(Relation heap, Relation index, const IndexInfo *info)
+{
+	if (info->ii_ExclusionOps == NULL &&
+		(!index->rd_index->indisunique || index->rd_index->indimmediate))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("cannot write to table \"actornot.%s\" while it has constraint \"%s\"",
+					RelationGetRelationName(heap),
+					RelationGetRelationName(index)),
+			 errdetail("Exclusion constraints and deferrable constraints on this table cannot be checked."),
+			 errhint("Drop the constraint.")));
+}
+
+/*
  * Enter a row version that was just written, whose place is in the slot.
  * With "only_summarizing" no more than those that summarize blocks: the
  * version is in the chain of one that is in the others.
@@ -137,7 +165,10 @@ act_indexes_enter_others(OtherIndexes *others, TupleTableSlot *slot,
 	EState	   *estate = others->estate;
 	Datum		values[INDEX_MAX_KEYS];
 	bool		nulls[INDEX_MAX_KEYS];
+	bool		pushed = !ActiveSnapshotSet();
 
+	if (pushed)
+		PushActiveSnapshot(GetTransactionSnapshot());
 	GetPerTupleExprContext(estate)->ecxt_scantuple = slot;
 	for (int i = 0; i < others->n; i++)
 	{
@@ -149,12 +180,15 @@ act_indexes_enter_others(OtherIndexes *others, TupleTableSlot *slot,
 		if ((only_summarizing && !act_is_summarizing(info)) ||
 			!belongs(info, estate))
 			continue;
+		refuse_later_checks(others->heap, index, info);
 		FormIndexDatum(info, slot, estate, values, nulls);
 		index_insert(index, values, nulls, &slot->tts_tid, others->heap,
 					 unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false,
 					 info);
 	}
 	ResetPerTupleExprContext(estate);
+	if (pushed)
+		PopActiveSnapshot();
 }
 
 /*
