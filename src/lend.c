@@ -60,14 +60,14 @@ current_state(const Mailbox *mailbox, const Runner *runner)
 }
 
 /*
- * Body: ask "runnable".
+ * Body: ask "runnable".  If it fails the containment ends the run.
  */
 static void
 ask_runnable(void *arg)
 {
 	RunnableCall *ask = arg;
 	const Runner *runner = act_runner_find(ask->runner->id);
-	HandlerCall *call = runner == NULL ? NULL : act_runner_runnable(runner);
+	HandlerCall *call = NULL;
 	CallFrame	frame = {ask->runner->name, ask->mailbox->entity,
 	ask->runner->owner, ask->runner->timeout};
 	NullableDatum args[2];
@@ -75,10 +75,14 @@ ask_runnable(void *arg)
 	Datum		result;
 	bool		isnull;
 
+	act_entitylock_begin_run(ask->mailbox->key.hash, ask->mailbox->key.runner);
+
 	/* What is not its owner's any more is not run with his rights. */
 	if (runner == NULL || runner->owner != ask->runner->owner)
 		ask->result = false;
-	if (call == NULL || !ask->result)
+	else
+		call = act_runner_runnable(runner);
+	if (call == NULL)
 		return;
 	args[0].value = CStringGetTextDatum(ask->mailbox->entity);
 	args[0].isnull = false;
@@ -102,7 +106,6 @@ check_runnable(BatchWork *work, Mailbox *mailbox, const Runner *runner)
 
 	if (runner->runnable == NULL)
 		return LEND_LENT;
-	act_entitylock_begin_run(mailbox->key.hash, mailbox->key.runner);
 	PushActiveSnapshot(work->snapshot);
 	ok = act_failure_contain(ask_runnable, &ask, &failure,
 							 CurrentMemoryContext);
