@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/genam.h"
 #include "access/heapam.h"
 #include "access/htup_details.h"
@@ -281,11 +282,21 @@ act_writer_append_many(MessageWriter *writer, const NewMessage *messages,
 	MemoryContextDelete(context);
 }
 
+/*
+ * The value without what of it lies elsewhere; what is compressed stays so.
+ */
 static Datum
-detoast(Datum value)
+fetch(Datum value)
 {
-	return value == (Datum) 0 ? (Datum) 0 :
-		PointerGetDatum(PG_DETOAST_DATUM(value));
+	return value == (Datum) 0 ? value :
+		PointerGetDatum(detoast_external_attr((struct varlena *) DatumGetPointer(value)));
+}
+
+static void
+free_fetched(Datum fetched, Datum value)
+{
+	if (fetched != value)
+		pfree(DatumGetPointer(fetched));
 }
 
 /*
@@ -297,9 +308,11 @@ act_writer_copy(MessageWriter *writer, const MessageRow *row)
 {
 	MessageRow	copy = *row;
 
-	copy.payload = detoast(row->payload);
-	copy.headers = detoast(row->headers);
+	copy.payload = fetch(row->payload);
+	copy.headers = fetch(row->headers);
 	append_row(writer, &copy);
+	free_fetched(copy.payload, row->payload);
+	free_fetched(copy.headers, row->headers);
 }
 
 /*
