@@ -172,6 +172,39 @@ SELECT actornot_run('runs', 'e');
 RESET statement_timeout;
 \set SHOW_CONTEXT errors
 SELECT actornot_pending('sleeps', 'e'), actornot_pending('runs', 'e');
+-- Also where the function makes an error of its own of it.
+CREATE FUNCTION retells(entity text, state jsonb, messages actornot_message[])
+RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_sleep(600);
+EXCEPTION WHEN query_canceled THEN
+	RAISE EXCEPTION 'in other words' USING ERRCODE = 'query_canceled';
+END
+$$;
+SELECT actornot_register('retells', 'retells');
+SELECT actornot_post('retells', 'e') > 0 AS posted;
+\set SHOW_CONTEXT never
+SET statement_timeout = '1s';
+SELECT actornot_run('retells', 'e');
+CALL actornot_drain('retells');
+RESET statement_timeout;
+\set SHOW_CONTEXT errors
+SELECT actornot_pending('retells', 'e');
+-- And it leaves nothing behind.
+CREATE FUNCTION dozes(entity text, state jsonb) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_sleep(CASE WHEN current_setting('statement_timeout') = '0' THEN 0 ELSE 600 END);
+	RETURN true;
+END
+$$;
+SELECT actornot_register('dozes', runnable => 'dozes');
+SELECT actornot_post('dozes', 'e') > 0 AS posted;
+\set SHOW_CONTEXT never
+SET statement_timeout = '1s';
+SELECT entity FROM actornot_acquire('dozes', 'e');
+RESET statement_timeout;
+\set SHOW_CONTEXT errors
+SELECT entity FROM actornot_acquire('dozes', 'e');
 RESET ROLE;
 SELECT entity, attempts, last_error, wake_at > clock_timestamp() AS waits
   FROM actornot.mailbox WHERE attempts > 0 OR last_error IS NOT NULL ORDER BY entity COLLATE "C";

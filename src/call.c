@@ -42,6 +42,9 @@ static volatile sig_atomic_t timer_fired = false;
 /* Did the last call that failed fail because of its timeout? */
 static bool timed_out = false;
 
+/* Was this backend cancelled, or told to end, in the last call? */
+static bool interrupted = false;
+
 /* How many calls are open, one within the other. */
 static int	call_depth = 0;
 
@@ -150,6 +153,38 @@ leave_deadline(TimestampTz outer)
 }
 
 /*
+ * Is this error the answer to a cancel or a shutdown?  The SQLSTATE alone does
+ * not tell: a handler may pass on what another server said to it.
+ */
+static bool
+is_interrupt(const ErrorData *error)
+{
+	return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION &&
+		error->funcname != NULL &&
+		strcmp(error->funcname, "ProcessInterrupts") == 0;
+}
+
+/*
+ * Look at an error where it is raised: a function may catch it and raise
+ * another one that has no more of it than the SQLSTATE, as PL/Python does.
+ */
+static void
+note_interrupt(void)
+{
+	MemoryContext old;
+	ErrorData  *error;
+
+	if (ERRCODE_TO_CATEGORY(geterrcode()) != ERRCODE_OPERATOR_INTERVENTION)
+		return;
+	old = MemoryContextSwitchTo(CurTransactionContext);
+	error = CopyErrorData();
+	if (is_interrupt(error))
+		interrupted = true;
+	FreeErrorData(error);
+	MemoryContextSwitchTo(old);
+}
+
+/*
  * An error context callback: for whom the function is called.
  */
 void
@@ -157,6 +192,7 @@ act_call_add_context(void *arg)
 {
 	const CallFrame *frame = arg;
 
+	note_interrupt();
 	if (frame->nentities > 1)
 		errcontext("runner \"%s\", %d entities, %d messages",
 				   frame->runner, frame->nentities, frame->nmessages);
@@ -354,9 +390,22 @@ act_call_timed_out(void)
 	return timed_out;
 }
 
+/*
+ * Does the error that the last call raised come from a cancel or a shutdown of
+ * this backend?
+ */
+bool
+act_call_interrupted(const ErrorData *error)
+{
+	return is_interrupt(error) ||
+		(interrupted &&
+		 ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION);
+}
+
 /* A cancel that comes before the next call is not that call's. */
 void
 act_call_forget_timeout(void)
 {
 	timed_out = false;
+	interrupted = false;
 }

@@ -70,18 +70,6 @@ copy_or_null(const char *string)
 }
 
 /*
- * Was this backend interrupted?  The SQLSTATE alone does not tell: a handler
- * may pass on what another server said to it.
- */
-static bool
-is_interrupt(const ErrorData *error)
-{
-	return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION &&
-		error->funcname != NULL &&
-		strcmp(error->funcname, "ProcessInterrupts") == 0;
-}
-
-/*
  * Take the error that was just caught, and clear it.
  */
 void
@@ -100,7 +88,7 @@ act_failure_capture(Failure *failure, MemoryContext context)
 	if (failure->timed_out)
 		failure->message = pstrdup("handler was cancelled because it ran longer than its timeout");
 	failure->interrupt = NULL;
-	if (!failure->timed_out && is_interrupt(error))
+	if (!failure->timed_out && act_call_interrupted(error))
 		failure->interrupt = error;
 	else
 		FreeErrorData(error);
