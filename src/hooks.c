@@ -28,6 +28,7 @@
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_namespace.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
@@ -259,17 +260,42 @@ examine_drop(DropStmt *stmt, Concern *concern)
 	}
 }
 
-/* All that a role owns may be the extension. */
+static bool
+owns_schema(Oid role, Oid namespace)
+{
+	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID,
+										ObjectIdGetDatum(namespace));
+	bool		owns = false;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		owns = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner == role;
+		ReleaseSysCache(tuple);
+	}
+	return owns;
+}
+
+/* Does the extension go with all that the role owns? */
+static bool
+owns_extension(Oid role)
+{
+	const Catalog *catalog = act_catalog_find();
+
+	return catalog != NULL &&
+		(role == catalog->owner || owns_schema(role, catalog->functions) ||
+		 owns_schema(role, catalog->tables));
+}
+
+/* All that a role owns goes. */
 static void
 examine_drop_owned(DropOwnedStmt *stmt, Concern *concern)
 {
-	const Catalog *catalog = act_catalog_find();
 	ListCell   *cell;
 
 	foreach(cell, stmt->roles)
 	{
-		if (catalog != NULL && stmt->behavior == DROP_CASCADE &&
-			get_rolespec_oid(lfirst(cell), true) == catalog->owner)
+		if (stmt->behavior == DROP_CASCADE &&
+			owns_extension(get_rolespec_oid(lfirst(cell), true)))
 			examine_extension(EXTENSION_NAME, concern);
 	}
 }
