@@ -18,7 +18,8 @@
  * The functions that name a token look at it before they wait for the
  * entity's lock, so that who is stale learns that at once, and again after it.
  *
- * Memory: what goes to the caller in the function's context.
+ * Memory: what goes to the caller in the function's context, and of what was
+ * looked at in vain no more than which entities these were.
  */
 #include "postgres.h"
 
@@ -50,6 +51,7 @@
 #include "tcop/utility.h"
 #include "token.h"
 #include "utils/builtins.h"
+#include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -75,8 +77,11 @@ PG_FUNCTION_INFO_V1(actornot_fail);
 /* How many are taken off the queue at a time. */
 #define TAKE_MAX 64
 
-/* So many that were found in the log are remembered: more than a block holds. */
-#define FOUND_RING 1024
+/*
+ * So many that were found in the log and tried are remembered: far more than
+ * a block holds, and as many as a transaction can have memory for.
+ */
+#define KNOWN_MAX 65536
 
 /*
  * Who waits is told, but not by everybody (sessions that run or drain), and
@@ -237,15 +242,14 @@ put_lease(FunctionCallInfo fcinfo, const Runner *runner, const Lease *lease)
  * ------------------------------------------------------------------------ */
 
 /*
- * Try to lend one entity, whose lock is held; it is given back if nothing was
- * changed.  Says when it may be worth trying again, if it was not lent.
+ * Lend an entity, whose lock is held, or say when it may be worth trying
+ * again.
  */
-static void
-lend_one(Acquisition *call, BatchWork *work, const TakenKey *taken,
-		 const char *entity, int entity_len)
+static LendResult
+lend_or_not(Acquisition *call, BatchWork *work, const TakenKey *taken,
+			const char *entity, int entity_len)
 {
 	const EntityKey *key = &taken->key;
-	MemoryContext old = MemoryContextSwitchTo(call->context);
 	Lease	   *lease = &call->leases[call->nleases];
 	Mailbox		mailbox;
 	LendResult	result;
@@ -289,9 +293,29 @@ lend_one(Acquisition *call, BatchWork *work, const TakenKey *taken,
 		case LEND_EMPTY:
 			break;
 	}
-	if (result != LEND_LENT && result != LEND_FAILED)
-		act_entitylock_give_back(key->hash);
+	return result;
+}
+
+/*
+ * Try to lend one entity, whose lock is held; it is given back if nothing was
+ * changed.  What was read of it is kept only if it was lent.
+ */
+static void
+lend_one(Acquisition *call, BatchWork *work, const TakenKey *taken,
+		 const char *entity, int entity_len)
+{
+	MemoryContext context = AllocSetContextCreate(call->context,
+												  "actornot lease",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	LendResult	result;
+
+	result = lend_or_not(call, work, taken, entity, entity_len);
 	MemoryContextSwitchTo(old);
+	if (result != LEND_LENT)
+		MemoryContextDelete(context);
+	if (result != LEND_LENT && result != LEND_FAILED)
+		act_entitylock_give_back(taken->key.hash);
 }
 
 /*
@@ -368,52 +392,67 @@ take_from_queue(Acquisition *call)
 		call->retry = 0;
 }
 
-/* What a walk through the log has found: the last ones of all. */
+/* What a walk through the log has found. */
 typedef struct FoundKeys
 {
-	TakenKey   *last;			/* a ring of so many */
-	int			size;
-	int64		total;
-	int			n;				/* in this piece */
+	HTAB	   *known;			/* all that were tried, by EntityKey */
+	MemoryContext context;		/* of the table */
+	TakenKey	keys[TAKE_MAX]; /* of this piece */
+	int			n;
 } FoundKeys;
 
+static void
+forget_known(FoundKeys *found)
+{
+	HASHCTL		info = {0};
+
+	MemoryContextReset(found->context);
+	info.keysize = sizeof(EntityKey);
+	info.entrysize = sizeof(EntityKey);
+	info.hcxt = found->context;
+	found->known = hash_create("actornot entities tried", TAKE_MAX, &info,
+							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
 /*
- * What was found before is found again in the next piece, which begins in the
- * same block, and must not count: else the walk would never get beyond it.
+ * What was found before does not count: an entity is tried once, and each
+ * piece of the walk begins in the block where the last one ended.
  */
 static bool
 remember_key(void *arg, Oid owner, TimestampTz leased_until,
 			 const EntityKey *key, const char *entity, int entity_len)
 {
 	FoundKeys  *found = arg;
-	TakenKey   *place = &found->last[found->total % found->size];
+	TakenKey   *place;
+	bool		known;
 
 	if (leased_until != 0)
 		return false;
-	for (int i = 0; i < Min(found->total, found->size); i++)
-	{
-		if (memcmp(&found->last[i].key, key, sizeof(EntityKey)) == 0)
-			return false;
-	}
+	(void) hash_search(found->known, key, HASH_ENTER, &known);
+	if (known)
+		return false;
+	place = &found->keys[found->n++];
 	place->key = *key;
 	place->delay = -1;
-	found->total++;
-	found->n++;
 	return true;
 }
 
 /*
- * Try to lend what the last piece has found.
+ * Try to lend what the last piece has found, and lock no more than that.
  */
 static void
 lend_found(Acquisition *call, const FoundKeys *found)
 {
-	TakenKey	taken[TAKE_MAX];
+	int			tried = 0;
 
-	for (int i = 0; i < found->n; i++)
-		taken[i] = found->last[(found->total - found->n + i) % found->size];
-	if (found->n > 0)
-		lend_keys(call, taken, found->n);
+	while (tried < found->n && may_go_on(call))
+	{
+		int			n = Min(found->n - tried,
+							call->max_entities - call->nleases);
+
+		lend_keys(call, found->keys + tried, n);
+		tried += n;
+	}
 }
 
 /*
@@ -423,10 +462,13 @@ static void
 take_from_log(Acquisition *call)
 {
 	Sweep	   *sweep = act_sweep_begin(CurrentMemoryContext);
-	FoundKeys	found = {NULL, FOUND_RING, 0, 0};
+	FoundKeys	found;
 	bool		complete = false;
 
-	found.last = palloc(sizeof(TakenKey) * found.size);
+	found.context = AllocSetContextCreate(CurrentMemoryContext,
+										  "actornot entities tried",
+										  ALLOCSET_DEFAULT_SIZES);
+	forget_known(&found);
 	act_sweep_set_runner(sweep, call->terms.runner.id);
 	act_sweep_set_function(sweep, remember_key, &found);
 	while (!complete && may_go_on(call))
@@ -435,8 +477,10 @@ take_from_log(Acquisition *call)
 		found.n = 0;
 		complete = act_sweep_step(sweep, TAKE_MAX);
 		lend_found(call, &found);
+		if (hash_get_num_entries(found.known) >= KNOWN_MAX)
+			forget_known(&found);
 	}
-	pfree(found.last);
+	MemoryContextDelete(found.context);
 	act_sweep_end(sweep);
 	call->retry = Min(call->retry, GetCurrentTimestamp() + UNTOLD_DELAY);
 }
