@@ -9,7 +9,8 @@ package ActornotTest;
 use strict;
 use warnings;
 
-# A test that hangs should say so before the whole run is killed.
+# A test that hangs should say so before the whole run is killed.  What is only
+# slow, or is put off for a minute because something failed before, comes earlier.
 BEGIN { $ENV{PG_TEST_TIMEOUT_DEFAULT} //= 180; }
 
 use Exporter 'import';
@@ -67,7 +68,7 @@ $conf
 sub start_again
 {
 	my ($node) = @_;
-	my $deadline = time() + 60;
+	my $deadline = time() + $PostgreSQL::Test::Utils::timeout_default;
 
 	until ($node->start(fail_ok => 1))
 	{
@@ -97,7 +98,8 @@ sub ask
 sub wait_for_value
 {
 	my ($node, $db, $query, $expected, $what, $seconds) = @_;
-	my $deadline = time() + ($seconds // 60);
+	my $deadline =
+	  time() + ($seconds // $PostgreSQL::Test::Utils::timeout_default);
 	my $answer;
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -143,7 +145,7 @@ sub pids_of
 sub one_pid
 {
 	my ($node, $type, $where) = @_;
-	my $deadline = time() + 60;
+	my $deadline = time() + $PostgreSQL::Test::Utils::timeout_default;
 
 	for (;;)
 	{
@@ -213,7 +215,7 @@ sub wait_for_more
 	my ($node, $db, $mark, $later, $what, $seconds) = @_;
 	my $before;
 
-	for (1 .. 600)
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
 		$before = ask($node, $db, $mark);
 		last if defined $before;

@@ -195,7 +195,7 @@ sub wait_for_progress
 	return wait_for_more($node, 'app',
 		'SELECT coalesce(max(id), 0) FROM posted',
 		'SELECT count(*) > 20 FROM processed WHERE id > %s',
-		"after $what all is back at work", 180);
+		"after $what all is back at work");
 }
 
 sub kill_one
@@ -282,7 +282,7 @@ is( $node->safe_psql('app', 'SELECT count(*) FROM pg_prepared_xacts'),
 
 wait_for_value($node, 'app',
 	q{SELECT actornot_pending('oracle') + actornot_pending('relayed')},
-	0, 'in the end everything is drained', 180);
+	0, 'in the end everything is drained');
 note($node->safe_psql('app', q{
 	SELECT format('%s messages posted, %s of them with relay, by %s transactions',
 		count(*), count(relay), count(DISTINCT xid)) FROM posted}));

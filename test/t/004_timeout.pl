@@ -99,7 +99,7 @@ cmp_ok(time() - $began, '<', 10, 'all that before anybody is terminated');
 # Terminated, and not for ever.
 $node->wait_for_log(qr/swallowed by e/);
 wait_for_value($node, 'postgres', q{SELECT actornot_state('swallow', 'e')},
-	'"done"', 'the entity goes on behind it', 120);
+	'"done"', 'the entity goes on behind it');
 my $took = time() - $began;
 is( $node->safe_psql('postgres',
 		q{SELECT entity, payload FROM actornot.dead_letters WHERE runner = 'swallow'}),

@@ -44,8 +44,7 @@ $$;
 SELECT actornot_register('nap', 'nap', batch_size => 1);
 SELECT count(actornot_post('nap', 'e' || n % 3)) FROM generate_series(1, 300) n;
 });
-	wait_until($node, 'postgres', "$busy '$db'",
-		"$db: workers are busy", 30);
+	wait_until($node, 'postgres', "$busy '$db'", "$db: workers are busy");
 	return;
 }
 

@@ -72,7 +72,7 @@ foreach my $max (3, 4)
 	{
 		wait_for_value($node, $db,
 			'SELECT count(*), count(DISTINCT id) FROM recorded',
-			"$n|$n", "with $max slots all of database $db is processed", 90);
+			"$n|$n", "with $max slots all of database $db is processed");
 	}
 }
 $node->stop;

@@ -41,7 +41,7 @@ wait_for_value($node, 'postgres', q{SELECT actornot_state('alice', 'e')},
 	2, 'another role is served');
 wait_for_value($node, 'postgres',
 	'SELECT count(*), count(DISTINCT entity) FROM recorded',
-	'20000|20000', '20,000 entities of one transaction are processed', 90);
+	'20000|20000', '20,000 entities of one transaction are processed');
 
 # In many transactions, by several sessions, against few entities that go on
 # and on.
@@ -77,7 +77,7 @@ wait_for_value($node, 'postgres', q{SELECT actornot_state('alice', 'newcomer')},
 $_->quit foreach @sessions;
 wait_for_value($node, 'postgres',
 	q{SELECT count(*), count(DISTINCT id), count(DISTINCT entity) FROM recorded},
-	'24000|24000|12003', 'what is posted singly is processed', 90);
+	'24000|24000|12003', 'what is posted singly is processed');
 is($node->safe_psql('postgres', q{SELECT actornot_pending('recorder')}),
 	0, 'nothing is left');
 is( $node->safe_psql('postgres', q{
@@ -95,7 +95,7 @@ $node->safe_psql('postgres', q{
 	  FROM generate_series(1, 15000) n});
 wait_for_value($node, 'postgres',
 	'SELECT count(*), count(DISTINCT entity) FROM recorded',
-	'15000|15000', 'what is posted as one array is processed', 90);
+	'15000|15000', 'what is posted as one array is processed');
 
 # Overflow and a crash at once.
 my $offset = log_offset($node);
@@ -107,7 +107,7 @@ $node->stop('immediate');
 start_again($node);
 wait_for_value($node, 'postgres',
 	'SELECT count(*), count(DISTINCT entity) FROM recorded',
-	'10000|10000', 'and after a crash', 90);
+	'10000|10000', 'and after a crash');
 unlike(log_since($node, $offset), qr/PANIC|TRAP|terminated by signal/,
 	'nothing crashed by itself');
 $node->stop;

@@ -164,7 +164,7 @@ $node->safe_psql('postgres', q{
 	  FROM actornot.mailbox b JOIN actornot.runner r ON r.id = b.runner
 	 WHERE r.name = 'handled' AND b.entity = 'short'});
 wait_for_value($node, 'postgres', q{SELECT actornot_state('handled', 'short')},
-	qq({"n": $posts}), 'a worker takes over what has expired', 20);
+	qq({"n": $posts}), 'a worker takes over what has expired');
 
 # ------------------------------------------------------- (d) a promotion
 

@@ -121,7 +121,7 @@ start_again($node);
 $node->safe_psql('postgres', 'UPDATE gate SET open = true');
 wait_for_value($node, 'postgres',
 	'SELECT count(*), count(DISTINCT (runner, entity, n)) FROM done',
-	'31500|31500', 'nothing is lost, and nothing done twice', 90);
+	'31500|31500', 'nothing is lost, and nothing done twice');
 is($node->safe_psql('postgres', q{
 	SELECT sum(actornot_pending(r))
 	  FROM (VALUES ('slow'), ('slow too'), ('bob'), ('bob 2'), ('carol')) AS r(r)}),

@@ -177,7 +177,7 @@ waitpid($_, 0) foreach @children;
 # ------------------------------------------------------------- the oracle
 
 wait_for_value($node, 'app', q{SELECT actornot_pending('whole')},
-	0, 'in the end everything is drained', 120);
+	0, 'in the end everything is drained');
 note($node->safe_psql('app', q{
 	SELECT format('%s messages posted, %s poison; %s calls, largest of %s entities and %s messages, %s of one entity',
 		(SELECT count(*) FROM posted), (SELECT count(*) FROM posted WHERE poison),

@@ -160,7 +160,7 @@ sub wait_for_progress
 	my $turn = 'SELECT max(turn) FROM actornot.segment';
 
 	return wait_for_more($node, 'app', $turn, "SELECT ($turn) > %s + 2",
-		"after $what the log rotates", 180)
+		"after $what the log rotates")
 	  || diag(ask($node, 'app', q{SELECT jsonb_pretty(jsonb_build_object(
 			'segments', (SELECT jsonb_agg(s ORDER BY turn) FROM actornot.segment s),
 			'prepared', (SELECT jsonb_agg(p) FROM pg_prepared_xacts p),
@@ -225,7 +225,7 @@ is( $node->safe_psql('app', q{
 	0, 'the states are what the log says');
 wait_for_value($node, 'app', q{
 	SELECT count(*) FROM actornot.segment WHERE upper IS DISTINCT FROM '1'},
-	1, 'the log is one segment', 120);
+	1, 'the log is one segment');
 unlike(log_since($node, 0),
 	qr/TRAP|PANIC|signal 6|signal 11|could not rotate|actornot worker.*duplicate key/,
 	'nothing crashed by itself, and nobody was two at a time');

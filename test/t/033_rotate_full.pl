@@ -86,7 +86,7 @@ is(pending_and_left(), '3|3', 'nothing is lost of it');
 unlink $ballast or die $!;
 wait_for_value($node, 'postgres', q{
 	SELECT count(*) FROM actornot.segment WHERE NOT current AND upper IS DISTINCT FROM '1'},
-	0, 'rotation goes on when there is room', 100);
+	0, 'rotation goes on when there is room');
 $node->safe_psql('postgres', q{
 	DO $$ BEGIN FOR n IN 1 .. 1000 LOOP CALL post('e' || n % 50, 1000); COMMIT; END LOOP; END $$});
 $node->safe_psql('postgres', q{SELECT actornot_resume('recorder', 'paused')});

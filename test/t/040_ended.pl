@@ -80,14 +80,14 @@ CALL post_life($client);
 wait_until(
 	$node, 'postgres', q{
 	SELECT pg_stat_get_tuples_deleted('actornot.mailbox'::regclass) > 20},
-	'rows are removed meanwhile', 90);
+	'rows are removed meanwhile');
 $node->safe_psql('postgres', 'DROP TABLE enough');
 $_->quit foreach @sessions;
 
 wait_for_value(
 	$node, 'postgres', q{
 	SELECT (SELECT count(*) FROM seen) >= (SELECT count(*) FROM posted)},
-	't', 'all is processed', 90);
+	't', 'all is processed');
 is( $node->safe_psql('postgres', q{
 	SELECT count(*) FROM (SELECT entity, n FROM posted
 		EXCEPT ALL SELECT entity, n FROM seen) AS lost}),

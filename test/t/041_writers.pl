@@ -198,7 +198,7 @@ my $crowd = IPC::Run::start(
 wait_for_value($node, 'postgres', q{
 	SELECT count(*) FROM pg_stat_activity
 	 WHERE backend_xid IS NOT NULL AND wait_event = 'advisory'},
-	$writers, "$writers writers are open", 180);
+	$writers, "$writers writers are open");
 
 # The first message of "stuck" gives it a cursor with all of them, the second
 # one, which fails, a target with all of them, too.

@@ -77,7 +77,7 @@ SELECT actornot_resume(r) FROM unnest('{single,whole}'::text[]) r;
 	wait_for_value($node, 'postgres',
 		q{SELECT count(*) FROM recorded},
 		$node->safe_psql('postgres', q{SELECT count(*) FROM posted}),
-		"$name: all are recorded", 120);
+		"$name: all are recorded");
 	is( $node->safe_psql('postgres', q{
 		SELECT count(*) FROM (SELECT runner, entity, id FROM posted
 			EXCEPT ALL SELECT runner, entity, id FROM recorded) lost}),
