@@ -115,8 +115,8 @@ sub post_filler
 		  FROM generate_series(1, 500)});
 	return;
 }
-my $deadline = time() + 60;
-until (ask($node, 'postgres', $left) eq 't' || time() > $deadline)
+my $deadline = time() + $PostgreSQL::Test::Utils::timeout_default;
+until ((ask($node, 'postgres', $left) // '') eq 't' || time() > $deadline)
 {
 	post_filler();
 	usleep(100_000);
@@ -163,12 +163,14 @@ sub post_and_wait
 	return;
 }
 
-# The log has just moved on, and will not do so while we look: the last filler
-# may have gone into the new segment, and filled that, too.
+# One that is nearly empty, so that the log will not move on while we look: the
+# last filler may have gone into the new segment, and half filled that, too.
 sub fresh_segment
 {
 	wait_until($node, 'postgres', q{
-		SELECT pg_relation_size('actornot.message_' || number) < 100000
+		SELECT pg_relation_size('actornot.message_' || number) < 100000 OR
+			actornot_post('mortal', 'filler', '2',
+				jsonb_build_object('filler', repeat('y', 1500))) < 0
 		  FROM actornot.segment WHERE current});
 	return current_segment();
 }
