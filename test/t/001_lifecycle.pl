@@ -74,7 +74,7 @@ my $idle = q{
 			 WHERE backend_type = 'actornot launcher')};
 my $before = $node->safe_psql('postgres', $idle);
 my $began = time();
-my $deadline = $began + 45;
+my $deadline = $began + 120;
 while (time() < $began + 15 && time() < $deadline)
 {
 	usleep(500_000);

@@ -70,7 +70,7 @@ sub through_pooler
 }
 
 my $app = through_pooler('app');
-my $deadline = time() + 60;
+my $deadline = time() + $PostgreSQL::Test::Utils::timeout_default;
 usleep(30_000)
   until (-S "$home/.s.PGSQL.$port" && !run_script($app, 'SELECT 1;'))
   || time() > $deadline;
@@ -83,7 +83,7 @@ $node->safe_psql('app', q{CALL post(0, 'late')});
 my $late = acquire_sql("'late', lease => '1 ms'") . q{
 \set late_token :token
 };
-my $overtakes = acquire_sql("'late', wait => '20 s'");
+my $overtakes = acquire_sql("'late', wait => '60 s'");
 my $stale = turn_sql('too late', 'max_messages => 0', 'COMMIT');
 my $good = turn_sql('in time', 'max_messages => 0', 'COMMIT');
 is( join(' ', run_script($app, qq{

@@ -134,7 +134,7 @@ foreach my $loss ('backend terminated', 'client killed')
 	fails_with($node, 'app', '55AN1', $call,
 		"$loss: the repeated call is stale");
 	is(effects($loss), '1 "done"', "$loss: all is there, once");
-	my ($next, $messages) = acquire($loss, "lease => '1 hour', wait => '20 s'");
+	my ($next, $messages) = acquire($loss, "lease => '1 hour', wait => '60 s'");
 	is($messages, '[3, 4]', "$loss: it goes on with what follows");
 	cmp_ok($next, '>', $token, "$loss: under a larger token");
 	is(query(update($loss, $next, '"end"', "lease => '1 hour', max_messages => 1")) =~
@@ -169,13 +169,13 @@ sub start_waiting
 	my ($arguments) = @_;
 	my ($psql, $output) = start_psql(
 		'SET synchronous_commit = local', "SELECT entity, payloads(messages), clock_timestamp() "
-		  . "FROM actornot_acquire('outside', $arguments, wait => '20 s')",
+		  . "FROM actornot_acquire('outside', $arguments, wait => '60 s')",
 		"wait_event_type = 'Extension'");
 
 	return ($psql, $output);
 }
 
-# Without being told it would come back after 20 seconds, with nothing.
+# Without being told it would come back after a minute, with nothing.
 sub got_at_once
 {
 	my ($psql, $output, $expected, $since, $what) = @_;
@@ -184,7 +184,7 @@ sub got_at_once
 	my ($entity, $messages, $when) = split /\||\n/, slurp_file($output);
 	is(($entity // '') . ' ' . ($messages // ''), $expected, "$what: it gets it");
 	is( query("SELECT '" . ($when // 'infinity') . "' < "
-			  . "'$since'::timestamptz + interval '15 s'"),
+			  . "'$since'::timestamptz + interval '40 s'"),
 		't', "$what: at once");
 	return;
 }
@@ -224,7 +224,7 @@ foreach my $end ('released', 'expired')
 		"$end: and runs the entity");
 	my $lease = query(
 		"SELECT token FROM actornot_acquire('oracle', '$end', '1 hour', "
-		  . "wait => '20 s')");
+		  . "wait => '60 s')");
 	wait_until($node, 'app', $idle, "$end: all workers are idle");
 	my $before = query($workers);
 	run_script($node->connstr('app'), "CALL post(0, '$end');\n" x 100);
@@ -246,7 +246,7 @@ foreach my $end ('released', 'expired')
 	wait_until($node, 'app',
 		"SELECT sum(messages) = 101 FROM turn WHERE entity = '$end'",
 		"$end: a worker takes it over");
-	is( query("SELECT taken_at < '$until'::timestamptz + interval '15 s' "
+	is( query("SELECT taken_at < '$until'::timestamptz + interval '40 s' "
 			  . "FROM turn WHERE entity = '$end' AND turn = 2"),
 		't', "$end: soon after the end");
 	is( query("SELECT count(*) FROM turn WHERE entity = '$end' AND turn > 1 "

@@ -14,7 +14,7 @@ plan skip_all => 'only Linux tells how much memory a process had'
 
 my $node = new_server('main', conf => q{
 actornot.max_workers = 1
-actornot.worker_idle_timeout = 1min
+actornot.worker_idle_timeout = 10min
 });
 $node->start;
 

@@ -75,7 +75,7 @@ wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM actornot_acquire('many'
 $node->safe_psql('postgres', q{SELECT actornot_register('two'),
 	actornot_post('two', 'a'), actornot_post('two', 'b')});
 my ($a, $b) = map {
-	$node->safe_psql('postgres', "SELECT token FROM actornot_acquire('two', '$_')")
+	$node->safe_psql('postgres', "SELECT token FROM actornot_acquire('two', '$_', '1 hour')")
 } qw(a b);
 my $first = $node->background_psql('postgres');
 my $second = $node->background_psql('postgres');
@@ -90,10 +90,11 @@ is( $node->safe_psql('postgres', q{SELECT actornot_state('two', 'a'), actornot_s
 
 # Prepared, and rolled back: lent to nobody.
 $node->safe_psql('postgres', q{SELECT actornot_register('prep'), actornot_post('prep', 'e')});
-$node->safe_psql('postgres', q{
+is( $node->safe_psql('postgres', q{
 	BEGIN;
-	SELECT * FROM actornot_acquire('prep', lease => '1 hour');
-	PREPARE TRANSACTION 'gone'});
+	SELECT entity FROM actornot_acquire('prep', lease => '1 hour');
+	PREPARE TRANSACTION 'gone'}),
+	'e', 'a prepared transaction has acquired something');
 $node->safe_psql('postgres', q{ROLLBACK PREPARED 'gone'});
 is( $node->safe_psql('postgres', q{SELECT count(*) FROM actornot_acquire('prep', wait => '60 s')}),
 	1, 'what a prepared transaction had acquired and gave up is found');
