@@ -15,7 +15,7 @@ SELECT count(*) FROM actornot_update_locked('crowd', :'entity', :token, '1', max
 -- The same for who waits.
 SELECT count(actornot_post('crowd', 'paused ' || i)) FROM generate_series(1, 3000) i;
 SELECT actornot_post('crowd', 'ready') > 0 AS posted;
-SELECT entity FROM actornot_acquire('crowd', wait => '20 s');
+SELECT entity FROM actornot_acquire('crowd', wait => '60 s');
 
 -- Those that were given back for later are not in the way.
 SELECT actornot_register('later');

@@ -85,7 +85,7 @@ CREATE PROCEDURE wait_for(condition text) LANGUAGE plpgsql AS $$
 DECLARE
 	met		boolean;
 BEGIN
-	FOR i IN 1 .. 3000 LOOP
+	FOR i IN 1 .. 12000 LOOP
 		EXECUTE 'SELECT ' || condition INTO met;
 		COMMIT;
 		EXIT WHEN met;
@@ -108,7 +108,7 @@ CREATE PROCEDURE fill(runner text, entity text) LANGUAGE plpgsql AS $$
 DECLARE
 	was		int := current_segment();
 BEGIN
-	FOR n IN 1 .. 3000 LOOP
+	FOR n IN 1 .. 6000 LOOP
 		INSERT INTO posted SELECT entity, actornot_post(runner, entity, to_jsonb(repeat('x', 400)));
 		COMMIT;
 		EXIT WHEN current_segment() <> was;
@@ -126,8 +126,9 @@ RESET ROLE;
 
 -- A session takes new settings between two commands, if they are there.
 SELECT pg_sleep(1) WHERE current_setting('actornot.segment_size') <> '128kB' \g /dev/null
-SELECT pg_sleep(1) WHERE current_setting('actornot.segment_size') <> '128kB' \g /dev/null
-SELECT pg_sleep(1) WHERE current_setting('actornot.segment_size') <> '128kB' \g /dev/null
+SELECT pg_sleep(4) WHERE current_setting('actornot.segment_size') <> '128kB' \g /dev/null
+SELECT pg_sleep(15) WHERE current_setting('actornot.segment_size') <> '128kB' \g /dev/null
+SELECT pg_sleep(40) WHERE current_setting('actornot.segment_size') <> '128kB' \g /dev/null
 SHOW actornot.segment_size;
 -- What is done goes, whole segments of it.
 CALL fill('s', 'busy');
