@@ -15,6 +15,7 @@ BEGIN { $ENV{PG_TEST_TIMEOUT_DEFAULT} //= 180; }
 
 use Exporter 'import';
 use File::Basename qw(dirname);
+use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -24,7 +25,7 @@ our @EXPORT = qw(
   new_server start_again ask wait_until wait_for_value pids_of one_pid signal_processes
   install_recorder recorded log_offset log_since count_in_log lock_session
   fails_with wait_for_more signal_one wait_for_restart count_overtaken
-  install_move_on
+  install_move_on stopwatch
 );
 
 my $settings = dirname(dirname(__FILE__)) . '/actornot.conf';
@@ -274,6 +275,49 @@ END
 $$;
 });
 	return;
+}
+
+# Seconds since now, less those in which the machine stood still: a process that
+# only sleeps has not got on then.  For bounds that tell apart two delays of
+# ours.
+sub stopwatch
+{
+	my $began = time();
+	my $file = PostgreSQL::Test::Utils::tempdir . '/still';
+	my $parent = $$;
+	my $pid = fork();
+
+	BAIL_OUT("could not fork: $!") unless defined $pid;
+	if ($pid == 0)
+	{
+		my $before = time();
+
+		until (getppid() != $parent)
+		{
+			usleep(50_000);
+			my $now = time();
+			my $late = $now - $before - 0.05;
+
+			$before = $now;
+			eval { append_to_file($file, "$late\n") } if $late > 0.1;
+		}
+		POSIX::_exit(0);
+	}
+	return sub {
+		my $now;
+
+		# It has to wake up, too.
+		do
+		{
+			$now = time();
+			usleep(200_000);
+		} while (time() - $now > 0.3);
+
+		my $seconds = $now - $began;
+
+		$seconds -= $_ foreach -e $file ? split(/\n/, slurp_file($file)) : ();
+		return $seconds;
+	};
 }
 
 # A runner whose handler writes down what it is given, one row a message, and

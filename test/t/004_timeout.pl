@@ -9,7 +9,6 @@ use ActornotTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time);
 
 my $node = new_server('main', conf => 'actornot.max_workers = 3');
 $node->start;
@@ -66,7 +65,7 @@ SELECT actornot_register('loop', 'loop', timeout => '300 ms', max_attempts => 2,
 });
 
 # The first to be cancelled must not leave anything to the next.
-my $began = time();
+my $seconds = stopwatch();
 $node->safe_psql(
 	'postgres', q{
 SELECT actornot_post('swallow', 'e', '{"swallow": 1}'),
@@ -94,13 +93,13 @@ note('late: ', $node->safe_psql('postgres', q{
 	  FROM (SELECT) AS one LEFT JOIN actornot.dead_letters ON runner = 'late'}));
 wait_for_value($node, 'postgres', q{SELECT actornot_state('swallow', 'other')},
 	'"done"', 'another entity of the bad runner is run');
-cmp_ok(time() - $began, '<', 10, 'all that before anybody is terminated');
+cmp_ok($seconds->(), '<', 10, 'all that before anybody is terminated');
 
 # Terminated, and not for ever.
 $node->wait_for_log(qr/swallowed by e/);
 wait_for_value($node, 'postgres', q{SELECT actornot_state('swallow', 'e')},
 	'"done"', 'the entity goes on behind it');
-my $took = time() - $began;
+my $took = $seconds->();
 is( $node->safe_psql('postgres',
 		q{SELECT entity, payload FROM actornot.dead_letters WHERE runner = 'swallow'}),
 	'e|{"swallow": 1}', 'what swallows for ever is given up');

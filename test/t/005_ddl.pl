@@ -8,7 +8,6 @@ use ActornotTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time);
 
 my $node = new_server('main', conf => 'actornot.max_workers = 8');
 my $space = PostgreSQL::Test::Utils::tempdir;
@@ -65,14 +64,25 @@ sub check_elsewhere
 	return;
 }
 
+my $seconds = stopwatch();
+
 # The statement succeeds, and before we ourselves would give up to wait for
 # our processes (ten seconds; then the server waits for another five).
 sub succeeds_promptly
 {
 	my ($db, $statement) = @_;
-	my $began = time();
-	my ($status, undef, $stderr) = $node->psql($db, $statement);
-	my $took = time() - $began;
+	my ($status, $stderr, $took);
+
+	# Ten seconds pass also while the machine stands still; then try again.
+	for my $try (1 .. 3)
+	{
+		my ($time, $began) = (time(), $seconds->());
+
+		($status, undef, $stderr) = $node->psql($db, $statement);
+		$took = $seconds->() - $began;
+		last if $status == 0 || time() - $time - $took < 5;
+		note("again: $statement: $stderr");
+	}
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	is($status, 0, "succeeds: $statement") or diag($stderr);
@@ -104,10 +114,9 @@ succeeds_promptly('postgres', 'ALTER DATABASE renamed SET TABLESPACE space');
 wait_until($node, 'postgres', "$busy 'renamed'",
 	'all goes on in the new place');
 succeeds_promptly('postgres', 'ALTER DATABASE renamed IS_TEMPLATE true');
-is( $node->safe_psql('postgres',
-		q{SELECT count(*) FROM pg_stat_activity WHERE datname = 'renamed'}),
-	0,
-	'nobody stays in a template');
+wait_for_value($node, 'postgres',
+	q{SELECT count(*) FROM pg_stat_activity WHERE datname = 'renamed'},
+	0, 'nobody stays in a template');
 succeeds_promptly('postgres', 'ALTER DATABASE renamed IS_TEMPLATE false');
 wait_until($node, 'postgres', "$busy 'renamed'",
 	'all goes on where it is none any more');
@@ -165,9 +174,9 @@ check_elsewhere('DROP DATABASE WITH (FORCE)');
 # A shutdown does not wait for handlers.
 $node->safe_psql('postgres', 'CREATE DATABASE app');
 make_busy('app');
-my $began = time();
+my $began = $seconds->();
 $node->stop('fast');
-cmp_ok(time() - $began, '<', 30, 'a fast shutdown is fast');
+cmp_ok($seconds->() - $began, '<', 30, 'a fast shutdown is fast');
 $node->start;
 check_elsewhere('a restart');
 wait_until($node, 'postgres', "$busy 'app'", 'after a restart all goes on');
