@@ -14,10 +14,10 @@ CREATE SCHEMA AUTHORIZATION pgtap_workers_other;
 GRANT USAGE ON SCHEMA pgtap_workers_owner TO pgtap_workers_other, pgtap_workers_asleep;
 SELECT no_plan();
 
--- Does an expression become true within a minute?
+-- Does an expression become true within two minutes?
 CREATE FUNCTION comes_true(expression text) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
-	deadline timestamptz := clock_timestamp() + interval '60 s';
+	deadline timestamptz := clock_timestamp() + interval '2 min';
 	yes boolean;
 BEGIN
 	LOOP
