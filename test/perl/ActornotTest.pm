@@ -30,6 +30,25 @@ our @EXPORT = qw(
 
 my $settings = dirname(dirname(__FILE__)) . '/actornot.conf';
 
+# A session in the background has its time for each query, and to quit, and not
+# for all that the test does meanwhile.
+{
+	no warnings 'redefine';
+	my $open = \&PostgreSQL::Test::Cluster::background_psql;
+	my $quit = \&PostgreSQL::Test::BackgroundPsql::quit;
+
+	*PostgreSQL::Test::Cluster::background_psql = sub {
+		my $session = $open->(@_);
+
+		$session->set_query_timer_restart;
+		return $session;
+	};
+	*PostgreSQL::Test::BackgroundPsql::quit = sub {
+		$_[0]->{timeout}->start;
+		goto &$quit;
+	};
+}
+
 # A server that is not yet started, with the settings of the tests.
 #
 #	conf      lines that go on top
