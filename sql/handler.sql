@@ -81,7 +81,7 @@ SELECT entity, what FROM log ORDER BY n;
 SELECT e, actornot_state('within', e) FROM unnest('{a,b,c,x,y}'::text[]) e;
 CREATE FUNCTION fails_within(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE sql AS $$
-	SELECT CASE entity WHEN 'a' THEN actornot_run('fails', 'b') ELSE 1 / 0 END;
+	SELECT CASE entity WHEN 'a' THEN actornot_run('fails', 'b') ELSE 1 / (entity = 'a')::int END;
 	SELECT to_jsonb(entity)
 $$;
 SELECT actornot_register('fails', 'fails_within', retry_delay => '1 h');
