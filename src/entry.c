@@ -4,7 +4,9 @@
  *
  * An entry is the hint that an entity has, or may have, something to do.
  *
- *		queued		in its pool's list of ready ones, first come first served
+ *		queued		in its pool's list of ready ones, first come first served:
+ *					by the number of its ticket, which is no time, for clocks
+ *					step back; what was popped but not run keeps its ticket
  *		delayed		somebody held its lock: becomes queued when its time has
  *					come, or when it is pushed
  *		running		popped by a worker, in that worker's list
@@ -29,8 +31,8 @@
  * keeps the lists and the counts of the pool right.  When which change is due
  * is the business of readyq.c.
  *
- * Locks: the roster's.  Memory: a hash table of fixed size; the lists are
- * inside of the entries.  Failure: see readyq.c.
+ * Locks: the roster's.  Memory: a hash table of fixed size and the last
+ * ticket; the lists are inside of the entries.  Failure: see readyq.c.
  */
 #include "postgres.h"
 
@@ -48,6 +50,9 @@
 int			act_entry_limit = 65536;
 
 static HTAB *entry_table = NULL;
+
+/* The last ticket that was given; guarded by the roster's lock. */
+static uint64 *last_ticket = NULL;
 
 /* ---------------------------------------------------------------- set-up */
 
@@ -70,7 +75,8 @@ act_entry_define_settings(void)
 Size
 act_entry_shmem_size(void)
 {
-	return hash_estimate_size(act_entry_limit, sizeof(ReadyEntry));
+	return add_size(hash_estimate_size(act_entry_limit, sizeof(ReadyEntry)),
+					MAXALIGN(sizeof(uint64)));
 }
 
 /* The hash of an entity is a good one; the rest only has to be mixed in. */
@@ -90,6 +96,7 @@ void
 act_entry_shmem_init(void)
 {
 	HASHCTL		info;
+	bool		found;
 
 	memset(&info, 0, sizeof(info));
 	info.keysize = sizeof(EntryKey);
@@ -98,6 +105,10 @@ act_entry_shmem_init(void)
 	entry_table = ShmemInitHash("actornot ready entries",
 								act_entry_limit, act_entry_limit, &info,
 								HASH_ELEM | HASH_FUNCTION | HASH_FIXED_SIZE);
+	last_ticket = ShmemInitStruct("actornot ready tickets", sizeof(uint64),
+								  &found);
+	if (!found)
+		*last_ticket = 0;
 }
 
 /* ------------------------------------------------------- coming and going */
@@ -230,32 +241,82 @@ note_first_delayed(Pool *pool)
 	}
 }
 
+/*
+ * Put an entry with a ticket into a list, in front of those that came later.
+ * "offset" is that of the node in the entry.
+ */
+static void
+insert_by_ticket(dlist_head *list, dlist_node *node, Size offset)
+{
+	uint64		ticket = ((ReadyEntry *) ((char *) node - offset))->ticket;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, list)
+	{
+		if (((ReadyEntry *) ((char *) iter.cur - offset))->ticket > ticket)
+		{
+			dlist_insert_before(iter.cur, node);
+			return;
+		}
+	}
+	dlist_push_tail(list, node);
+}
+
+/* It has been put into its pool's list: the rest, but for its lane's list. */
+static void
+enter_queue(ReadyEntry *entry)
+{
+	Pool	   *pool = entry->pool;
+
+	entry->state = ENTRY_QUEUED;
+	pool->nready++;
+	note_first_ready(pool);
+	entry->lane = act_lane_enter(pool->key.database,
+								 entry->key.entity.runner);
+	if (entry->lane != NULL)
+		entry->lane->nready++;
+	else
+		pool->nunlisted++;
+}
+
 /* new, or running or again (and released) -> queued */
 void
 act_entry_queue(ReadyEntry *entry, TimestampTz now)
 {
-	Pool	   *pool = entry->pool;
-
 	Assert(entry->state == ENTRY_NEW || entry->state == ENTRY_RUNNING ||
 		   entry->state == ENTRY_AGAIN);
 	Assert(entry->slot == NULL);
 
-	entry->state = ENTRY_QUEUED;
 	entry->since = now;
-	dlist_push_tail(&pool->ready, &entry->node);
-	if (pool->nready++ == 0)
-		pool->ready_since = now;
-
-	entry->lane = act_lane_enter(pool->key.database,
-								 entry->key.entity.runner);
+	entry->ticket = ++*last_ticket;
+	dlist_push_tail(&entry->pool->ready, &entry->node);
+	enter_queue(entry);
 	if (entry->lane != NULL)
 	{
 		dlist_push_tail(&entry->lane->ready, &entry->lane_node);
-		entry->lane->nready++;
 		act_lane_wake_one(entry->lane);
 	}
-	else
-		pool->nunlisted++;
+}
+
+/*
+ * running or again (and released) -> queued, where it was: it has not been
+ * run.  Those in front of it were held by workers as well, so they are few.
+ */
+void
+act_entry_return(ReadyEntry *entry)
+{
+	Assert(entry->state == ENTRY_RUNNING || entry->state == ENTRY_AGAIN);
+	Assert(entry->slot == NULL);
+
+	insert_by_ticket(&entry->pool->ready, &entry->node,
+					 offsetof(ReadyEntry, node));
+	enter_queue(entry);
+	if (entry->lane != NULL)
+	{
+		insert_by_ticket(&entry->lane->ready, &entry->lane_node,
+						 offsetof(ReadyEntry, lane_node));
+		act_lane_wake_one(entry->lane);
+	}
 }
 
 /* Put an entry behind those of a list that are due no later. */

@@ -39,6 +39,8 @@ typedef struct ReadyEntry
 	Lane	   *lane;			/* queued: where it is listed, or NULL */
 	WorkerSlot *slot;			/* while it is running */
 	TimestampTz since;			/* queued since, or delayed or lent until */
+	uint64		ticket;			/* of the queued: whose turn it is; kept while
+								 * it is running */
 	uint8		state;			/* EntryState */
 	bool		posted;			/* lent, and pushed since */
 	int8		delay;			/* number of the last delay, -1: none */
@@ -62,6 +64,7 @@ extern int	act_entry_count_free(void);
 extern int	act_entry_room(const Pool *pool);
 
 extern void act_entry_queue(ReadyEntry *entry, TimestampTz now);
+extern void act_entry_return(ReadyEntry *entry);
 extern void act_entry_delay(ReadyEntry *entry, TimestampTz now);
 extern void act_entry_resume(ReadyEntry *entry, TimestampTz now);
 extern void act_entry_run(ReadyEntry *entry, WorkerSlot *slot);

@@ -431,6 +431,29 @@ release_entry(const EntityKey *entity)
 }
 
 /*
+ * Those that were not run go back where they were: behind the others they
+ * could come last each time.  From the last one on, so that each has its place
+ * in front of the one before.
+ */
+static void
+return_not_run(const EntityKey *keys, const ReadyOutcome *outcomes, int nkeys)
+{
+	for (int i = nkeys - 1; i >= 0; i--)
+	{
+		ReadyEntry *entry;
+
+		if (outcomes[i] != READY_NOT_RUN)
+			continue;
+		entry = release_entry(&keys[i]);
+		if (entry == NULL)
+			continue;
+		act_entry_return(entry);
+		act_lane_wake_entity(act_roster_my_slot->pool->key.database,
+							 &keys[i]);
+	}
+}
+
+/*
  * Entries that were popped are done, or have to wait.  Nobody is woken for
  * what is queued again: the caller pops next, and that tells the others.
  */
@@ -445,11 +468,15 @@ act_readyq_finish(const EntityKey *keys, const ReadyOutcome *outcomes,
 
 	now = GetCurrentTimestamp();
 	lock_queue();
+	return_not_run(keys, outcomes, nkeys);
 	for (int i = 0; i < nkeys; i++)
 	{
-		ReadyEntry *entry = release_entry(&keys[i]);
+		ReadyEntry *entry;
 		bool		again;
 
+		if (outcomes[i] == READY_NOT_RUN)
+			continue;
+		entry = release_entry(&keys[i]);
 		if (entry == NULL)
 			continue;
 		again = (entry->state == ENTRY_AGAIN);

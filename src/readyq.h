@@ -13,6 +13,7 @@ typedef enum ReadyOutcome
 {
 	READY_DROP,					/* nothing is left: drop, unless pushed again */
 	READY_AGAIN,				/* more to do: behind the others */
+	READY_NOT_RUN,				/* nobody came to it: back where it was */
 	READY_BUSY					/* somebody holds the lock: later, the delay
 								 * doubles from 1 ms to 1 s */
 } ReadyOutcome;

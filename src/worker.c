@@ -373,7 +373,7 @@ lock_group(EntityGroup *group)
 {
 	for (int i = 0; i < group->n; i++)
 	{
-		group->outcomes[i] = READY_AGAIN;
+		group->outcomes[i] = READY_NOT_RUN;
 		if (!act_entitylock_take(group->keys[i].hash, false))
 			group->outcomes[i] = READY_BUSY;
 	}
@@ -422,6 +422,9 @@ visit_next(EntityGroup *group, BatchWork *work, int first, TimestampTz until)
 
 		group->alone[at] = (visits[i]->result == VISIT_ALONE);
 		group->outcomes[at] = outcome_of(visits[i]);
+		if (i > 0 && visits[i]->result == VISIT_MORE &&
+			visits[i]->tried == 0 && visits[i]->batches == 0)
+			group->outcomes[at] = READY_NOT_RUN;	/* time was over */
 		batches += visits[i]->batches;
 	}
 	if (act_entitylock_collided())
@@ -594,14 +597,16 @@ run_one(const EntityKey *key)
 /*
  * Pop some entries and run them.  The first one decides: if its runner is
  * fast, others are taken with it; those of them that may not share a
- * transaction go back behind the others.
+ * transaction go back where they were, for other workers at once.  So do those
+ * that a group does not come to.  The oldest entry is the first of a group,
+ * which is always run, or found busy: so each one's turn comes.
  */
 static void
 run_some(void)
 {
 	EntityKey	keys[ACT_MARK_MAX];
 	EntityKey	rejected[ACT_MARK_MAX];
-	ReadyOutcome again[ACT_MARK_MAX];
+	ReadyOutcome not_run[ACT_MARK_MAX];
 	bool		was_alone;
 	int			limit;
 	int			n = 1,
@@ -634,12 +639,12 @@ run_some(void)
 			keys[kept++] = keys[i];
 		else
 		{
-			again[nrejected] = READY_AGAIN;
+			not_run[nrejected] = READY_NOT_RUN;
 			rejected[nrejected++] = keys[i];
 		}
 	}
 	if (nrejected > 0)
-		act_readyq_finish(rejected, again, nrejected);
+		act_readyq_finish(rejected, not_run, nrejected);
 	if (kept == 1)
 		run_one(&keys[0]);
 	else
