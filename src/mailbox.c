@@ -697,36 +697,44 @@ act_mailbox_is_waiting(const Mailbox *mailbox)
 }
 
 /*
- * Queue the entities whose back-off is over, at most "max" of them.  Returns
- * when the next one is: DT_NOEND if none waits, and a time that has passed
- * if there were more than "max".
+ * Queue the entities whose back-off is over, at most "max" of them, and with
+ * the last one all that wake up in the same microsecond.  Those that woke up
+ * before "from" have been queued already: some of them may be there still, for
+ * nobody runs them.  Returns from when on the others are to be queued:
+ * DT_NOEND if none waits, and a time that has passed if there were more than
+ * "max".
  */
 TimestampTz
-act_mailbox_push_due(int max)
+act_mailbox_push_due(TimestampTz from, int max)
 {
 	Relation	heap = table_open(act_catalog_get()->mailbox, AccessShareLock);
 	Relation	index = index_open(act_catalog_get()->mailbox_wake,
 								   AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	IndexScanDesc scan = act_index_beginscan(heap, index, snapshot, 0);
+	IndexScanDesc scan = act_index_beginscan(heap, index, snapshot, 1);
 	TupleTableSlot *slot = table_slot_create(heap, NULL);
+	ScanKeyData key;
 	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz last = DT_NOBEGIN;
 	TimestampTz next = DT_NOEND;
 	int			pushed = 0;
 
-	index_rescan(scan, NULL, 0, NULL, 0);
+	ScanKeyInit(&key, 1, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
+				TimestampTzGetDatum(from));
+	index_rescan(scan, &key, 1, NULL, 0);
 	while (index_getnext_slot(scan, ForwardScanDirection, slot))
 	{
 		TimestampTz wake_at;
 
 		slot_getsomeattrs(slot, MB_WAKE_AT);
 		wake_at = DatumGetTimestampTz(slot->tts_values[MB_WAKE_AT - 1]);
-		if (wake_at > now || pushed >= max)
+		if (wake_at > now || (pushed >= max && wake_at > last))
 		{
 			next = wake_at;
 			break;
 		}
 		pushed += push_row(slot);
+		last = wake_at;
 	}
 
 	ExecDropSingleTupleTableSlot(slot);

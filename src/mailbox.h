@@ -88,6 +88,6 @@ extern bool act_mailbox_end_walk(MailboxWalk *walk, BlockNumber *next);
 extern bool act_mailbox_is_leased(const Mailbox *mailbox);
 extern bool act_mailbox_is_waiting(const Mailbox *mailbox);
 extern void act_mailbox_end_lease(Mailbox *mailbox);
-extern TimestampTz act_mailbox_push_due(int max);
+extern TimestampTz act_mailbox_push_due(TimestampTz from, int max);
 
 #endif							/* ACT_MAILBOX_H */

@@ -257,12 +257,13 @@ static void
 push_due(TimestampTz now, TimestampTz *next)
 {
 	int			room;
+	TimestampTz from;
 	TimestampTz due;
 
-	if (!has_room(&room, now, next) || !act_tenant_take_due(now, next))
+	if (!has_room(&room, now, next) || !act_tenant_take_due(now, &from, next))
 		return;
 	begin_chore("actornot: looking for entities whose back-off is over");
-	due = act_mailbox_push_due(room);
+	due = act_mailbox_push_due(from, room);
 	end_chore();
 	act_fleet_due_at(MyDatabaseId, due);
 	*next = Min(*next, due);

@@ -561,7 +561,12 @@ act_tenant_set_presence(TenantPresence presence)
 	 * next.
 	 */
 	if (presence != TENANT_PRESENT)
+	{
 		left_properly = true;
+
+		/* The next data are others. */
+		my_tenant->next_due = DT_NOBEGIN;
+	}
 	act_roster_call_launcher();
 	unlock_roster();
 	return news;
@@ -579,18 +584,26 @@ act_tenant_begin_look(void)
 /*
  * Are back-offs due?  Then they are taken: what becomes due from now on has
  * to be said again (act_fleet_due_at).
+ *
+ * No row with an earlier end than "from" is new: each has been queued once,
+ * after its end, and that is enough.  Whoever commits one says so after that.
+ * Who finds that it has not ended, since the clock was set back, says it again.
+ * What was refused by the queue, or is paused, is left to the sweep that
+ * follows.  A manager that did not leave properly has lost its place, and the
+ * next one starts from the beginning.
  */
 bool
-act_tenant_take_due(TimestampTz now, TimestampTz *next)
+act_tenant_take_due(TimestampTz now, TimestampTz *from, TimestampTz *next)
 {
 	bool		due;
 
 	lock_roster();
-	due = (my_tenant->next_due <= now);
+	*from = my_tenant->next_due;
+	due = (*from <= now);
 	if (due)
 		my_tenant->next_due = DT_NOEND;
 	else
-		*next = Min(*next, my_tenant->next_due);
+		*next = Min(*next, *from);
 	unlock_roster();
 	return due;
 }

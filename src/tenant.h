@@ -27,7 +27,8 @@ extern void act_tenant_attach_manager(Datum main_arg);
 extern bool act_tenant_should_leave(void);
 extern bool act_tenant_set_presence(TenantPresence presence);
 extern void act_tenant_begin_look(void);
-extern bool act_tenant_take_due(TimestampTz now, TimestampTz *next);
+extern bool act_tenant_take_due(TimestampTz now, TimestampTz *from,
+								TimestampTz *next);
 extern bool act_tenant_take_sweep(TimestampTz now, TimestampTz *next);
 extern void act_tenant_end_sweep(void);
 extern bool act_tenant_take_rotation(TimestampTz now, TimestampTz *next);
