@@ -13,7 +13,10 @@
  * the transactions of the life before have ended, so what is not pending now
  * was done.
  *
- * Failure: who is not found here stays a suspect, and is run as one.
+ * Failure: who is not found here stays a suspect, and is run as one.  After an
+ * error, which undoes the caller's subtransaction, the search can go on behind
+ * the suspect that it was about: what cannot be read is no reason to keep the
+ * manager from its work.
  */
 #include "postgres.h"
 
@@ -50,36 +53,50 @@ is_pending(BatchWork *work, const EntityKey *key)
 }
 
 /*
- * Find the suspects of this database with nothing pending.  In a transaction
- * of the manager, which is committed before act_acquit_finish.
+ * Get the suspects of this database.
  */
 void
-act_acquit_find(Acquittal *acquittal, MemoryContext context)
+act_acquit_begin(Acquittal *acquittal, MemoryContext context)
 {
-	BatchWork	work;
-	int			n = 0;
 	MemoryContext old = MemoryContextSwitchTo(context);
 
-	acquittal->n = act_crashmark_get_suspects(MyDatabaseId, &acquittal->keys);
+	acquittal->keys = NULL;
+	acquittal->nsuspects = act_crashmark_get_suspects(MyDatabaseId,
+													  &acquittal->keys);
+	acquittal->next = 0;
+	acquittal->n = 0;
 	MemoryContextSwitchTo(old);
-	if (acquittal->n == 0)
-		return;
+}
 
-	act_work_open(&work);
-	work.mailboxes.without_state = true;
-	PushActiveSnapshot(work.snapshot);
-	for (int i = 0; i < acquittal->n; i++)
+/*
+ * Find those with nothing pending.  In a transaction of the manager, which is
+ * committed before act_acquit_finish.  After an error it may be called again,
+ * and leaves out the suspect of the error.
+ */
+void
+act_acquit_find(Acquittal *acquittal)
+{
+	BatchWork	work;
+
+	if (acquittal->next < acquittal->nsuspects)
 	{
-		CHECK_FOR_INTERRUPTS();
-		if (!is_pending(&work, &acquittal->keys[i]))
-			acquittal->keys[n++] = acquittal->keys[i];
+		act_work_open(&work);
+		work.mailboxes.without_state = true;
+		PushActiveSnapshot(work.snapshot);
+		while (acquittal->next < acquittal->nsuspects)
+		{
+			EntityKey	key = acquittal->keys[acquittal->next++];
+
+			CHECK_FOR_INTERRUPTS();
+			if (!is_pending(&work, &key))
+				acquittal->keys[acquittal->n++] = key;
+		}
+		PopActiveSnapshot();
+		act_work_close(&work);
 	}
-	PopActiveSnapshot();
-	act_work_close(&work);
-	acquittal->n = n;
 
 	/* What made them done may have been committed asynchronously. */
-	if (n > 0)
+	if (acquittal->n > 0)
 	{
 		(void) GetTopTransactionId();
 		ForceSyncCommit();

@@ -375,17 +375,37 @@ override_settings(void)
 					PGC_SUSET, PGC_S_OVERRIDE);
 }
 
+/* To be contained. */
+static void
+find_finished(void *arg)
+{
+	act_acquit_find(arg);
+}
+
 /*
  * Before the first worker: who has nothing to be run is no suspect of the
- * last crash any more.
+ * last crash any more.  Of whom that cannot be told stays one.
  */
 static void
 acquit_finished(void)
 {
 	Acquittal	acquittal;
+	Failure		failure;
+	bool		told = false;
 
 	begin_chore("actornot: looking for suspects of a crash");
-	act_acquit_find(&acquittal, TopMemoryContext);
+	act_acquit_begin(&acquittal, TopMemoryContext);
+	while (!act_failure_contain(find_finished, &acquittal, &failure,
+								CurrentMemoryContext))
+	{
+		if (!told)
+			ereport(WARNING,
+					(errcode(failure.sqlstate),
+					 errmsg("could not look for messages of an entity that was being run at a crash: %s",
+							failure.message),
+					 errdetail("It is still run alone, and so are others for which the same is true.")));
+		told = true;
+	}
 	end_chore();
 	act_acquit_finish(&acquittal);
 }
