@@ -20,6 +20,7 @@
 #include "postgres.h"
 
 #include "access/heapam.h"
+#include "access/itup.h"
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -697,15 +698,50 @@ act_mailbox_is_waiting(const Mailbox *mailbox)
 }
 
 /*
+ * The next row of a search, if it can be read; false if there is none.  The
+ * index says when it wakes up, so that this is known of one that cannot.
+ */
+static bool
+find_due(DueSearch *search, IndexScanDesc scan, TupleTableSlot *slot)
+{
+	ItemPointer tid;
+
+	search->block = InvalidBlockNumber;
+	while ((tid = index_getnext_tid(scan, ForwardScanDirection)) != NULL)
+	{
+		bool		isnull;
+
+		CHECK_FOR_INTERRUPTS();
+		search->at = DatumGetTimestampTz(index_getattr(scan->xs_itup, 1,
+													   scan->xs_itupdesc,
+													   &isnull));
+		if (bms_is_member((int) ItemPointerGetBlockNumber(tid),
+						  search->unread))
+		{
+			search->left_out = Min(search->left_out, search->at);
+			continue;
+		}
+		search->block = ItemPointerGetBlockNumber(tid);
+		if (index_fetch_heap(scan, slot))
+			return true;
+		search->block = InvalidBlockNumber;
+	}
+	return false;
+}
+
+/*
  * Queue the entities whose back-off is over, at most "max" of them, and with
  * the last one all that wake up in the same microsecond.  Those that woke up
- * before "from" have been queued already: some of them may be there still, for
+ * before "at" have been queued already: some of them may be there still, for
  * nobody runs them.  Returns from when on the others are to be queued:
  * DT_NOEND if none waits, and a time that has passed if there were more than
  * "max".
+ *
+ * After an error, "at" and "block" say where it was: before that all have been
+ * queued.
  */
 TimestampTz
-act_mailbox_push_due(TimestampTz from, int max)
+act_mailbox_push_due(DueSearch *search, int max)
 {
 	Relation	heap = table_open(act_catalog_get()->mailbox, AccessShareLock);
 	Relation	index = index_open(act_catalog_get()->mailbox_wake,
@@ -720,21 +756,18 @@ act_mailbox_push_due(TimestampTz from, int max)
 	int			pushed = 0;
 
 	ScanKeyInit(&key, 1, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
-				TimestampTzGetDatum(from));
+				TimestampTzGetDatum(search->at));
+	scan->xs_want_itup = true;
 	index_rescan(scan, &key, 1, NULL, 0);
-	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+	while (find_due(search, scan, slot))
 	{
-		TimestampTz wake_at;
-
-		slot_getsomeattrs(slot, MB_WAKE_AT);
-		wake_at = DatumGetTimestampTz(slot->tts_values[MB_WAKE_AT - 1]);
-		if (wake_at > now || (pushed >= max && wake_at > last))
+		if (search->at > now || (pushed >= max && search->at > last))
 		{
-			next = wake_at;
+			next = search->at;
 			break;
 		}
 		pushed += push_row(slot);
-		last = wake_at;
+		last = search->at;
 	}
 
 	ExecDropSingleTupleTableSlot(slot);

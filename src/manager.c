@@ -20,6 +20,8 @@
  *
  * Failure: an error ends the process, and the launcher starts another one,
  * each time a little later.  What it had begun is due again (see tenant.c).
+ * But what cannot be read could not be read by the next one either, so that is
+ * passed by: it must keep nobody waiting but its own entities.
  */
 #include "postgres.h"
 
@@ -28,6 +30,7 @@
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
+#include "nodes/bitmapset.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -68,6 +71,29 @@
 
 /* How many steps of rotation come before the other chores' turn. */
 #define ROTATE_STEPS 4
+
+/* What could not be read is tried again so late, and then later and later. */
+#define MIN_UNREAD_DELAY (10 * USECS_PER_SEC)
+#define MAX_UNREAD_DELAY (600 * USECS_PER_SEC)
+
+/* A search for entities whose back-off is over. */
+typedef struct DueChore
+{
+	DueSearch	search;
+	int			max;
+	TimestampTz due;			/* to be searched for from then on */
+} DueChore;
+
+/* What of the mailboxes could not be read when they were searched so. */
+static struct
+{
+	TimestampTz from;			/* the first that is missed; or DT_NOEND */
+	TimestampTz retry_at;
+	int64		delay;			/* before that, microseconds */
+	Bitmapset  *blocks;			/* left out until then */
+	bool		index;			/* nor could that be read */
+	Bitmapset  *told;			/* blocks that are in the server's log */
+}			unread = {.from = DT_NOEND};
 
 static Rotation *rotation = NULL;
 static Prune *prune = NULL;
@@ -252,21 +278,142 @@ has_room(int *room, TimestampTz now, TimestampTz *next)
 	return false;
 }
 
+/* To be contained. */
+static void
+search_due(void *arg)
+{
+	DueChore   *chore = arg;
+
+	chore->due = act_mailbox_push_due(&chore->search, chore->max);
+}
+
+/*
+ * After a while, longer each time, what could not be read is tried again.
+ */
+static void
+retry_unread(TimestampTz now, TimestampTz *next)
+{
+	if (unread.from == DT_NOEND)
+		return;
+	if (now < unread.retry_at)
+	{
+		*next = Min(*next, unread.retry_at);
+		return;
+	}
+	act_fleet_due_at(MyDatabaseId, unread.from);
+	unread.from = DT_NOEND;
+	bms_free(unread.blocks);
+	unread.blocks = NULL;
+	unread.index = false;
+}
+
+/* Something that wakes up then cannot be read. */
+static void
+note_unread(TimestampTz at, TimestampTz now)
+{
+	if (at == DT_NOEND)
+		return;
+	if (unread.from == DT_NOEND)
+	{
+		unread.delay = Min(Max(unread.delay * 2, MIN_UNREAD_DELAY),
+						   MAX_UNREAD_DELAY);
+		unread.retry_at = now + unread.delay;
+	}
+	unread.from = Min(unread.from, at);
+}
+
+/* Once a block is enough for the log. */
+static void
+leave_block_out(BlockNumber block, const Failure *failure)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	bool		told = bms_is_member((int) block, unread.told);
+
+	unread.blocks = bms_add_member(unread.blocks, (int) block);
+	unread.told = bms_add_member(unread.told, (int) block);
+	MemoryContextSwitchTo(old);
+	if (!told)
+		ereport(WARNING,
+				(errcode(failure->sqlstate),
+				 errmsg("could not read block %u of table \"actornot.mailbox\": %s",
+						block, failure->message),
+				 errdetail("Entities in it whose back-off is over have to wait until it can be read.")));
+}
+
+/* What the index cannot tell a sweep finds. */
+static void
+do_without_index(const Failure *failure)
+{
+	static bool told = false;
+
+	act_readyq_request_sweep(MyDatabaseId);
+	unread.index = true;
+	if (!told)
+		ereport(WARNING,
+				(errcode(failure->sqlstate),
+				 errmsg("could not search index \"actornot.mailbox_wake\": %s",
+						failure->message),
+				 errdetail("Entities whose back-off is over are looked for in the log."),
+				 errhint("REINDEX may help.")));
+	told = true;
+}
+
+/*
+ * A block that cannot be read must keep nobody waiting but whose rows are in
+ * it: the search goes on with the others, or, if it is one of the index, where
+ * the next back-off ends.
+ */
+static void
+pass_unread(DueChore *chore, const Failure *failure, TimestampTz now)
+{
+	const DueSearch *search = &chore->search;
+
+	if (ERRCODE_TO_CATEGORY(failure->sqlstate) != ERRCODE_INTERNAL_ERROR &&
+		ERRCODE_TO_CATEGORY(failure->sqlstate) != ERRCODE_SYSTEM_ERROR)
+		ereport(ERROR,
+				(errcode(failure->sqlstate),
+				 errmsg("could not look for entities whose back-off is over: %s",
+						failure->message)));
+	note_unread(search->at, now);
+	if (BlockNumberIsValid(search->block))
+	{
+		leave_block_out(search->block, failure);
+		chore->due = search->at;
+	}
+	else
+	{
+		do_without_index(failure);
+		chore->due = DT_NOEND;
+	}
+}
+
 /* Back-offs that are over go back into the queue. */
 static void
 push_due(TimestampTz now, TimestampTz *next)
 {
-	int			room;
-	TimestampTz from;
-	TimestampTz due;
+	DueChore	chore;
+	Failure		failure;
 
-	if (!has_room(&room, now, next) || !act_tenant_take_due(now, &from, next))
+	if (!has_room(&chore.max, now, next))
 		return;
+	retry_unread(now, next);
+	if (!act_tenant_take_due(now, &chore.search.at, next))
+		return;
+	chore.search.unread = unread.blocks;
+	chore.search.block = InvalidBlockNumber;
+	chore.search.left_out = DT_NOEND;
 	begin_chore("actornot: looking for entities whose back-off is over");
-	due = act_mailbox_push_due(from, room);
+	if (!act_failure_contain(search_due, &chore, &failure,
+							 CurrentMemoryContext))
+		pass_unread(&chore, &failure, now);
+	else if (unread.blocks == NULL && !unread.index)
+		unread.delay = 0;
 	end_chore();
-	act_fleet_due_at(MyDatabaseId, due);
-	*next = Min(*next, due);
+	note_unread(chore.search.left_out, now);
+	act_fleet_due_at(MyDatabaseId, chore.due);
+	*next = Min(*next, chore.due);
+	if (unread.from != DT_NOEND)
+		*next = Min(*next, unread.retry_at);
 }
 
 /* A piece of a sweep, to be contained. */
@@ -439,10 +586,13 @@ leave_if_quiet(TimestampTz *quiet_since, TimestampTz *next)
 
 	if (act_tenant_should_leave())
 	{
+		/* The next manager begins where something was missed. */
+		act_fleet_due_at(MyDatabaseId, unread.from);
 		(void) act_tenant_try_leave(now);
 		proc_exit(0);
 	}
-	if (act_prune_is_due(prune) || !act_tenant_is_quiet(now + LINGER))
+	if (act_prune_is_due(prune) || unread.from != DT_NOEND ||
+		!act_tenant_is_quiet(now + LINGER))
 	{
 		*quiet_since = 0;
 		return;

@@ -10,17 +10,21 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-# Make a block unreadable, in a server that is stopped.
+# Make a block unreadable that is in no buffer, and return what was there, or
+# put that back.
 sub damage
 {
-	my ($node, $file, $block) = @_;
+	my ($node, $file, $block, $header) = @_;
+	my $was;
 
 	open my $page, '+<', $node->data_dir . "/$file" or die $!;
 	binmode $page;
 	seek $page, $block * 8192, 0;
-	print $page "\xff" x 20;
+	read $page, $was, 20;
+	seek $page, $block * 8192, 0;
+	print $page $header // "\xff" x 20;
 	close $page;
-	return;
+	return $was;
 }
 
 # Kill our only worker, and wait until the server is gone.
@@ -47,11 +51,12 @@ my $node = new_server('main',
 $node->start;
 $node->safe_psql('postgres', q{
 	CREATE EXTENSION actornot;
+	CREATE TABLE asleep AS SELECT 1;
 	CREATE FUNCTION handle(entity text, state jsonb, messages actornot_message[])
 	RETURNS jsonb LANGUAGE plpgsql AS $$
 	BEGIN
 		IF entity = 'sleeps' THEN
-			PERFORM pg_sleep(600);
+			PERFORM pg_sleep(600) FROM asleep;
 		ELSIF entity = 'fails' OR entity = 'fails once' AND messages[1].attempt = 1 THEN
 			RAISE 'bad luck';
 		END IF;
@@ -79,7 +84,7 @@ wait_until($node, 'postgres', q{
 	'it is being run');
 $node->safe_psql('postgres', 'CHECKPOINT');
 crash($node);
-damage($node, $file, 0);
+my $header = damage($node, $file, 0);
 my $offset = log_offset($node);
 $node->start;
 $node->safe_psql('postgres', q{SELECT actornot_resume('good')});
@@ -88,6 +93,45 @@ wait_for_value($node, 'postgres', q{SELECT count(*) FROM actornot.mailbox WHERE 
 like(log_since($node, $offset),
 	qr/WARNING:  could not look for messages of an entity that was being run at a crash: invalid page in block 0/,
 	'the log tells of it');
+damage($node, $file, 0, $header);
+$node->safe_psql('postgres', q{
+	DELETE FROM asleep;
+	SELECT actornot_pause(name), actornot_resume(name) FROM unnest('{good,sleepy}'::text[]) name});
+wait_for_value($node, 'postgres', q{SELECT actornot_pending('sleepy') + actornot_pending('good')},
+	'0', 'when all can be read it is run');
+
+# A back-off that is over, in a mailbox that cannot be read.
+$node->safe_psql('postgres', q{SELECT actornot_post('bad', 'fails')});
+wait_for_value($node, 'postgres', q{
+	SELECT count(*) FROM actornot.mailbox WHERE entity = 'fails' AND attempts > 0},
+	'1', 'a message fails');
+$node->safe_psql('postgres', q{
+	SELECT actornot_pause('bad');
+	SELECT count(actornot_post('good', 'f' || n)) FROM generate_series(1, 300) n});
+wait_for_value($node, 'postgres', q{SELECT count(*) FROM actornot.mailbox WHERE entity LIKE 'f_%'},
+	'301', 'others have newer mailboxes');
+wait_until($node, 'postgres', q{
+	SELECT wake_at < clock_timestamp() FROM actornot.mailbox WHERE entity = 'fails'},
+	'its back-off is over');
+my ($block, $attempts) = split /\|/, $node->safe_psql('postgres', q{
+	SELECT (ctid::text::point)[0], attempts FROM actornot.mailbox WHERE entity = 'fails'});
+$file = $node->safe_psql('postgres', q{SELECT pg_relation_filepath('actornot.mailbox')});
+$node->stop;
+$header = damage($node, $file, $block);
+$offset = log_offset($node);
+$node->start;
+$node->safe_psql('postgres', q{SELECT actornot_post('good', 'fails once')});
+wait_for_value($node, 'postgres', q{SELECT actornot_state('good', 'fails once')},
+	'1', 'it keeps nobody waiting', 60);
+$node->safe_psql('postgres', q{SELECT actornot_resume('bad')});
+damage($node, $file, $block, $header);
+wait_for_value($node, 'postgres', qq{
+	SELECT attempts > $attempts FROM actornot.mailbox WHERE entity = 'fails'},
+	't', 'it goes on when it can be read', 60);
+is(count_in_log($node, $offset, qr/WARNING:  could not read block \d+ of table "actornot.mailbox"/),
+	1, 'the log tells of it once');
+is(count_in_log($node, $offset, qr/actornot manager.* exited with exit code [^0]/),
+	0, 'the manager lives on');
 
 unlike(log_since($node, $offset), qr/PANIC|TRAP|terminated by signal/, 'nothing crashed');
 $node->stop;
