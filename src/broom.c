@@ -124,11 +124,15 @@ begin_main_walk(void)
 }
 
 /*
- * Give a pool a walk of its own, if another one can be had.
+ * Give a pool a walk of its own, if another one can be had, and the main walk
+ * can leave out one more: it does so to its end, also for those whose own
+ * walks have ended.
  */
 static bool
 part_with(Oid owner)
 {
+	if (!act_sweep_can_skip(main_walk->sweep))
+		return false;
 	for (int i = 1; i < WALKS; i++)
 	{
 		if (walks[i].sweep != NULL)

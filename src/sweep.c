@@ -225,13 +225,19 @@ act_sweep_stopped_by(const Sweep *sweep)
 	return sweep->stopped_by;
 }
 
+bool
+act_sweep_can_skip(const Sweep *sweep)
+{
+	return sweep->nskipped < ACT_SWEEP_SKIPPED;
+}
+
 /*
  * Leave the entities of a pool to another walk.
  */
 void
 act_sweep_skip(Sweep *sweep, Oid owner)
 {
-	if (sweep->nskipped == ACT_SWEEP_SKIPPED)
+	if (!act_sweep_can_skip(sweep))
 		elog(ERROR, "sweep cannot skip so many pools");
 	sweep->skipped[sweep->nskipped++] = owner;
 }
