@@ -117,7 +117,23 @@ call_handler(VisitState *state, HandlerCall *call, MessagesArgument *messages)
 
 /*
  * After an error the failure is recorded for what was tried: keep its target
- * where the transaction's end does not reach.
+ * where the transaction's end does not reach.  That is the one of the first
+ * call, for there the next try begins; before it there may have been another
+ * one, pinned, under which nothing was left that can be seen.
+ */
+static void
+note_target(VisitState *state)
+{
+	Visit	   *visit = state->visit;
+	MemoryContext old = MemoryContextSwitchTo(visit->context);
+
+	if (visit->batches == 0)
+		act_cursor_copy(&visit->target, &state->target);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * The same, for who is to be blamed and how much was tried.
  */
 static void
 note_try(VisitState *state, int nmessages)
@@ -125,8 +141,6 @@ note_try(VisitState *state, int nmessages)
 	Visit	   *visit = state->visit;
 	MemoryContext old = MemoryContextSwitchTo(visit->context);
 
-	if (visit->tried == 0)
-		act_cursor_copy(&visit->target, &state->target);
 	visit->tried = Max(nmessages, 1);
 	if (visit->entity == NULL && state->mailbox.entity != NULL)
 	{
@@ -150,6 +164,7 @@ run_batch(VisitState *state)
 
 	/* Only the first batch of a visit can be one that another try pinned. */
 	state->visit->phase = PHASE_RESOLVE;
+	note_target(state);
 	note_try(state, 1);
 	call = act_visit_find_handler(state->runner);
 	if (call == NULL)
