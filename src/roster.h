@@ -54,6 +54,7 @@ typedef struct Tenant
 	Latch	   *manager_latch;
 	TimestampTz manager_since;
 	bool		manager_leave;	/* asked to go; read by it without the lock */
+	TimestampTz leave_since;	/* then it was seen that it is; 0: not yet */
 	int			failures;		/* of managers, one after the other */
 	TimestampTz not_before;		/* of the next manager */
 	bool		wanted;			/* a manager is to look, and was told so */

@@ -94,6 +94,7 @@ set_starting(Tenant *tenant, TimestampTz now)
 	tenant->generation++;
 	tenant->manager_since = now;
 	tenant->manager_leave = false;
+	tenant->leave_since = 0;
 	act_roster->nmanagers++;
 }
 
@@ -327,6 +328,20 @@ act_tenant_find_wanting(TimestampTz now, TimestampTz *next)
 }
 
 /*
+ * Is this manager on its way out?  One that has been for long is not expected
+ * any more: something keeps it, a table that is locked, say.
+ */
+static bool
+is_expected_to_leave(Tenant *tenant, TimestampTz now)
+{
+	if (tenant->manager != MANAGER_LEAVING && !tenant->manager_leave)
+		return false;
+	if (tenant->leave_since == 0 || tenant->leave_since > now)
+		tenant->leave_since = now;
+	return tenant->leave_since + TENURE > now;
+}
+
+/*
  * Too many managers: ask one to go that has nothing to do but to wait for its
  * workers, or else the one that has been here longest.
  */
@@ -340,9 +355,9 @@ ask_oldest_manager(TimestampTz now)
 	{
 		Tenant	   *tenant = dlist_container(Tenant, node, iter.cur);
 
-		if (tenant->manager == MANAGER_LEAVING || tenant->manager_leave)
-			return;				/* one is on its way */
-		if (tenant->manager != MANAGER_RUNNING)
+		if (is_expected_to_leave(tenant, now))
+			return;
+		if (tenant->manager != MANAGER_RUNNING || tenant->manager_leave)
 			continue;
 		if (is_idle(tenant, now))
 		{
@@ -356,6 +371,7 @@ ask_oldest_manager(TimestampTz now)
 	if (oldest != NULL)
 	{
 		oldest->manager_leave = true;
+		oldest->leave_since = now;
 		SetLatch(oldest->manager_latch);
 	}
 }
