@@ -17,6 +17,10 @@
  * What makes another sweep due while a pool's own walk is still on its way is
  * meant for that pool as well: it is walked once more from the beginning.
  *
+ * A segment that somebody has locked is waited for as well, but not in the
+ * lock's queue, where the manager could do nothing else: the walk tries it
+ * again now and then.
+ *
  * Failure: if the process ends before all walks have, another sweep is due
  * (tenant.c).  Memory: a context for each walk.
  */
@@ -36,6 +40,9 @@
 /* While the queue is too full: look again so often. */
 #define ROOM_DELAY (20 * INT64CONST(1000))
 
+/* While a segment is locked: try it again so often. */
+#define LOCK_DELAY (1 * USECS_PER_SEC)
+
 /* With less room than this no piece is begun. */
 #define LEAST_ROOM 16
 
@@ -48,6 +55,7 @@ typedef struct Walk
 	bool		again;			/* then from the beginning */
 	TimestampTz waits_since;	/* 0: does not */
 	int64		waited;			/* microseconds in all, but the present time */
+	TimestampTz locked_until;	/* it does not try the segment before that */
 	bool		complete;
 } Walk;
 
@@ -80,6 +88,7 @@ begin_walk(Walk *walk, Oid owner, Sweep *from)
 	walk->again = false;
 	walk->waits_since = 0;
 	walk->waited = 0;
+	walk->locked_until = 0;
 	walk->complete = false;
 	if (OidIsValid(owner))
 		act_sweep_take_over(walk->sweep, owner, from);
@@ -177,6 +186,18 @@ may_go_on(Walk *walk, TimestampTz now)
 }
 
 /*
+ * Is it too early to try the segment of this walk again?
+ */
+static bool
+waits_for_lock(const Walk *walk, TimestampTz now, TimestampTz *next)
+{
+	if (walk->locked_until <= now || walk->locked_until > now + LOCK_DELAY)
+		return false;			/* else the clock was set back */
+	*next = Min(*next, walk->locked_until);
+	return true;
+}
+
+/*
  * The next look does not begin before as much time has gone as this one took;
  * that it waited for room for long does not count.
  */
@@ -245,7 +266,7 @@ act_broom_choose(TimestampTz now, TimestampTz *next)
 		int			number = (last + i) % WALKS;
 		Walk	   *walk = &walks[number];
 
-		if (walk->sweep == NULL)
+		if (walk->sweep == NULL || waits_for_lock(walk, now, next))
 			continue;
 		any = true;
 		if (may_go_on(walk, now))
@@ -267,6 +288,8 @@ void
 act_broom_step(void)
 {
 	chosen->complete = act_sweep_step(chosen->sweep, act_readyq_room_in_all());
+	if (act_sweep_is_locked(chosen->sweep))
+		chosen->locked_until = GetCurrentTimestamp() + LOCK_DELAY;
 }
 
 /*

@@ -136,6 +136,7 @@ struct Sweep
 	int			nrooms;
 	PoolRoom	rooms[ROOMS];
 	Oid			stopped_by;		/* this pool takes no more */
+	bool		locked;			/* the segment is, by an administrator */
 	Found	   *found_keys;		/* on the way to the queue */
 	bool		may_keep;		/* more than the queue has room for */
 	TimestampTz until;			/* the piece ends; 0: as it will */
@@ -229,6 +230,15 @@ bool
 act_sweep_can_skip(const Sweep *sweep)
 {
 	return sweep->nskipped < ACT_SWEEP_SKIPPED;
+}
+
+/*
+ * Did the last piece end because a segment is locked?
+ */
+bool
+act_sweep_is_locked(const Sweep *sweep)
+{
+	return sweep->locked;
 }
 
 /*
@@ -470,9 +480,24 @@ consider(Sweep *sweep, const MessageRow *row)
 }
 
 /*
+ * Open a segment.  A walk to the queue is the manager's, which has other
+ * things to do than to wait for a lock: NULL if it cannot be had at once.
+ */
+static Relation
+open_segment(Sweep *sweep, int segment)
+{
+	Oid			relid = act_catalog_get()->message[segment];
+
+	if (sweep->function != NULL)
+		return table_open(relid, AccessShareLock);
+	sweep->locked = !ConditionalLockRelationOid(relid, AccessShareLock);
+	return sweep->locked ? NULL : table_open(relid, NoLock);
+}
+
+/*
  * Read blocks of a segment from sweep->block on, until there is one more
- * entity than wanted, or enough blocks were read.  True when the segment is
- * finished; else sweep->block is where to go on (in the block that holds the
+ * entity than wanted, or enough blocks were read, or not at all if it is
+ * locked.  True when the segment is finished; else sweep->block is where to go on (in the block that holds the
  * entity that was one too many: what was found before it is found again, and
  * that is harmless as long as the function does not count it again, or "max"
  * is larger than what a block can hold).
@@ -480,11 +505,14 @@ consider(Sweep *sweep, const MessageRow *row)
 static bool
 walk_segment(Sweep *sweep, int *blocks)
 {
-	Relation	heap = table_open(act_catalog_get()->message[sweep->segment],
-								  AccessShareLock);
-	BlockNumber nblocks = RelationGetNumberOfBlocks(heap);
-	TupleTableSlot *slot = table_slot_create(heap, NULL);
+	Relation	heap = open_segment(sweep, sweep->segment);
+	BlockNumber nblocks;
+	TupleTableSlot *slot;
 
+	if (heap == NULL)
+		return false;
+	nblocks = RelationGetNumberOfBlocks(heap);
+	slot = table_slot_create(heap, NULL);
 	if (sweep->bounded)
 		nblocks = Min(nblocks, sweep->end[sweep->segment]);
 	if (sweep->peeking)
@@ -612,7 +640,9 @@ peek_at_end(Sweep *sweep, int64 turn)
 
 	if (last < 0)
 		return false;
-	heap = table_open(act_catalog_get()->message[last], AccessShareLock);
+	heap = open_segment(sweep, last);
+	if (heap == NULL)
+		return false;
 	set_peek(sweep, last, RelationGetNumberOfBlocks(heap));
 	table_close(heap, AccessShareLock);
 	return true;
@@ -634,8 +664,9 @@ peek_before(Sweep *sweep)
 }
 
 /*
- * Look at the end of the log.  True when that is over; what was found there is
- * remembered, and all else is left to the walk.
+ * Look at the end of the log.  True when that is over, also because a segment
+ * is locked; what was found there is remembered, and all else is left to the
+ * walk.
  */
 static bool
 peek(Sweep *sweep, int *blocks)
@@ -657,7 +688,7 @@ peek(Sweep *sweep, int *blocks)
 
 		/* What is kept of a stretch is run before what came earlier. */
 		if (!walk_segment(sweep, blocks) || act_found_keeps(sweep->found_keys))
-			return false;
+			return sweep->locked;
 	} while (peek_before(sweep));
 	return true;
 }
@@ -666,7 +697,8 @@ peek(Sweep *sweep, int *blocks)
  * Walk on through the segments; true when the walk is complete.  The older
  * come first, so that what is copied to a later one meanwhile, because its
  * segment is to be emptied, is met there.  A segment that an administrator has
- * locked is waited for: to skip it could lose the hint of what it holds.
+ * locked is waited for, in the lock's queue or by trying again: to skip it
+ * could lose the hint of what it holds.
  */
 static bool
 walk_segments(Sweep *sweep)
@@ -733,6 +765,7 @@ act_sweep_step(Sweep *sweep, int max)
 	bool		complete;
 
 	sweep->stopped_by = InvalidOid;
+	sweep->locked = false;
 	if (act_found_keeps(sweep->found_keys))
 	{
 		sweep->stopped_by = act_found_queue_kept(sweep->found_keys);

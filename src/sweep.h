@@ -28,6 +28,7 @@ extern void act_sweep_set_function(Sweep *sweep, SweepFunction function,
 extern void act_sweep_set_peek_only(Sweep *sweep);
 extern void act_sweep_set_runner(Sweep *sweep, int32 runner);
 extern Oid	act_sweep_stopped_by(const Sweep *sweep);
+extern bool act_sweep_is_locked(const Sweep *sweep);
 extern bool act_sweep_can_skip(const Sweep *sweep);
 extern void act_sweep_skip(Sweep *sweep, Oid owner);
 extern void act_sweep_take_over(Sweep *sweep, Oid owner, Sweep *from);
