@@ -497,10 +497,11 @@ open_segment(Sweep *sweep, int segment)
 /*
  * Read blocks of a segment from sweep->block on, until there is one more
  * entity than wanted, or enough blocks were read, or not at all if it is
- * locked.  True when the segment is finished; else sweep->block is where to go on (in the block that holds the
- * entity that was one too many: what was found before it is found again, and
- * that is harmless as long as the function does not count it again, or "max"
- * is larger than what a block can hold).
+ * locked.  True when the segment is finished; else sweep->block is where to
+ * go on (in the block that holds the entity that was one too many: what was
+ * found before it is found again, and that is harmless as long as the
+ * function does not count it again, or "max" is larger than what a block can
+ * hold).
  */
 static bool
 walk_segment(Sweep *sweep, int *blocks)

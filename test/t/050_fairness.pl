@@ -44,7 +44,7 @@ $node->safe_psql('postgres', q{
 	SELECT count(actornot_post('slow', 's' || n)) FROM generate_series(1, 3) n});
 wait_for_value($node, 'postgres', q{
 	SELECT count(*) FROM actornot.mailbox WHERE entity LIKE 's_'},
-	'3', 'and so are those that cannot share a transaction with them', 30);
+	'3', 'and so are those that cannot share a transaction with them', 150);
 $node->safe_psql('postgres', q{SELECT actornot_pause('loop')});
 
 # Ended back-offs of more entities than the queue holds, which stay in the table
@@ -70,7 +70,7 @@ wait_for_value($node, 'postgres', q{
 	'1500', 'the back-offs of all are over');
 $node->safe_psql('postgres', q{SELECT actornot_post('better', 'once')});
 wait_for_value($node, 'postgres', q{SELECT actornot_state('better', 'once')},
-	'"done"', 'they are in nobody\'s way', 30);
+	'"done"', 'they are in nobody\'s way', 150);
 
 unlike(log_since($node, 0), qr/PANIC|TRAP|terminated by signal/, 'nothing crashed');
 $node->stop;

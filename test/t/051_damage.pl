@@ -89,7 +89,7 @@ my $offset = log_offset($node);
 $node->start;
 $node->safe_psql('postgres', q{SELECT actornot_resume('good')});
 wait_for_value($node, 'postgres', q{SELECT count(*) FROM actornot.mailbox WHERE entity LIKE 'e%'},
-	$others, 'a suspect that cannot be looked at keeps nobody waiting', 60);
+	$others, 'a suspect that cannot be looked at keeps nobody waiting', 150);
 like(log_since($node, $offset),
 	qr/WARNING:  could not look for messages of an entity that was being run at a crash: invalid page in block 0/,
 	'the log tells of it');
@@ -122,12 +122,12 @@ $offset = log_offset($node);
 $node->start;
 $node->safe_psql('postgres', q{SELECT actornot_post('good', 'fails once')});
 wait_for_value($node, 'postgres', q{SELECT actornot_state('good', 'fails once')},
-	'1', 'it keeps nobody waiting', 60);
+	'1', 'it keeps nobody waiting', 150);
 $node->safe_psql('postgres', q{SELECT actornot_resume('bad')});
 damage($node, $file, $block, $header);
 wait_for_value($node, 'postgres', qq{
 	SELECT attempts > $attempts FROM actornot.mailbox WHERE entity = 'fails'},
-	't', 'it goes on when it can be read', 60);
+	't', 'it goes on when it can be read', 150);
 is(count_in_log($node, $offset, qr/WARNING:  could not read block \d+ of table "actornot.mailbox"/),
 	1, 'the log tells of it once');
 is(count_in_log($node, $offset, qr/actornot manager.* exited with exit code [^0]/),

@@ -37,7 +37,7 @@ my $offset = log_offset($node);
 $node->safe_psql('postgres', q{
 	SELECT count(actornot_resume('r' || p)) FROM generate_series(1, 12) p});
 wait_for_value($node, 'postgres', q{SELECT count(*) FROM actornot.mailbox WHERE state IS NOT NULL},
-	'8400', 'all is run', 120);
+	'8400', 'all is run');
 is(count_in_log($node, $offset, qr/actornot manager.* exited with exit code [^0]/),
 	0, 'the manager lives on');
 unlike(log_since($node, $offset), qr/ERROR|PANIC|TRAP|terminated by signal/, 'nothing crashed');

@@ -54,7 +54,7 @@ wait_until($node, 'postgres', q{
 	'there is one more');
 $node->safe_psql('waits', q{SELECT actornot_post('slow', 'quick', '2')});
 wait_for_value($node, 'waits', q{SELECT actornot_pending('slow')}, '0',
-	'the third database has its turn', 60);
+	'the third database has its turn', 150);
 $holder->quit;
 $node->stop;
 done_testing();

@@ -40,7 +40,7 @@ $node->safe_psql('postgres', q{
 	SELECT actornot_resume('recorder');
 	SELECT actornot_post('retried', 'e', '"bad"')});
 wait_for_value($node, 'postgres', q{SELECT actornot_state('retried', 'e')}, '2',
-	'back-offs end while a segment is locked', 30);
+	'back-offs end while a segment is locked', 150);
 is( $node->safe_psql('postgres', q{
 		SELECT count(*) FROM pg_stat_activity
 		 WHERE backend_type = 'actornot manager' AND wait_event_type = 'Lock'}),
