@@ -88,6 +88,33 @@ ALTER TABLE actornot.message_0 DROP CONSTRAINT later;
 SELECT actornot_post('counter', 'later') > 0 AS posted;
 
 --
+-- Columns that an administrator has added keep what they have
+--
+ALTER TABLE actornot.mailbox ADD COLUMN note text, ADD COLUMN number int;
+ALTER TABLE actornot.segment ADD COLUMN note text, ADD COLUMN number2 int;
+ALTER TABLE actornot.message_0 ADD COLUMN note text, ADD COLUMN number int;
+ALTER TABLE actornot.runner ADD COLUMN note text, ADD COLUMN number int;
+ALTER TABLE actornot.dead_letter ADD COLUMN note text, ADD COLUMN number int;
+UPDATE actornot.mailbox SET note = repeat('n', 10), number = 7 WHERE entity = 'x';
+SET ROLE regress_indexes_owner;
+SELECT actornot_post('counter', 'x') > 0 AS posted;
+SELECT cardinality(actornot_post_many('counter', '{x,new}'));
+CALL actornot_drain('counter');
+SELECT actornot_post('fails', 'five') > 0 AS posted;
+SET client_min_messages = error;
+SELECT actornot_run('fails', 'five');
+RESET client_min_messages;
+RESET ROLE;
+SELECT entity, state, note, number FROM actornot.mailbox WHERE entity IN ('x', 'new') ORDER BY 1;
+ALTER TABLE actornot.mailbox DROP COLUMN note, DROP COLUMN number;
+ALTER TABLE actornot.message_0 DROP COLUMN note;
+SET ROLE regress_indexes_owner;
+SELECT actornot_post('counter', 'x') > 0 AS posted;
+SELECT actornot_run('counter', 'x');
+RESET ROLE;
+SELECT entity, state FROM actornot.mailbox WHERE entity = 'x';
+
+--
 -- A publication of all tables
 --
 SET client_min_messages = error;

@@ -144,7 +144,9 @@ act_segment_read(Segment *segments, Snapshot snapshot)
 		Segment    *segment;
 		int			number;
 
-		heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
+		for (int i = 0; i < SEG_NATTS; i++)
+			values[i] = heap_getattr(tuple, i + 1, RelationGetDescr(rel),
+									 &nulls[i]);
 		number = DatumGetInt32(values[SEG_NUMBER - 1]);
 		if (number < 0 || number >= ACT_SEGMENTS)
 			continue;

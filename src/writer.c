@@ -61,12 +61,33 @@ act_writer_open(MessageWriter *writer)
 }
 
 /*
+ * The tuple of a row whose table has got more columns, which are null.
+ */
+static HeapTuple
+form_wider_row(TupleDesc desc, const Datum *values, const bool *nulls)
+{
+	Datum	   *all_values = palloc0(sizeof(Datum) * desc->natts);
+	bool	   *all_nulls = palloc(sizeof(bool) * desc->natts);
+	HeapTuple	tuple;
+
+	memset(all_nulls, true, sizeof(bool) * desc->natts);
+	memcpy(all_values, values, sizeof(Datum) * MSG_NATTS);
+	memcpy(all_nulls, nulls, sizeof(bool) * MSG_NATTS);
+	tuple = heap_form_tuple(desc, all_values, all_nulls);
+	pfree(all_values);
+	pfree(all_nulls);
+	return tuple;
+}
+
+/*
  * The row's tuple; its columns stay in "values" for the index.
  */
 static HeapTuple
 form_row(MessageWriter *writer, const MessageRow *row, Datum *values,
 		 bool *nulls)
 {
+	TupleDesc	desc = RelationGetDescr(writer->heap);
+
 	memset(nulls, false, sizeof(bool) * MSG_NATTS);
 	values[MSG_HASH - 1] = Int64GetDatum(row->hash);
 	values[MSG_TICK - 1] = UInt64GetDatum(row->tick);
@@ -78,7 +99,9 @@ form_row(MessageWriter *writer, const MessageRow *row, Datum *values,
 	nulls[MSG_PAYLOAD - 1] = (row->payload == (Datum) 0);
 	values[MSG_HEADERS - 1] = row->headers;
 	nulls[MSG_HEADERS - 1] = (row->headers == (Datum) 0);
-	return heap_form_tuple(RelationGetDescr(writer->heap), values, nulls);
+	if (unlikely(desc->natts > MSG_NATTS))
+		return form_wider_row(desc, values, nulls);
+	return heap_form_tuple(desc, values, nulls);
 }
 
 /*
