@@ -52,7 +52,39 @@ RESET enable_seqscan;
 SET ROLE regress_dead_alice;
 SELECT actornot_unregister('a', true);
 SELECT entity FROM actornot.dead_letters ORDER BY entity;
+-- Who registers the name again has them again, but for somebody else it is
+-- another runner.
 RESET ROLE;
+SELECT actornot_register('a');
+SELECT actornot_redrive_all('a');
+SELECT actornot_unregister('a');
+SET ROLE regress_dead_alice;
+SELECT actornot_register('a');
+SELECT id AS second FROM actornot.dead_letters WHERE entity = 'second' \gset
+SELECT actornot_redrive('a', :second) > :second AS redriven;
+SELECT actornot_redrive_all('a');
+SELECT e, actornot_pending('a', e) FROM unnest('{first,second}'::text[]) e;
+SELECT count(*) FROM actornot.dead_letters;
+
+-- Of what is said of a failure so much is kept, in whole characters.
+RESET ROLE;
+CREATE FUNCTION wails(text, jsonb, jsonb) RETURNS jsonb LANGUAGE plpgsql
+AS $$
+BEGIN
+	RAISE EXCEPTION USING MESSAGE = repeat('e', 70000), DETAIL = 'x' || repeat('ä', 70000);
+END
+$$;
+SET ROLE regress_dead_alice;
+SELECT actornot_register('wails', 'wails', max_attempts => 1);
+SELECT actornot_post('wails', 'e') > 0 AS posted;
+SET client_min_messages = error;
+SELECT actornot_run('wails', 'e');
+SET client_min_messages = warning;
+SELECT octet_length(message), right(message, 5), octet_length(detail), right(detail, 5)
+  FROM actornot.dead_letters;
+SELECT actornot_redrive_all('wails');
+RESET ROLE;
+DROP FUNCTION wails;
 
 DROP EXTENSION actornot CASCADE;
 DROP FUNCTION fails;

@@ -37,6 +37,7 @@
 #include "entitylock.h"
 #include "failure.h"
 #include "mailbox.h"
+#include "mb/pg_wchar.h"
 #include "message.h"
 #include "runner.h"
 #include "utils/memutils.h"
@@ -63,10 +64,21 @@ typedef struct FailureWork
 	int			attempts;
 } FailureWork;
 
-static char *
-copy_or_null(const char *string)
+/*
+ * What is kept of a text that says why something failed, a copy.
+ */
+char *
+act_failure_clip(const char *text)
 {
-	return string == NULL ? NULL : pstrdup(string);
+	int			len;
+
+	if (text == NULL)
+		return NULL;
+	len = strnlen(text, ACT_FAILURE_TEXT_MAX + 1);
+	if (len <= ACT_FAILURE_TEXT_MAX)
+		return pnstrdup(text, len);
+	len = pg_mbcliplen(text, len, ACT_FAILURE_TEXT_MAX);
+	return psprintf("%.*s ...", len, text);
 }
 
 /*
@@ -80,9 +92,9 @@ act_failure_capture(Failure *failure, MemoryContext context)
 
 	FlushErrorState();
 	failure->sqlstate = error->sqlerrcode;
-	failure->message = copy_or_null(error->message);
-	failure->detail = copy_or_null(error->detail);
-	failure->context = copy_or_null(error->context);
+	failure->message = act_failure_clip(error->message);
+	failure->detail = act_failure_clip(error->detail);
+	failure->context = act_failure_clip(error->context);
 	failure->timed_out = error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
 		act_call_timed_out();
 	if (failure->timed_out)

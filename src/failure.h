@@ -15,6 +15,10 @@
 typedef bool (*ContainFunction) (void (*body) (void *arg), void *arg,
 								 Failure *failure, MemoryContext context);
 
+/* So many bytes of a text that says why something failed are kept. */
+#define ACT_FAILURE_TEXT_MAX 65536
+
+extern char *act_failure_clip(const char *text);
 extern void act_failure_capture(Failure *failure, MemoryContext context);
 extern bool act_failure_contain(void (*body) (void *arg), void *arg,
 								Failure *failure, MemoryContext context);

@@ -869,7 +869,7 @@ actornot_fail(PG_FUNCTION_ARGS)
 
 	begin_holding(fcinfo, &holding, "actornot_fail()");
 	act_sqlarg_reject_null(fcinfo, 3, "error");
-	failure.message = text_to_cstring(PG_GETARG_TEXT_PP(3));
+	failure.message = act_failure_clip(text_to_cstring(PG_GETARG_TEXT_PP(3)));
 	retry_in = PG_ARGISNULL(4) ? -1 : read_retry_in(fcinfo, 4, &holding.runner);
 
 	had_batch = (holding.mailbox.lease_last_id != 0);

@@ -33,6 +33,7 @@
 #include "sweep.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "work.h"
 
@@ -387,18 +388,57 @@ actornot_purge(PG_FUNCTION_ARGS)
 
 /* ---- dead letters ---- */
 
+/* One dead letter at a time, for they may be large and many. */
+static bool
+fetch_dead_letter(Portal portal)
+{
+	OwnerContext context;
+
+	act_catalog_become_owner(&context);
+	SPI_cursor_fetch(portal, true, 1);
+	act_catalog_restore_user(&context);
+	return SPI_processed > 0;
+}
+
+/*
+ * Post again what was fetched.  Returns the id; what the context holds is of
+ * no use any more.
+ */
+static int64
+repost(Runner *runner, MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	HeapTuple	tuple = SPI_tuptable->vals[0];
+	TupleDesc	desc = SPI_tuptable->tupdesc;
+	bool		isnull,
+				no_payload;
+	Datum		entity = SPI_getbinval(tuple, desc, 1, &isnull);
+	Datum		payload = SPI_getbinval(tuple, desc, 2, &no_payload);
+	Datum		headers = SPI_getbinval(tuple, desc, 3, &isnull);
+	int64		id = act_post_message(runner, entity,
+									  no_payload ? (Datum) 0 : payload,
+									  headers);
+
+	SPI_freetuptable(SPI_tuptable);
+	MemoryContextSwitchTo(old);
+	return id;
+}
+
 /*
  * Take dead letters out of their table and post them again, as new messages
- * that tell their origin in the headers.  Returns how many; the last one's
- * new id in *new_id.
+ * that tell their origin in the headers.  Those of earlier runners of the same
+ * name and owner count as the runner's.  Returns how many; the last one's new
+ * id in *new_id.
  */
 static int64
 redrive(const Runner *cached, bool one, int64 id, int64 *new_id)
 {
 	static const char *query =
 	"WITH taken AS (DELETE FROM actornot.dead_letter"
-	" WHERE runner = $1 AND ($2 IS NULL OR id = $2) RETURNING *)"
-	" SELECT id, entity, payload,"
+	" WHERE (runner = $1 OR runner IN (SELECT r.id FROM actornot.runner r"
+	" WHERE r.name = $3 AND r.owner::pg_catalog.oid = $4 AND r.unregistered_at IS NOT NULL))"
+	" AND ($2 IS NULL OR id = $2) RETURNING *)"
+	" SELECT entity, payload,"
 	" CASE WHEN pg_catalog.jsonb_typeof(headers) = 'object' THEN headers ELSE '{}'::pg_catalog.jsonb END"
 	" || pg_catalog.jsonb_build_object('actornot_origin', pg_catalog.jsonb_build_object("
 	"'id', id, 'posted_at', posted_at, 'attempts', attempts, 'died_at', died_at, 'message', message)"
@@ -406,36 +446,33 @@ redrive(const Runner *cached, bool one, int64 id, int64 *new_id)
 	" ELSE pg_catalog.jsonb_build_object('headers', headers) END)"
 	" FROM taken ORDER BY id";
 	Runner		runner = *cached;
-	Oid			types[2] = {INT4OID, INT8OID};
-	Datum		args[2];
-	char		nulls[3] = {' ', one ? ' ' : 'n', '\0'};
+	Oid			types[4] = {INT4OID, INT8OID, TEXTOID, OIDOID};
+	Datum		args[4] = {
+		Int32GetDatum(runner.id), Int64GetDatum(id),
+		CStringGetTextDatum(runner.name), ObjectIdGetDatum(runner.owner)
+	};
+	char		nulls[5] = {' ', one ? ' ' : 'n', ' ', ' ', '\0'};
 	OwnerContext context;
-	int64		n;
+	MemoryContext message_context;
+	Portal		portal;
+	int64		n = 0;
 
-	args[0] = Int32GetDatum(runner.id);
-	args[1] = Int64GetDatum(id);
 	SPI_connect();
+	message_context = AllocSetContextCreate(CurrentMemoryContext,
+											"actornot dead letter",
+											ALLOCSET_DEFAULT_SIZES);
 	act_catalog_become_owner(&context);
-	if (SPI_execute_with_args(query, 2, types, args, nulls, false, 0) !=
-		SPI_OK_SELECT)
-		elog(ERROR, "could not take dead letters");
+	portal = SPI_cursor_open_with_args(NULL, query, 4, types, args, nulls,
+									   false, 0);
 	act_catalog_restore_user(&context);
-
-	n = SPI_processed;
-	for (int64 i = 0; i < n; i++)
+	while (fetch_dead_letter(portal))
 	{
-		HeapTuple	tuple = SPI_tuptable->vals[i];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		bool		isnull,
-					no_payload;
-		Datum		entity = SPI_getbinval(tuple, desc, 2, &isnull);
-		Datum		payload = SPI_getbinval(tuple, desc, 3, &no_payload);
-		Datum		headers = SPI_getbinval(tuple, desc, 4, &isnull);
-
 		CHECK_FOR_INTERRUPTS();
-		*new_id = act_post_message(&runner, entity,
-								   no_payload ? (Datum) 0 : payload, headers);
+		*new_id = repost(&runner, message_context);
+		MemoryContextReset(message_context);
+		n++;
 	}
+	SPI_cursor_close(portal);
 	SPI_finish();
 	return n;
 }
