@@ -39,7 +39,9 @@ act_token_next(int64 previous, int32 least_timeline)
 
 	timeline = Max(timeline, previous >> TIMELINE_SHIFT);
 	timeline = Max(timeline, least_timeline);
-	return (timeline << TIMELINE_SHIFT) | (id & ID_MASK);
+
+	/* A restore may have put back the sequence. */
+	return Max((timeline << TIMELINE_SHIFT) | (id & ID_MASK), previous + 1);
 }
 
 int32

@@ -25,7 +25,7 @@ our @EXPORT = qw(
   new_server start_again ask wait_until wait_for_value pids_of one_pid signal_processes
   install_recorder recorded log_offset log_since count_in_log lock_session
   fails_with wait_for_more signal_one wait_for_restart count_overtaken
-  install_move_on stopwatch
+  install_move_on stopwatch data_script
 );
 
 my $settings = dirname(dirname(__FILE__)) . '/actornot.conf';
@@ -406,6 +406,19 @@ sub count_in_log
 	my $count = () = log_since($node, $offset) =~ /$pattern/g;
 
 	return $count;
+}
+
+# The data of an archive as a script, without the extension's sequences.
+sub data_script
+{
+	my ($node, $archive, $script) = @_;
+	my ($list, $err) = run_command([ 'pg_restore', '-l', $archive ]);
+	my $lines = join "\n", grep { !/SEQUENCE SET actornot / } split /\n/, $list;
+
+	append_to_file("$script.list", "$lines\n");
+	$node->command_ok([ 'pg_restore', '--data-only', '-L', "$script.list",
+			'-f', $script, $archive ], 'the data of an archive as a script');
+	return;
 }
 
 # A session that holds an advisory lock until it quits.

@@ -157,10 +157,13 @@ foreach my $way ([ $ahead, $behind ], [ $behind, $ahead ])
 			}
 			else
 			{
-				append_to_file($world->{data}, qq{
+				my $script = "$world->{archive}.sql";
+
+				data_script($to, $world->{archive}, $script);
+				append_to_file($script, qq{
 					DELETE FROM public.broken WHERE entity = 'due';
 					SELECT public.actornot_advance_clock();\n});
-				psql_file($to, $db, $world->{data}, '-1');
+				psql_file($to, $db, $script, '-1');
 				$start = 'SELECT 1';
 			}
 		}
