@@ -585,7 +585,7 @@ REVOKE ALL ON FUNCTION @extschema@.actornot_register(text, text, int, int, int, 
 COMMENT ON FUNCTION @extschema@.actornot_register(text, text, int, int, int, interval, interval, interval, interval, jsonb, text, int, real, int, interval, bigint, interval) IS
 'Registers a runner, or replaces its handler and all of its settings; the current user becomes its owner, replacement does not change the owner. Nobody but superusers may execute this until it is granted.
 runner: 1 to 255 bytes. handler: name, qualified or found on the search_path, of f(entity text, state jsonb, messages actornot_message[]) or f(entity text, state jsonb, messages jsonb) that returns jsonb (the new state; NULL ends the entity) or void (no state is kept); or of f(batches actornot_batch[]) that returns SETOF actornot_state_of and takes many entities in one call (an entity without a row keeps its state; one that comes twice, or was not given, is an error, 21000; when a call fails, its entities are run one by one); NULL: only outside workers run it.
-batch_size: messages in one call, of all of its entities, 1 to 10000. batch_bytes: their size, at least 1 (one message always fits); where a call takes several entities, their states count, too. max_attempts: before a message goes to the dead letters; NULL: for ever; serialization failures, deadlocks and errors of the SQLSTATE classes 53, 57 and 58 are none. retry_delay, retry_delay_max: first and longest back-off, at most 366 days. timeout: of one call; NULL: none. lease: default length of an outside lease, at most 30 days. initial_state: state of an entity that has none. runnable: name of f(entity text, state jsonb) returning boolean; while it is false the entity''s messages wait.
+batch_size: messages in one call, of all of its entities, 1 to 10000. batch_bytes: their size, at least 1 (one message always fits); where a call takes several entities, their states count, too. max_attempts: before a message goes to the dead letters; NULL: for ever; serialization failures, deadlocks and errors of the SQLSTATE classes 53, 57 and 58 are none. retry_delay, retry_delay_max: first and longest back-off, at most 366 days. timeout: of one call, at most 24 days; NULL: none. lease: default length of an outside lease, at most 30 days. initial_state: state of an entity that has none. runnable: name of f(entity text, state jsonb) returning boolean; while it is false the entity''s messages wait.
 concurrency, rate, message_ttl, max_backlog, weight other than 1 and dedup_window other than 1 day are not yet built.
 Errors: 22004 NULL where it has no meaning, 22023 value out of range, 42883 no function with an accepted signature, 42501 no right to execute it or to replace the runner, 0A000 not yet built, 25006 read-only transaction.';
 
@@ -594,7 +594,7 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'actornot_unregister'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.actornot_unregister(text, boolean) IS
-'Removes a runner with the states of its entities and its grants; its dead letters stay. With force its pending messages are given up. A batch that is under way elsewhere is finished; the state that it saves goes when the log is next emptied. Messages of transactions that are still open are not seen, and are given up when these commit: stop posting first. For those who have the rights of its owner.
+'Removes a runner with the states of its entities and its grants; its dead letters stay, and can be posted again to a runner of the same name and owner. With force its pending messages are given up. A batch that is under way elsewhere is finished; the state that it saves goes when the log is next emptied. Messages of transactions that are still open are not seen, and are given up when these commit: stop posting first. For those who have the rights of its owner.
 Errors: 42704 unknown runner, 42501 not its owner, 55006 it has pending messages and force is false, 22004 NULL.';
 
 CREATE FUNCTION @extschema@.actornot_set_owner(runner text, role text)
@@ -656,7 +656,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION @extschema@.actornot_start() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.actornot_start() IS
 'After a restore, an upgrade of the cluster or a copy of the database: lets the engine go on here with what the tables hold. The first post, registration or run does the same; until then nothing happens, so that a restore is not disturbed. Waits for transactions that have posted. Nobody but superusers may execute this until it is granted.
-Errors: 25006 read-only transaction or standby.';
+Does nothing where that has been done. Errors: 25006 in a read-only transaction or on a standby, if there is something to do.';
 
 CREATE FUNCTION @extschema@.actornot_advance_clock()
 RETURNS void
@@ -683,7 +683,7 @@ SELECT d.id, d.runner_name AS runner, d.entity, d.payload, d.headers,
 REVOKE ALL ON actornot.dead_letters FROM PUBLIC;
 GRANT SELECT ON actornot.dead_letters TO PUBLIC;
 COMMENT ON VIEW actornot.dead_letters IS
-'Messages given up, with the SQLSTATE, message, detail and context of the last error: those of runners whose owner''s rights the current user has; members of pg_monitor and pg_read_all_data see all. actornot_redrive posts one again.';
+'Messages given up, with the SQLSTATE, message, detail and context of the last error (of each at most 64 kB; of what actornot_skip took out the message of its last error only): those of runners, also of unregistered ones, whose owner''s rights the current user has; members of pg_monitor and pg_read_all_data see all. actornot_redrive posts one again.';
 
 -- ---------------------------------------------------------------------------
 -- Posting
@@ -763,35 +763,35 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'actornot_pause_entity'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.actornot_pause(runner text, entity text, force boolean) IS
-'Stops the processing of an entity until actornot_resume(runner, entity); posts go on. Waits for a running batch. Needs the owner''s rights (42501). Errors: 55006 if the entity is leased (force => true ends the lease) or run by this very session.';
+'Stops the processing of an entity until actornot_resume(runner, entity); posts go on. Waits for a running batch. Needs the owner''s rights (42501). Errors: 55006 if the entity is leased (force => true ends the lease) or run by this very session; 25001 in a REPEATABLE READ or SERIALIZABLE transaction.';
 
 CREATE FUNCTION @extschema@.actornot_resume(runner text, entity text)
 RETURNS void
 AS 'MODULE_PATHNAME', 'actornot_resume_entity'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.actornot_resume(runner text, entity text) IS
-'Goes on with the processing of a paused entity. Needs the owner''s rights (42501).';
+'Goes on with the processing of a paused entity. Needs the owner''s rights (42501). Errors: 55006 if it is run by this very session; 25001 in a REPEATABLE READ or SERIALIZABLE transaction.';
 
 CREATE FUNCTION @extschema@.actornot_wake(runner text, entity text)
 RETURNS void
 AS 'MODULE_PATHNAME', 'actornot_wake'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.actornot_wake(runner text, entity text) IS
-'Asks again whether an entity is runnable, and ends its back-off after a failure. Needs the owner''s rights (42501).';
+'Asks again whether an entity is runnable, and ends its back-off after a failure. Needs the owner''s rights (42501). Errors: 55006 if it is run by this very session; 25001 in a REPEATABLE READ or SERIALIZABLE transaction.';
 
 CREATE FUNCTION @extschema@.actornot_skip(runner text, entity text)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'actornot_skip'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.actornot_skip(runner text, entity text) IS
-'Moves the first pending message of an entity to the dead letters and returns its id; NULL if nothing is pending. Needs the owner''s rights (42501). Errors: 55006 if the entity is leased or run by this very session.';
+'Moves the first pending message of an entity to the dead letters and returns its id; NULL if nothing is pending. Needs the owner''s rights (42501). Errors: 55006 if the entity is leased or run by this very session; 25001 in a REPEATABLE READ or SERIALIZABLE transaction.';
 
 CREATE FUNCTION @extschema@.actornot_purge(runner text, entity text, force boolean DEFAULT false)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'actornot_purge'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.actornot_purge(runner text, entity text, force boolean) IS
-'Throws all pending messages and the state of an entity away; returns how many messages. Messages of transactions that are open now are not purged. Needs the owner''s rights (42501). Errors: 55006 if the entity is leased (force => true ends the lease) or run by this very session.';
+'Throws all pending messages and the state of an entity away; returns how many messages. Messages of transactions that are open now are not purged. Needs the owner''s rights (42501). Errors: 55006 if the entity is leased (force => true ends the lease) or run by this very session; 25001 in a REPEATABLE READ or SERIALIZABLE transaction.';
 
 -- ---------------------------------------------------------------------------
 -- Dead letters
@@ -802,14 +802,14 @@ RETURNS bigint
 AS 'MODULE_PATHNAME', 'actornot_redrive'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.actornot_redrive(runner text, id bigint) IS
-'Posts a dead letter again, as a new message whose headers tell its origin (actornot_origin: id, posted_at, attempts, died_at, message), and returns the new id. Needs the owner''s rights (42501). Errors: 42704 no such dead letter.';
+'Posts a dead letter of a runner, or of an earlier one of the same name and owner, again, as a new message whose headers tell its origin (actornot_origin: id, posted_at, attempts, died_at, message), and returns the new id. Needs the owner''s rights (42501). Errors: 42704 no such dead letter.';
 
 CREATE FUNCTION @extschema@.actornot_redrive_all(runner text)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'actornot_redrive_all'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.actornot_redrive_all(runner text) IS
-'Posts all dead letters of a runner again, in the order of their ids; returns how many. Needs the owner''s rights (42501).';
+'Posts all dead letters of a runner, and of earlier ones of the same name and owner, again, in the order of their ids; returns how many. Needs the owner''s rights (42501).';
 
 -- ---------------------------------------------------------------------------
 -- Leases
@@ -860,7 +860,7 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'actornot_release'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.actornot_release(text, text, bigint, interval) IS
-'Gives a leased entity back with its batch, which is the next one for whoever comes, after retry_in (up to 366 days). No attempt is counted, the state stays.
+'Gives a leased entity back with its batch, which is the next one for whoever comes, after retry_in (up to 366 days; NULL: at once). No attempt is counted, the state stays.
 Errors: 55AN1 the lease is no longer held; 42704, 22004, 22023, 42501, 55006, 25001, 25006 as actornot_acquire.';
 
 CREATE FUNCTION @extschema@.actornot_fail(runner text, entity text, token bigint, error text, retry_in interval DEFAULT NULL)

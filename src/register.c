@@ -202,7 +202,9 @@ check_interval(FunctionCallInfo fcinfo, int arg, const char *runner,
 	if (!act_runner_interval_us(PG_GETARG_INTERVAL_P(arg), &us) || us > max)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s of runner \"%s\" is too long", setting, runner)));
+				 errmsg("%s of runner \"%s\" is too long", setting, runner),
+				 errdetail("The maximum is " INT64_FORMAT " days.",
+						   max / USECS_PER_DAY)));
 	if (us < min)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -616,5 +616,5 @@ act_runner_check_is_owner(const Runner *runner)
 			 errdetail("Its handler would run with the rights of the current user, who is not its owner."),
 			 owner == NULL ?
 			 errhint("The owner no longer exists; use actornot_set_owner.") :
-			 errhint("Use SET ROLE %s.", quote_identifier(owner))));
+			 errhint("Connect as role %s.", quote_identifier(owner))));
 }
