@@ -486,14 +486,41 @@ rotate_log(TimestampTz now, TimestampTz *next)
 	act_prune_note_emptied(prune, act_rotate_take_emptied(rotation));
 }
 
+/* To be contained. */
+static void
+prune_piece(void *arg)
+{
+	act_prune_step(prune);
+}
+
+/* Rows that cannot be read stay; so do their neighbours. */
+static void
+skip_piece(const Failure *failure)
+{
+	if (ERRCODE_TO_CATEGORY(failure->sqlstate) != ERRCODE_INTERNAL_ERROR &&
+		ERRCODE_TO_CATEGORY(failure->sqlstate) != ERRCODE_SYSTEM_ERROR)
+		ereport(ERROR,
+				(errcode(failure->sqlstate),
+				 errmsg("could not remove entities that have ended: %s",
+						failure->message)));
+	ereport(WARNING,
+			(errcode(failure->sqlstate),
+			 errmsg("could not remove entities that have ended from block %u of table \"actornot.mailbox\" on: %s",
+					act_prune_skip_piece(prune), failure->message)));
+}
+
 /* A piece of the walk that removes the rows of entities that have ended. */
 static void
 remove_ended(TimestampTz now, TimestampTz *next)
 {
+	Failure		failure;
+
 	if (!act_prune_is_due(prune))
 		return;
 	begin_chore("actornot: removing entities that have ended");
-	act_prune_step(prune);
+	if (!act_failure_contain(prune_piece, NULL, &failure,
+							 CurrentMemoryContext))
+		skip_piece(&failure);
 	end_chore();
 	if (act_prune_is_due(prune))
 		*next = now;

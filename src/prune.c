@@ -177,6 +177,20 @@ find_candidates(Prune *prune, MailboxTable *table, MessageReader *reader,
 }
 
 /*
+ * The last piece has failed, and its (sub)transaction was rolled back: go on
+ * behind it.  Returns where it began.
+ */
+BlockNumber
+act_prune_skip_piece(Prune *prune)
+{
+	BlockNumber block = prune->block;
+
+	prune->walking = true;
+	prune->block += BLOCKS_PER_PIECE;
+	return block;
+}
+
+/*
  * A piece of a walk, in a transaction that the caller starts and ends.
  */
 void

@@ -6,6 +6,7 @@
 #define ACT_PRUNE_H
 
 #include "actornot.h"
+#include "storage/block.h"
 
 typedef struct Prune Prune;
 
@@ -13,5 +14,6 @@ extern Prune *act_prune_begin(MemoryContext context);
 extern void act_prune_note_emptied(Prune *prune, int segments);
 extern bool act_prune_is_due(const Prune *prune);
 extern void act_prune_step(Prune *prune);
+extern BlockNumber act_prune_skip_piece(Prune *prune);
 
 #endif							/* ACT_PRUNE_H */

@@ -135,4 +135,28 @@ is(count_in_log($node, $offset, qr/actornot manager.* exited with exit code [^0]
 
 unlike(log_since($node, $offset), qr/PANIC|TRAP|terminated by signal/, 'nothing crashed');
 $node->stop;
+
+# A mailbox that cannot be read is met when ended ones are removed.
+$node = new_server('ended', conf => 'actornot.segment_size = 128kB');
+$node->start;
+install_recorder($node, 'postgres');
+install_move_on($node, 'postgres');
+$node->safe_psql('postgres', q{
+	SELECT count(actornot_post('recorder', 'e' || n)) FROM generate_series(1, 300) n});
+wait_for_value($node, 'postgres', q{SELECT actornot_pending('recorder')}, '0',
+	'there are mailboxes');
+$file = $node->safe_psql('postgres', q{SELECT pg_relation_filepath('actornot.mailbox')});
+$node->stop;
+damage($node, $file, 0);
+$offset = log_offset($node);
+$node->start;
+$node->safe_psql('postgres', q{
+	CALL move_on($$SELECT actornot_post('recorder', 'f', to_jsonb(repeat('x', 300)))$$);
+	CALL move_on($$SELECT actornot_post('recorder', 'f', to_jsonb(repeat('x', 300)))$$)});
+$node->wait_for_log(
+	qr/WARNING:  could not remove entities that have ended from block 0 of table "actornot.mailbox" on: invalid page in block 0/,
+	$offset);
+is(count_in_log($node, $offset, qr/actornot manager.* exited with exit code [^0]/),
+	0, 'the manager lives on');
+$node->stop;
 done_testing();
