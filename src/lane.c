@@ -169,9 +169,9 @@ wake(Waiter *waiter)
 	SetLatch(waiter->latch);
 }
 
-/* One who waits for any entity is to look again, but not "except". */
+/* One who waits for any entity is to look again, but not the one of "except". */
 static void
-wake_first(Lane *lane, const Waiter *except)
+wake_first(Lane *lane, const dlist_node *except)
 {
 	dlist_mutable_iter iter;
 
@@ -179,7 +179,7 @@ wake_first(Lane *lane, const Waiter *except)
 	{
 		Waiter	   *waiter = dlist_container(Waiter, node, iter.cur);
 
-		if (waiter->any && waiter != except)
+		if (waiter->any && iter.cur != except)
 		{
 			wake(waiter);
 			return;
@@ -220,7 +220,7 @@ act_lane_wake_other(Oid database, int32 runner)
 	Lane	   *lane = act_lane_find(database, runner);
 
 	if (lane != NULL)
-		wake_first(lane, my_waiter());
+		wake_first(lane, &my_waiter()->node);
 }
 
 /* Everything may have changed in a database. */
