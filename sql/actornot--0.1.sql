@@ -868,7 +868,7 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'actornot_fail'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.actornot_fail(text, text, bigint, text, interval) IS
-'Gives a leased entity back, as if a handler had raised the error: an attempt is counted for the first message of the batch, which comes alone from then on, after the runner''s back-off or retry_in (up to 366 days); after max_attempts it goes to the dead letters.
+'Gives a leased entity back, as if a handler had raised the error: an attempt is counted for the first message of the batch, which comes alone from then on, after the runner''s back-off or retry_in (up to 366 days); after max_attempts it goes to the dead letters. Of error at most 64 kB are kept.
 Errors: 55AN1 the lease is no longer held; 42704, 22004, 22023, 42501, 55006, 25001, 25006 as actornot_acquire.';
 
 -- ---------------------------------------------------------------------------

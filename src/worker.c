@@ -500,7 +500,8 @@ has_passed(const Visit *visit)
 	if (visit->result == VISIT_WAITING)
 		return visit->tried > 0;	/* else paused, or backing off */
 	if (visit->result != VISIT_MORE)
-		return visit->result != VISIT_BUSY && visit->result != VISIT_LEASED;
+		return visit->result != VISIT_BUSY &&
+			visit->result != VISIT_LEASED && visit->result != VISIT_MOVED;
 	if (memcmp(&last, &visit->key, sizeof(EntityKey)) != 0)
 		passed = 0;
 	last = visit->key;
