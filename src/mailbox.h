@@ -75,7 +75,6 @@ typedef struct DueSearch
 	TimestampTz left_out;		/* the first row of "unread"; or DT_NOEND */
 } DueSearch;
 
-
 extern void act_mailbox_open(MailboxTable *table);
 extern void act_mailbox_open_to_read(MailboxTable *table);
 extern void act_mailbox_close(MailboxTable *table);

@@ -278,6 +278,25 @@ has_room(int *room, TimestampTz now, TimestampTz *next)
 	return false;
 }
 
+/*
+ * A piece of a chore, contained.  False if something could not be read, which
+ * must keep nobody waiting but those who need it; any other error ends the
+ * process.
+ */
+static bool
+could_read(void (*piece) (void *arg), void *arg, Failure *failure,
+		   const char *otherwise)
+{
+	if (act_failure_contain(piece, arg, failure, CurrentMemoryContext))
+		return true;
+	if (ERRCODE_TO_CATEGORY(failure->sqlstate) != ERRCODE_INTERNAL_ERROR &&
+		ERRCODE_TO_CATEGORY(failure->sqlstate) != ERRCODE_SYSTEM_ERROR)
+		ereport(ERROR,
+				(errcode(failure->sqlstate),
+				 errmsg("%s: %s", otherwise, failure->message)));
+	return false;
+}
+
 /* To be contained. */
 static void
 search_due(void *arg)
@@ -359,21 +378,14 @@ do_without_index(const Failure *failure)
 }
 
 /*
- * A block that cannot be read must keep nobody waiting but whose rows are in
- * it: the search goes on with the others, or, if it is one of the index, where
- * the next back-off ends.
+ * Go on with the rows of other blocks, or, if it is the index that cannot be
+ * read, where the next back-off ends.
  */
 static void
 pass_unread(DueChore *chore, const Failure *failure, TimestampTz now)
 {
 	const DueSearch *search = &chore->search;
 
-	if (ERRCODE_TO_CATEGORY(failure->sqlstate) != ERRCODE_INTERNAL_ERROR &&
-		ERRCODE_TO_CATEGORY(failure->sqlstate) != ERRCODE_SYSTEM_ERROR)
-		ereport(ERROR,
-				(errcode(failure->sqlstate),
-				 errmsg("could not look for entities whose back-off is over: %s",
-						failure->message)));
 	note_unread(search->at, now);
 	if (BlockNumberIsValid(search->block))
 	{
@@ -403,8 +415,8 @@ push_due(TimestampTz now, TimestampTz *next)
 	chore.search.block = InvalidBlockNumber;
 	chore.search.left_out = DT_NOEND;
 	begin_chore("actornot: looking for entities whose back-off is over");
-	if (!act_failure_contain(search_due, &chore, &failure,
-							 CurrentMemoryContext))
+	if (!could_read(search_due, &chore, &failure,
+					"could not look for entities whose back-off is over"))
 		pass_unread(&chore, &failure, now);
 	else if (unread.blocks == NULL && !unread.index)
 		unread.delay = 0;
@@ -423,20 +435,13 @@ take_piece(void *arg)
 	act_broom_step();
 }
 
-/*
- * A block that cannot be read must keep nobody but its own messages waiting.
- */
+/* Go on behind a block that cannot be read. */
 static void
 skip_block(const Failure *failure)
 {
 	int			segment;
 	BlockNumber block;
 
-	if (ERRCODE_TO_CATEGORY(failure->sqlstate) != ERRCODE_INTERNAL_ERROR &&
-		ERRCODE_TO_CATEGORY(failure->sqlstate) != ERRCODE_SYSTEM_ERROR)
-		ereport(ERROR,
-				(errcode(failure->sqlstate),
-				 errmsg("could not sweep the log: %s", failure->message)));
 	if (act_broom_skip_block(&segment, &block))
 		ereport(WARNING,
 				(errcode(failure->sqlstate),
@@ -454,7 +459,7 @@ push_swept(TimestampTz now, TimestampTz *next)
 	if (!act_broom_choose(now, next))
 		return;
 	begin_chore("actornot: sweeping the log");
-	if (!act_failure_contain(take_piece, NULL, &failure, CurrentMemoryContext))
+	if (!could_read(take_piece, NULL, &failure, "could not sweep the log"))
 		skip_block(&failure);
 	end_chore();
 	act_broom_finish();
@@ -497,12 +502,6 @@ prune_piece(void *arg)
 static void
 skip_piece(const Failure *failure)
 {
-	if (ERRCODE_TO_CATEGORY(failure->sqlstate) != ERRCODE_INTERNAL_ERROR &&
-		ERRCODE_TO_CATEGORY(failure->sqlstate) != ERRCODE_SYSTEM_ERROR)
-		ereport(ERROR,
-				(errcode(failure->sqlstate),
-				 errmsg("could not remove entities that have ended: %s",
-						failure->message)));
 	ereport(WARNING,
 			(errcode(failure->sqlstate),
 			 errmsg("could not remove entities that have ended from block %u of table \"actornot.mailbox\" on: %s",
@@ -518,8 +517,8 @@ remove_ended(TimestampTz now, TimestampTz *next)
 	if (!act_prune_is_due(prune))
 		return;
 	begin_chore("actornot: removing entities that have ended");
-	if (!act_failure_contain(prune_piece, NULL, &failure,
-							 CurrentMemoryContext))
+	if (!could_read(prune_piece, NULL, &failure,
+					"could not remove entities that have ended"))
 		skip_piece(&failure);
 	end_chore();
 	if (act_prune_is_due(prune))
