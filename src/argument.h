@@ -8,7 +8,7 @@
 #include "access/tupdesc.h"
 #include "actornot.h"
 #include "message.h"
-#include "runner.h"
+#include "handler.h"
 
 struct JsonbParseState;
 

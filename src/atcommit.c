@@ -32,7 +32,7 @@
 
 #include "access/xact.h"
 #include "atcommit.h"
-#include "fleet.h"
+#include "tenant.h"
 #include "miscadmin.h"
 #include "readyq.h"
 #include "utils/memutils.h"
@@ -178,7 +178,7 @@ give_hints(void)
 		(silent && act_readyq_sweep_requests() != silent_since))
 		act_readyq_request_sweep(MyDatabaseId);
 	if (due_at != 0)
-		act_fleet_due_at(MyDatabaseId, due_at);
+		act_tenant_due_at(MyDatabaseId, due_at);
 }
 
 /*

@@ -29,6 +29,7 @@
 #include "call.h"
 #include "cursor.h"
 #include "entitylock.h"
+#include "handler.h"
 #include "mailbox.h"
 #include "miscadmin.h"
 #include "pending.h"
@@ -178,9 +179,9 @@ run_batch(VisitState *state)
 	state->visit->phase = PHASE_READ;
 
 	act_argument_begin_messages(&messages, call->form);
-	last_id = act_work_take(state->work, &state->mailbox, &state->list,
-							act_visit_batch_size(state),
-							state->runner->batch_bytes, &messages);
+	last_id = act_visit_take(state->work, &state->mailbox, &state->list,
+							 act_visit_batch_size(state),
+							 state->runner->batch_bytes, &messages);
 	if (messages.nmessages > 0)
 	{
 		note_try(state, messages.nmessages);

@@ -28,6 +28,7 @@
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
+#include "subxact.h"
 #include "utils/guc.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
@@ -38,12 +39,6 @@
 
 /* Set by the timer, in signal context. */
 static volatile sig_atomic_t timer_fired = false;
-
-/* Did the last call that failed fail because of its timeout? */
-static bool timed_out = false;
-
-/* Was this backend cancelled, or told to end, in the last call? */
-static bool interrupted = false;
 
 /* How many calls are open, one within the other. */
 static int	call_depth = 0;
@@ -153,38 +148,6 @@ leave_deadline(TimestampTz outer)
 }
 
 /*
- * Is this error the answer to a cancel or a shutdown?  The SQLSTATE alone does
- * not tell: a handler may pass on what another server said to it.
- */
-static bool
-is_interrupt(const ErrorData *error)
-{
-	return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION &&
-		error->funcname != NULL &&
-		strcmp(error->funcname, "ProcessInterrupts") == 0;
-}
-
-/*
- * Look at an error where it is raised: a function may catch it and raise
- * another one that has no more of it than the SQLSTATE, as PL/Python does.
- */
-static void
-note_interrupt(void)
-{
-	MemoryContext old;
-	ErrorData  *error;
-
-	if (ERRCODE_TO_CATEGORY(geterrcode()) != ERRCODE_OPERATOR_INTERVENTION)
-		return;
-	old = MemoryContextSwitchTo(CurTransactionContext);
-	error = CopyErrorData();
-	if (is_interrupt(error))
-		interrupted = true;
-	FreeErrorData(error);
-	MemoryContextSwitchTo(old);
-}
-
-/*
  * An error context callback: for whom the function is called.
  */
 void
@@ -192,7 +155,7 @@ act_call_add_context(void *arg)
 {
 	const CallFrame *frame = arg;
 
-	note_interrupt();
+	act_subxact_note_error();
 	if (frame->nentities > 1)
 		errcontext("runner \"%s\", %d entities, %d messages",
 				   frame->runner, frame->nentities, frame->nmessages);
@@ -327,8 +290,8 @@ invoke(const CallFrame *frame, FmgrInfo *flinfo, const NullableDatum *args,
 
 /*
  * Call a user's function for an entity, as the runner's owner.  Errors of
- * the function come out as they are; act_call_timed_out then tells whether
- * it was our timer that cancelled it.  If the frame has a row_desc, what comes
+ * the function come out as they are; a Failure made of one tells whether it was
+ * our timer that cancelled it.  If the frame has a row_desc, what comes
  * back is a Tuplestorestate with all rows, or null if there are none.
  */
 Datum
@@ -352,7 +315,7 @@ act_call_function(const CallFrame *frame, FmgrInfo *flinfo,
 	context.previous = error_context_stack;
 	error_context_stack = &context;
 
-	act_call_forget_timeout();
+	act_subxact_forget();
 	own_deadline = enter_deadline(outer, frame->timeout);
 	act_crashmark_note_call(++call_depth > 0);
 
@@ -363,8 +326,8 @@ act_call_function(const CallFrame *frame, FmgrInfo *flinfo,
 	PG_CATCH();
 	{
 		act_crashmark_note_call(--call_depth > 0);
-		timed_out = own_deadline && timer_fired &&
-			geterrcode() == ERRCODE_QUERY_CANCELED;
+		act_subxact_note_timeout(own_deadline && timer_fired &&
+								 geterrcode() == ERRCODE_QUERY_CANCELED);
 		if (own_deadline)
 			leave_deadline(outer);
 		PG_RE_THROW();
@@ -374,38 +337,9 @@ act_call_function(const CallFrame *frame, FmgrInfo *flinfo,
 	act_crashmark_note_call(--call_depth > 0);
 	if (own_deadline)
 		leave_deadline(outer);
-	timed_out = false;			/* what was called in there may have been */
+	act_subxact_note_timeout(false);	/* of a call within this one */
 	error_context_stack = context.previous;
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 	AtEOXact_GUC(false, guc_level);
 	return result;
-}
-
-/*
- * Did the last call that failed run into its timeout?
- */
-bool
-act_call_timed_out(void)
-{
-	return timed_out;
-}
-
-/*
- * Does the error that the last call raised come from a cancel or a shutdown of
- * this backend?
- */
-bool
-act_call_interrupted(const ErrorData *error)
-{
-	return is_interrupt(error) ||
-		(interrupted &&
-		 ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION);
-}
-
-/* A cancel that comes before the next call is not that call's. */
-void
-act_call_forget_timeout(void)
-{
-	timed_out = false;
-	interrupted = false;
 }

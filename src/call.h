@@ -28,8 +28,5 @@ extern Datum act_call_function(const CallFrame *frame, FmgrInfo *flinfo,
 							   const NullableDatum *args, int nargs,
 							   bool *isnull);
 extern void act_call_add_context(void *arg);
-extern bool act_call_timed_out(void);
-extern bool act_call_interrupted(const ErrorData *error);
-extern void act_call_forget_timeout(void);
 
 #endif							/* ACT_CALL_H */

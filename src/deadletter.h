@@ -6,17 +6,7 @@
 #define ACT_DEADLETTER_H
 
 #include "actornot.h"
-
-/* What is known of the failure of a handler's call. */
-typedef struct Failure
-{
-	int			sqlstate;		/* encoded, as in ErrorData */
-	char	   *message;
-	char	   *detail;			/* or NULL */
-	char	   *context;		/* or NULL */
-	bool		timed_out;		/* cancelled by the runner's timeout */
-	ErrorData  *interrupt;		/* this backend was cancelled, or is to end */
-} Failure;
+#include "subxact.h"
 
 /* A message as it is buried: values as of the log's tuple, detoasted. */
 typedef struct DeadMessage

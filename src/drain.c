@@ -41,6 +41,7 @@
 #include "rotate.h"
 #include "runner.h"
 #include "sqlarg.h"
+#include "subxact.h"
 #include "sweep.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
@@ -142,7 +143,7 @@ actornot_run(PG_FUNCTION_ARGS)
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
-		act_failure_run(&visit, act_failure_contain, WARNING);
+		act_failure_run(&visit, act_subxact_contain, WARNING);
 	} while (visit.result == VISIT_MORE && visit.consumed == 0 &&
 			 !visit.failed);
 
@@ -235,7 +236,7 @@ drain_entity(Drain *drain, const FoundEntity *found)
 		CHECK_FOR_INTERRUPTS();
 		init_visit(drain, &visit, found);
 		visit.until = drain->commit_at;
-		act_failure_run(&visit, act_failure_contain, WARNING);
+		act_failure_run(&visit, act_subxact_contain, WARNING);
 		if (visit.tried > 0)
 			drain->whole_runner = visit.whole ? found->key.runner : 0;
 		drain->processed += visit.consumed;
@@ -292,7 +293,7 @@ drain_group(Drain *drain, const FoundEntity *found, int n)
 	CHECK_FOR_INTERRUPTS();
 	for (int i = 0; i < n; i++)
 		init_visit(drain, &group.visits[i], &found[i]);
-	ok = act_failure_contain(visit_group, &group, &failure,
+	ok = act_subxact_contain(visit_group, &group, &failure,
 							 drain->piece_context);
 	for (int i = 0; ok && i < n; i++)
 		drain->processed += group.visits[i].consumed;

@@ -31,17 +31,15 @@
 #include "actornot.h"
 #include "atcommit.h"
 #include "batch.h"
-#include "call.h"
 #include "common/pg_prng.h"
 #include "deadletter.h"
 #include "entitylock.h"
 #include "failure.h"
 #include "mailbox.h"
-#include "mb/pg_wchar.h"
 #include "message.h"
 #include "runner.h"
+#include "subxact.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 #include "work.h"
 
@@ -63,87 +61,6 @@ typedef struct FailureWork
 	TimestampTz wake_at;
 	int			attempts;
 } FailureWork;
-
-/*
- * What is kept of a text that says why something failed, a copy.
- */
-char *
-act_failure_clip(const char *text)
-{
-	int			len;
-
-	if (text == NULL)
-		return NULL;
-	len = strnlen(text, ACT_FAILURE_TEXT_MAX + 1);
-	if (len <= ACT_FAILURE_TEXT_MAX)
-		return pnstrdup(text, len);
-	len = pg_mbcliplen(text, len, ACT_FAILURE_TEXT_MAX);
-	return psprintf("%.*s ...", len, text);
-}
-
-/*
- * Take the error that was just caught, and clear it.
- */
-void
-act_failure_capture(Failure *failure, MemoryContext context)
-{
-	MemoryContext old = MemoryContextSwitchTo(context);
-	ErrorData  *error = CopyErrorData();
-
-	FlushErrorState();
-	failure->sqlstate = error->sqlerrcode;
-	failure->message = act_failure_clip(error->message);
-	failure->detail = act_failure_clip(error->detail);
-	failure->context = act_failure_clip(error->context);
-	failure->timed_out = error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
-		act_call_timed_out();
-	if (failure->timed_out)
-		failure->message = pstrdup("handler was cancelled because it ran longer than its timeout");
-	failure->interrupt = NULL;
-	if (!failure->timed_out && act_call_interrupted(error))
-		failure->interrupt = error;
-	else
-		FreeErrorData(error);
-	MemoryContextSwitchTo(old);
-}
-
-/*
- * A ContainFunction: a subtransaction.  Cancels and shutdowns that are not
- * our timeout's are not the handler's failure; they pass through.
- */
-bool
-act_failure_contain(void (*body) (void *arg), void *arg,
-					Failure *failure, MemoryContext context)
-{
-	MemoryContext old_context = CurrentMemoryContext;
-	ResourceOwner old_owner = CurrentResourceOwner;
-	int			depth = act_entitylock_depth();
-	volatile bool ok = true;
-
-	act_call_forget_timeout();
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(old_context);
-	PG_TRY();
-	{
-		body(arg);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		act_entitylock_end_run(depth);
-		act_failure_capture(failure, context);
-		RollbackAndReleaseCurrentSubTransaction();
-		ok = false;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(old_context);
-	CurrentResourceOwner = old_owner;
-
-	/* As it was: calls further out look at where it came from, too. */
-	if (!ok && failure->interrupt != NULL)
-		ReThrowError(failure->interrupt);
-	return ok;
-}
 
 /*
  * Does this error say nothing about the handler?

@@ -347,27 +347,3 @@ act_fleet_wait_for_work(void)
 		}
 	}
 }
-
-/*
- * A back-off of this database ends then.  Whoever has to look at it is told
- * if it is earlier than what is known.
- */
-void
-act_fleet_due_at(Oid database, TimestampTz at)
-{
-	Tenant	   *tenant;
-
-	if (act_roster == NULL)
-		return;
-	lock_roster();
-	tenant = act_roster_enter_tenant(database);
-	if (tenant != NULL && at < tenant->next_due)
-	{
-		tenant->next_due = at;
-		if (tenant->manager == MANAGER_RUNNING)
-			act_roster_call_manager(tenant);
-		else
-			act_roster_call_launcher();
-	}
-	unlock_roster();
-}

@@ -19,8 +19,6 @@ extern Oid	act_fleet_role(void);
 extern int	act_fleet_max_workers(void);
 extern int	act_fleet_lock_share(void);
 
-/* For whoever records a back-off; safe in a commit callback. */
-extern void act_fleet_due_at(Oid database, TimestampTz at);
 
 /* For allot; with the roster's lock held. */
 extern Datum act_fleet_slot_arg(const WorkerSlot *slot);

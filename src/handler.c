@@ -2,8 +2,7 @@
  * handler.c
  *	  The functions behind a runner: its handler and its "runnable".
  *
- * The other half of the room of runners (runner.h): functions are stored by
- * name, because a reg* type would block pg_upgrade, and are looked up when
+ * Functions are stored by name, because a reg* type would block pg_upgrade, and are looked up when
  * they are to be called.
  *
  * Guarantees: a handler runs with the rights of the runner's owner, so the
@@ -29,6 +28,7 @@
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
+#include "handler.h"
 #include "miscadmin.h"
 #include "runner.h"
 #include "storage/proc.h"
@@ -232,8 +232,8 @@ split_name(const char *runner_name, const char *name,
  * current user must be allowed to execute it.
  */
 char *
-act_runner_resolve(const char *runner_name, const char *name,
-				   RunnerFunction which, Oid *function, Oid *function_owner)
+act_handler_resolve(const char *runner_name, const char *name,
+					RunnerFunction which, Oid *function, Oid *function_owner)
 {
 	Match		result = MATCH_NONE;
 	Oid			schema = InvalidOid;
@@ -451,13 +451,13 @@ get_call(const Runner *runner, RunnerFunction which)
 }
 
 HandlerCall *
-act_runner_handler(const Runner *runner)
+act_handler_get(const Runner *runner)
 {
 	return runner->handler == NULL ? NULL : get_call(runner, RUNNER_HANDLER);
 }
 
 HandlerCall *
-act_runner_runnable(const Runner *runner)
+act_handler_get_runnable(const Runner *runner)
 {
 	return runner->runnable == NULL ? NULL : get_call(runner, RUNNER_RUNNABLE);
 }

@@ -47,6 +47,7 @@
 #include "storage/latch.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
+#include "subxact.h"
 #include "sweep.h"
 #include "tcop/utility.h"
 #include "token.h"
@@ -869,7 +870,7 @@ actornot_fail(PG_FUNCTION_ARGS)
 
 	begin_holding(fcinfo, &holding, "actornot_fail()");
 	act_sqlarg_reject_null(fcinfo, 3, "error");
-	failure.message = act_failure_clip(text_to_cstring(PG_GETARG_TEXT_PP(3)));
+	failure.message = act_subxact_clip(text_to_cstring(PG_GETARG_TEXT_PP(3)));
 	retry_in = PG_ARGISNULL(4) ? -1 : read_retry_in(fcinfo, 4, &holding.runner);
 
 	had_batch = (holding.mailbox.lease_last_id != 0);

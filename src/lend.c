@@ -31,16 +31,19 @@
 #include "deadletter.h"
 #include "entitylock.h"
 #include "failure.h"
+#include "handler.h"
 #include "leftover.h"
 #include "lend.h"
 #include "mailbox.h"
 #include "message.h"
 #include "pending.h"
 #include "runner.h"
+#include "subxact.h"
 #include "token.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "visit.h"
 #include "work.h"
 
 /* The call of a runner's "runnable", to be contained. */
@@ -81,7 +84,7 @@ ask_runnable(void *arg)
 	if (runner == NULL || runner->owner != ask->runner->owner)
 		ask->result = false;
 	else
-		call = act_runner_runnable(runner);
+		call = act_handler_get_runnable(runner);
 	if (call == NULL)
 		return;
 	args[0].value = CStringGetTextDatum(ask->mailbox->entity);
@@ -107,7 +110,7 @@ check_runnable(BatchWork *work, Mailbox *mailbox, const Runner *runner)
 	if (runner->runnable == NULL)
 		return LEND_LENT;
 	PushActiveSnapshot(work->snapshot);
-	ok = act_failure_contain(ask_runnable, &ask, &failure,
+	ok = act_subxact_contain(ask_runnable, &ask, &failure,
 							 CurrentMemoryContext);
 	PopActiveSnapshot();
 	act_entitylock_end_run(depth);
@@ -142,8 +145,8 @@ find_batch(BatchWork *work, Mailbox *mailbox, const LendTerms *terms,
 		if (list.nitems == 0 && fresh)
 			return LEND_EMPTY;
 
-		last_id = act_work_take(work, mailbox, &list, terms->max_messages,
-								terms->runner.batch_bytes, messages);
+		last_id = act_visit_take(work, mailbox, &list, terms->max_messages,
+								 terms->runner.batch_bytes, messages);
 		if (last_id != 0)
 			act_work_pin(mailbox, &target);
 		if (messages->nmessages > 0)

@@ -31,7 +31,7 @@
 #include "commands/trigger.h"
 #include "compat.h"
 #include "executor/tuptable.h"
-#include "fleet.h"
+#include "tenant.h"
 #include "mailbox.h"
 #include "miscadmin.h"
 #include "readyq.h"
@@ -724,7 +724,7 @@ act_mailbox_is_waiting(const Mailbox *mailbox)
 {
 	if (mailbox->wake_at != 0 && mailbox->wake_at > GetCurrentTimestamp())
 	{
-		act_fleet_due_at(MyDatabaseId, mailbox->wake_at);
+		act_tenant_due_at(MyDatabaseId, mailbox->wake_at);
 		return true;
 	}
 	return mailbox->paused;

@@ -36,6 +36,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "subxact.h"
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
 #include "utils/backend_status.h"
@@ -287,7 +288,7 @@ static bool
 could_read(void (*piece) (void *arg), void *arg, Failure *failure,
 		   const char *otherwise)
 {
-	if (act_failure_contain(piece, arg, failure, CurrentMemoryContext))
+	if (act_subxact_contain(piece, arg, failure, CurrentMemoryContext))
 		return true;
 	if (ERRCODE_TO_CATEGORY(failure->sqlstate) != ERRCODE_INTERNAL_ERROR &&
 		ERRCODE_TO_CATEGORY(failure->sqlstate) != ERRCODE_SYSTEM_ERROR)
@@ -319,7 +320,7 @@ retry_unread(TimestampTz now, TimestampTz *next)
 		*next = Min(*next, unread.retry_at);
 		return;
 	}
-	act_fleet_due_at(MyDatabaseId, unread.from);
+	act_tenant_due_at(MyDatabaseId, unread.from);
 	unread.from = DT_NOEND;
 	bms_free(unread.blocks);
 	unread.blocks = NULL;
@@ -422,7 +423,7 @@ push_due(TimestampTz now, TimestampTz *next)
 		unread.delay = 0;
 	end_chore();
 	note_unread(chore.search.left_out, now);
-	act_fleet_due_at(MyDatabaseId, chore.due);
+	act_tenant_due_at(MyDatabaseId, chore.due);
 	*next = Min(*next, chore.due);
 	if (unread.from != DT_NOEND)
 		*next = Min(*next, unread.retry_at);
@@ -568,7 +569,7 @@ acquit_finished(void)
 
 	begin_chore("actornot: looking for suspects of a crash");
 	act_acquit_begin(&acquittal, TopMemoryContext);
-	while (!act_failure_contain(find_finished, &acquittal, &failure,
+	while (!act_subxact_contain(find_finished, &acquittal, &failure,
 								CurrentMemoryContext))
 	{
 		if (!told)
@@ -613,7 +614,7 @@ leave_if_quiet(TimestampTz *quiet_since, TimestampTz *next)
 	if (act_tenant_should_leave())
 	{
 		/* The next manager begins where something was missed. */
-		act_fleet_due_at(MyDatabaseId, unread.from);
+		act_tenant_due_at(MyDatabaseId, unread.from);
 		(void) act_tenant_try_leave(now);
 		proc_exit(0);
 	}

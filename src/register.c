@@ -30,6 +30,7 @@
 #include "compat.h"
 #include "entitylock.h"
 #include "fmgr.h"
+#include "handler.h"
 #include "mailbox.h"
 #include "mend.h"
 #include "miscadmin.h"
@@ -327,10 +328,10 @@ take_function(Registration *registration, FunctionCallInfo fcinfo, int arg,
 
 	if (PG_ARGISNULL(arg))
 		return;
-	qualified = act_runner_resolve(registration->name,
-								   text_to_cstring(PG_GETARG_TEXT_PP(arg)),
-								   which, &registration->functions[which],
-								   &owner);
+	qualified = act_handler_resolve(registration->name,
+									text_to_cstring(PG_GETARG_TEXT_PP(arg)),
+									which, &registration->functions[which],
+									&owner);
 	set_param(registration, param_name, CStringGetTextDatum(qualified));
 	set_param(registration, param_owner, ObjectIdGetDatum(owner));
 }

@@ -32,7 +32,6 @@
 #include "clock.h"
 #include "cursor.h"
 #include "entitylock.h"
-#include "failure.h"
 #include "inspect.h"
 #include "mailbox.h"
 #include "message.h"
@@ -40,6 +39,7 @@
 #include "rotate.h"
 #include "segment.h"
 #include "storage/bufmgr.h"
+#include "subxact.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -570,7 +570,7 @@ take_contained(Rotation *rotation, int number)
 			step.take = empty_done;
 			break;
 	}
-	if (!act_failure_contain(take_step, &step, &failure, CurrentMemoryContext))
+	if (!act_subxact_contain(take_step, &step, &failure, CurrentMemoryContext))
 	{
 		watch->checking = false;
 		if (failure.sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)

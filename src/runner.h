@@ -5,24 +5,8 @@
 #ifndef ACT_RUNNER_H
 #define ACT_RUNNER_H
 
-#include "fmgr.h"
 #include "actornot.h"
-
-/* How a handler takes its messages. */
-typedef enum HandlerForm
-{
-	HANDLER_NONE,				/* no handler: only outside workers run it */
-	HANDLER_ARRAY,				/* f(text, jsonb, actornot_message[]) */
-	HANDLER_JSONB,				/* f(text, jsonb, jsonb) */
-	HANDLER_WHOLE				/* f(actornot_batch[]): many entities */
-} HandlerForm;
-
-/* Which of a runner's two functions is meant. */
-typedef enum RunnerFunction
-{
-	RUNNER_HANDLER,
-	RUNNER_RUNNABLE
-} RunnerFunction;
+#include "utils/timestamp.h"
 
 /*
  * A row of actornot.runner, as cached by this backend.
@@ -59,19 +43,6 @@ typedef struct Runner
 	uint64		version;		/* of the rows, when this one was read */
 } Runner;
 
-/*
- * The function behind a name, resolved and checked for the runner's owner.
- * Valid to the end of the transaction, whatever the function does to itself;
- * look it up again for each call.  Call it with DEFAULT_COLLATION_OID.
- */
-typedef struct HandlerCall
-{
-	HandlerForm form;
-	Oid			function;
-	bool		returns_void;
-	FmgrInfo	flinfo;
-} HandlerCall;
-
 /* By name: NULL runner name is the caller's business.  Error 42704. */
 extern const Runner *act_runner_get(const char *name, int len);
 
@@ -104,19 +75,7 @@ extern void act_runner_check_post(const Runner *runner);
 extern void act_runner_check_rights(const Runner *runner);
 extern void act_runner_check_is_owner(const Runner *runner);
 
-/*
- * The handler (runnable) function, looked up and checked; cached until a
- * pg_proc change.  NULL if the runner has none.  Error 42883 / 42501 when it
- * is missing, belongs to another role than at registration, or the owner may
- * not execute it.
- */
-extern HandlerCall *act_runner_handler(const Runner *runner);
-extern HandlerCall *act_runner_runnable(const Runner *runner);
-
-/* For registration. */
-extern char *act_runner_resolve(const char *runner_name, const char *name,
-								RunnerFunction which, Oid *function,
-								Oid *function_owner);
+/* For registration: false if it has no length in microseconds. */
 extern bool act_runner_interval_us(const Interval *interval, int64 *us);
 
 #endif							/* ACT_RUNNER_H */

@@ -599,7 +599,7 @@ act_tenant_begin_look(void)
 
 /*
  * Are back-offs due?  Then they are taken: what becomes due from now on has
- * to be said again (act_fleet_due_at).
+ * to be said again (act_tenant_due_at).
  *
  * No row with an earlier end than "from" is new: each has been queued once,
  * after its end, and that is enough.  Whoever commits one says so after that.
@@ -767,6 +767,30 @@ act_tenant_want_rotation(Oid database)
 	{
 		tenant->rotate_at = Min(tenant->rotate_at, GetCurrentTimestamp());
 		act_roster_call_manager(tenant);
+	}
+	unlock_roster();
+}
+
+/*
+ * A back-off of this database ends then.  Whoever has to look at it is told
+ * if it is earlier than what is known.
+ */
+void
+act_tenant_due_at(Oid database, TimestampTz at)
+{
+	Tenant	   *tenant;
+
+	if (act_roster == NULL)
+		return;
+	lock_roster();
+	tenant = act_roster_enter_tenant(database);
+	if (tenant != NULL && at < tenant->next_due)
+	{
+		tenant->next_due = at;
+		if (tenant->manager == MANAGER_RUNNING)
+			act_roster_call_manager(tenant);
+		else
+			act_roster_call_launcher();
 	}
 	unlock_roster();
 }

@@ -45,4 +45,7 @@ extern bool act_tenant_is_known(Oid database);
 extern void act_tenant_want(Oid database);	/* safe in a commit callback */
 extern void act_tenant_want_rotation(Oid database);
 
+/* Safe in a commit callback. */
+extern void act_tenant_due_at(Oid database, TimestampTz at);
+
 #endif							/* ACT_TENANT_H */

@@ -14,8 +14,10 @@
 #include "postgres.h"
 
 #include "actornot.h"
+#include "argument.h"
 #include "call.h"
 #include "cursor.h"
+#include "handler.h"
 #include "leftover.h"
 #include "mailbox.h"
 #include "pending.h"
@@ -26,6 +28,9 @@
 #include "utils/timestamp.h"
 #include "visit.h"
 #include "work.h"
+
+/* How many messages ahead of the fetched one memory is asked for. */
+#define PREFETCH_AHEAD 8
 
 /*
  * Start a visit's description; "entity" may be NULL when only its key is
@@ -88,7 +93,7 @@ act_visit_find_handler(const Runner *copy)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("runner \"%s\" does not exist any more",
 						copy->name)));
-	return runner->owner == copy->owner ? act_runner_handler(runner) : NULL;
+	return runner->owner == copy->owner ? act_handler_get(runner) : NULL;
 }
 
 /*
@@ -190,6 +195,62 @@ act_visit_collect(VisitState *state)
 }
 
 /*
+ * Take the next batch out of a list: "limit" messages, "limit_bytes" bytes
+ * (but at least one message).  Returns the id up to which the list has been
+ * taken, 0 if it held nothing any more.
+ */
+int64
+act_visit_take(BatchWork *work, Mailbox *mailbox, PendingList *list,
+			   int limit, Size limit_bytes, MessagesArgument *messages)
+{
+	int64		last_id = 0;
+	int			ahead = list->next;
+
+	if (messages->is_jsonb)
+		limit_bytes = Min(limit_bytes, ACT_MAX_JSONB_BYTES);
+
+	/* A head that has failed runs alone. */
+	if (mailbox->attempts > 0 || mailbox->crashes > 0)
+		limit = 1;
+
+	while (list->next < list->nitems && messages->nmessages < limit)
+	{
+		const PendingItem *item = &list->items[list->next];
+		MessageRow	row;
+
+		/* A copy of what was just taken. */
+		if (item->id == list->taken_id)
+		{
+			last_id = item->id;
+			list->next++;
+			continue;
+		}
+		while (ahead < list->nitems && ahead <= list->next + PREFETCH_AHEAD)
+		{
+			act_message_prefetch(list->items[ahead].segment,
+								 &list->items[ahead].tid);
+			ahead++;
+		}
+		if (act_work_fetch(work, mailbox, item, &row))
+		{
+			if (messages->nmessages > 0 &&
+				messages->bytes + act_argument_message_size(&row) > limit_bytes)
+			{
+				/* Nor is it taken if another copy of it was met before. */
+				if (last_id == item->id)
+					last_id = list->taken_id;
+				break;
+			}
+			act_argument_add_message(messages, &row, mailbox->attempts + 1);
+			list->taken_id = item->id;
+		}
+		last_id = item->id;
+		list->next++;
+	}
+	return last_id;
+}
+
+/*
  * Set up the frame of a call for this visit.
  */
 void
@@ -247,7 +308,7 @@ act_visit_is_runnable(VisitState *state)
 	if (runner->owner != state->runner->owner)
 		return false;
 	state->visit->phase = PHASE_RESOLVE;
-	call = act_runner_runnable(runner);
+	call = act_handler_get_runnable(runner);
 	state->visit->phase = PHASE_CALL;
 	act_visit_init_frame(state, &frame);
 	act_visit_set_arguments(state, args);

@@ -6,8 +6,10 @@
 #define ACT_VISIT_H
 
 #include "actornot.h"
+#include "argument.h"
 #include "call.h"
 #include "cursor.h"
+#include "handler.h"
 #include "mailbox.h"
 #include "pending.h"
 #include "runner.h"
@@ -93,6 +95,9 @@ extern bool act_visit_admit_runner(Visit *visit, Runner *copy);
 extern HandlerCall *act_visit_find_handler(const Runner *copy);
 extern bool act_visit_admit_mailbox(VisitState *state);
 extern bool act_visit_collect(VisitState *state);
+extern int64 act_visit_take(BatchWork *work, Mailbox *mailbox,
+							PendingList *list, int limit,
+							Size limit_bytes, MessagesArgument *messages);
 extern void act_visit_init_frame(const VisitState *state, CallFrame *frame);
 extern Datum act_visit_current_state(const VisitState *state);
 extern void act_visit_set_arguments(const VisitState *state,

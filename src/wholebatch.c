@@ -28,6 +28,7 @@
 #include "actornot.h"
 #include "argument.h"
 #include "batch.h"
+#include "handler.h"
 #include "miscadmin.h"
 #include "runner.h"
 #include "utils/memutils.h"
@@ -191,9 +192,9 @@ take_all(WholeVisit *whole, Member *member)
 		return LOOK_ALONE;
 
 	act_argument_clear_messages(messages);
-	member->last_id = act_work_take(work, &state->mailbox, &state->list,
-									act_visit_batch_size(state),
-									whole->runner.batch_bytes, messages);
+	member->last_id = act_visit_take(work, &state->mailbox, &state->list,
+									 act_visit_batch_size(state),
+									 whole->runner.batch_bytes, messages);
 	member->nmessages = messages->nmessages;
 	if (state->list.next < state->list.nitems)
 		return LOOK_ALONE;

@@ -17,7 +17,6 @@
 
 #include "access/xact.h"
 #include "actornot.h"
-#include "call.h"
 #include "catalog.h"
 #include "clock.h"
 #include "cursor.h"
@@ -30,9 +29,6 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "work.h"
-
-/* How many messages ahead of the fetched one memory is asked for. */
-#define PREFETCH_AHEAD 8
 
 /*
  * The cursor needs a snapshot that is newer than the entity's lock.
@@ -190,62 +186,6 @@ act_work_fetch(BatchWork *work, Mailbox *mailbox, const PendingItem *item,
 		work->collided_hash = mailbox->key.hash;
 	}
 	return false;
-}
-
-/*
- * Take the next batch out of a list: "limit" messages, "limit_bytes" bytes
- * (but at least one message).  Returns the id up to which the list has been
- * taken, 0 if it held nothing any more.
- */
-int64
-act_work_take(BatchWork *work, Mailbox *mailbox, PendingList *list,
-			  int limit, Size limit_bytes, MessagesArgument *messages)
-{
-	int64		last_id = 0;
-	int			ahead = list->next;
-
-	if (messages->is_jsonb)
-		limit_bytes = Min(limit_bytes, ACT_MAX_JSONB_BYTES);
-
-	/* A head that has failed runs alone. */
-	if (mailbox->attempts > 0 || mailbox->crashes > 0)
-		limit = 1;
-
-	while (list->next < list->nitems && messages->nmessages < limit)
-	{
-		const PendingItem *item = &list->items[list->next];
-		MessageRow	row;
-
-		/* A copy of what was just taken. */
-		if (item->id == list->taken_id)
-		{
-			last_id = item->id;
-			list->next++;
-			continue;
-		}
-		while (ahead < list->nitems && ahead <= list->next + PREFETCH_AHEAD)
-		{
-			act_message_prefetch(list->items[ahead].segment,
-								 &list->items[ahead].tid);
-			ahead++;
-		}
-		if (act_work_fetch(work, mailbox, item, &row))
-		{
-			if (messages->nmessages > 0 &&
-				messages->bytes + act_argument_message_size(&row) > limit_bytes)
-			{
-				/* Nor is it taken if another copy of it was met before. */
-				if (last_id == item->id)
-					last_id = list->taken_id;
-				break;
-			}
-			act_argument_add_message(messages, &row, mailbox->attempts + 1);
-			list->taken_id = item->id;
-		}
-		last_id = item->id;
-		list->next++;
-	}
-	return last_id;
 }
 
 /*

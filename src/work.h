@@ -5,7 +5,6 @@
 #ifndef ACT_WORK_H
 #define ACT_WORK_H
 
-#include "argument.h"
 #include "cursor.h"
 #include "mailbox.h"
 #include "message.h"
@@ -34,9 +33,6 @@ extern void act_work_finish_target(Mailbox *mailbox, const Cursor *target);
 extern void act_work_finish_empty(BatchWork *work, Mailbox *mailbox);
 extern bool act_work_fetch(BatchWork *work, Mailbox *mailbox,
 						   const PendingItem *item, MessageRow *row);
-extern int64 act_work_take(BatchWork *work, Mailbox *mailbox,
-						   PendingList *list, int limit, Size limit_bytes,
-						   MessagesArgument *messages);
 extern bool act_work_find_head(BatchWork *work, Mailbox *mailbox,
 							   const Cursor *target, MessageRow *row);
 

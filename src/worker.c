@@ -52,6 +52,7 @@
 #include "storage/ipc.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
+#include "subxact.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -235,7 +236,7 @@ contain_in_transaction(void (*body) (void *arg), void *arg,
 	int			depth = act_entitylock_depth();
 	volatile bool ok = true;
 
-	act_call_forget_timeout();
+	act_subxact_forget();
 	PG_TRY();
 	{
 		begin_transaction();
@@ -247,7 +248,7 @@ contain_in_transaction(void (*body) (void *arg), void *arg,
 	PG_CATCH();
 	{
 		HOLD_INTERRUPTS();
-		act_failure_capture(failure, context);
+		act_subxact_capture(failure, context);
 		AbortCurrentTransaction();
 		if (MyReplicationSlot != NULL)
 			ReplicationSlotRelease();
