@@ -5,8 +5,31 @@
 
 EXTENSION = actornot
 MODULE_big = actornot
-OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
-DATA = $(sort $(wildcard sql/actornot--*.sql))
+# Lists and no wildcards: those are looked up in the current folder, which is
+# another one when the extension is built out of the tree.
+OBJS = src/actornot.o \
+	$(addprefix src/common/, \
+		catalog.o cursor.o entitylock.o indexes.o subxact.o) \
+	$(addprefix src/sched/, \
+		allot.o atcommit.o crashmark.o entry.o fleet.o hold.o lane.o \
+		readyq.o roster.o tenant.o) \
+	$(addprefix src/runner/, \
+		handler.o runner.o) \
+	$(addprefix src/log/, \
+		absent.o clock.o exported.o message.o near.o segment.o token.o \
+		writer.o) \
+	$(addprefix src/mailbox/, \
+		deadletter.o leftover.o mailbox.o pending.o work.o) \
+	$(addprefix src/exec/, \
+		argument.o batch.o call.o failure.o lend.o visit.o wholebatch.o \
+		wholecall.o) \
+	$(addprefix src/maint/, \
+		acquit.o broom.o found.o inspect.o known.o prune.o rotate.o sweep.o) \
+	$(addprefix src/commands/, \
+		drain.o lease.o mend.o post.o register.o sqlarg.o) \
+	$(addprefix src/proc/, \
+		hooks.o launcher.o manager.o worker.o)
+DATA = sql/actornot--0.1.sql
 PGFILEDESC = "actornot - durable actor mailboxes"
 
 PG_CPPFLAGS = -I$(srcdir)/src
@@ -15,9 +38,16 @@ PG_CFLAGS = -MMD -MP
 EXTRA_CLEAN = $(OBJS:.o=.d)
 
 # sql/ holds the install scripts and the inputs of pg_regress, one a room.
-REGRESS = $(filter-out actornot--%,$(notdir $(basename $(sort $(wildcard sql/*.sql)))))
+REGRESS = \
+	clock crowd cursor deadletter drain errors failure handler indexes \
+	install lease mend post rights rotate run runner wholebatch
 REGRESS_OPTS = --inputdir=$(srcdir)
-ISOLATION = $(notdir $(basename $(sort $(wildcard test/specs/*.spec))))
+ISOLATION = \
+	backlog clock dead-letters drain-busy drain-ends effects equal-hashes \
+	failed-head first-run isolation-levels late-commit lease-stale \
+	lease-takers lease-waits locked-log mend-waits one-at-a-time order \
+	own-posts posters-dont-wait prepared registration reindex rollback \
+	segments self-run unregister
 ISOLATION_OPTS = --inputdir=$(srcdir)/test --load-extension=$(EXTENSION)
 
 PG_CONFIG ?= pg_config
@@ -34,8 +64,14 @@ endif
 
 include $(PGXS)
 
+# Out of the tree these folders are not there.
+OBJ_DIRS = $(patsubst %/,%,$(sort $(dir $(OBJS))))
+$(OBJS) $(OBJS:.o=.bc): | $(OBJ_DIRS)
+$(OBJ_DIRS):
+	mkdir -p $@
+
 -include $(OBJS:.o=.d)
-$(OBJS:.o=.bc): $(wildcard src/*.h)
+$(OBJS:.o=.bc): $(wildcard $(srcdir)/src/*.h $(srcdir)/src/*/*.h)
 
 else
 
@@ -61,7 +97,7 @@ help:
 	@echo 'make test-upgrade  pg_upgrade from 15 to 17 (root only)'
 	@echo 'make test-examples tests of examples/: servers that are killed, a page in a browser'
 	@echo 'make bench         measure against floors and other queues'
-	@echo 'make check-floors  who may include whom'
+	@echo 'make check-floors  which rooms may use which'
 	@echo 'make indent        format src/ as PostgreSQL does (check-indent only looks)'
 	@echo 'make typedefs      write src/typedefs.list again'
 	@echo 'make cppcheck      static analysis'
@@ -93,7 +129,7 @@ test-examples:
 bench:
 	@bench/run
 
-check-floors:
+check-floors: $(OBJS)
 	@scripts/check-floors
 
 indent:

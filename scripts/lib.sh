@@ -297,12 +297,12 @@ copy_sources()
 	local item
 
 	rm -rf "$TREE"
-	mkdir -p "$TREE/src"
-	cp "$ROOT"/src/*.[ch] "$TREE/src/"
+	mkdir -p "$TREE"
 	cp "$ROOT/Makefile" "$ROOT/actornot.control" "$TREE/"
-	for item in sql expected test examples doc; do
+	for item in src sql expected test examples doc; do
 		[ ! -d "$ROOT/$item" ] || cp -R "$ROOT/$item" "$TREE/"
 	done
+	find "$TREE/src" -name '*.[odb]*' -delete
 	chmod -R a+rX "$TREE"
 }
 

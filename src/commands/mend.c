@@ -1,0 +1,520 @@
+/*
+ * mend.c
+ *	  Reading and mending entities by hand.
+ *
+ * What changes an entity does so under its lock, which it waits for, and
+ * refuses one that is lent to a program outside unless forced.  Whatever can
+ * have given the entity something to do pushes it to the ready queue at
+ * commit.  All is part of the caller's transaction.
+ *
+ * Memory: the function's context.
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/xact.h"
+#include "catalog/pg_type_d.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "actornot.h"
+#include "commands/mend.h"
+#include "commands/post.h"
+#include "commands/sqlarg.h"
+#include "common/catalog.h"
+#include "common/entitylock.h"
+#include "log/clock.h"
+#include "log/message.h"
+#include "log/segment.h"
+#include "mailbox/deadletter.h"
+#include "mailbox/mailbox.h"
+#include "mailbox/pending.h"
+#include "mailbox/work.h"
+#include "maint/sweep.h"
+#include "runner/runner.h"
+#include "sched/atcommit.h"
+
+PG_FUNCTION_INFO_V1(actornot_state);
+PG_FUNCTION_INFO_V1(actornot_pending);
+PG_FUNCTION_INFO_V1(actornot_pending_entity);
+PG_FUNCTION_INFO_V1(actornot_set_state);
+PG_FUNCTION_INFO_V1(actornot_pause_entity);
+PG_FUNCTION_INFO_V1(actornot_resume_entity);
+PG_FUNCTION_INFO_V1(actornot_wake);
+PG_FUNCTION_INFO_V1(actornot_skip);
+PG_FUNCTION_INFO_V1(actornot_purge);
+PG_FUNCTION_INFO_V1(actornot_redrive);
+PG_FUNCTION_INFO_V1(actornot_redrive_all);
+
+/* An entity under its lock. */
+typedef struct Mending
+{
+	Runner		runner;			/* a copy */
+	EntityKey	key;
+	char	   *entity;
+	int			entity_len;
+	BatchWork	work;
+	Mailbox		mailbox;
+} Mending;
+
+/*
+ * The runner of the first argument, whose owner's rights the caller has.
+ */
+static const Runner *
+get_runner(FunctionCallInfo fcinfo)
+{
+	const Runner *runner = act_sqlarg_runner(fcinfo);
+
+	act_runner_check_rights(runner);
+	return runner;
+}
+
+/*
+ * Runner and entity of the first two arguments.
+ */
+static void
+get_entity(FunctionCallInfo fcinfo, Mending *mending)
+{
+	mending->runner = *get_runner(fcinfo);
+	mending->entity = act_sqlarg_entity(fcinfo, &mending->runner,
+										&mending->entity_len, &mending->key);
+}
+
+/*
+ * Lock the entity of the first two arguments and load its mailbox.
+ */
+static void
+begin_mending(FunctionCallInfo fcinfo, Mending *mending, const char *command)
+{
+	get_entity(fcinfo, mending);
+	PreventCommandIfReadOnly(command);
+	PreventCommandIfParallelMode(command);
+	PreventCommandDuringRecovery(command);
+	act_work_check_isolation();
+
+	act_entitylock_check_closed(mending->key.hash, mending->runner.name,
+								mending->entity);
+	act_entitylock_take(mending->key.hash, true);
+	act_work_open(&mending->work);
+	act_mailbox_init(&mending->mailbox, &mending->key, mending->entity,
+					 mending->entity_len);
+	act_mailbox_load(&mending->work.mailboxes, &mending->mailbox);
+}
+
+/*
+ * An entity that is lent to a program outside is left alone, unless forced:
+ * then the lease ends here.  So does one whose time is over: its holder must
+ * not write over what is mended, nor consume by a cursor that has moved.
+ */
+static void
+check_lease(Mending *mending, bool can_force, bool force)
+{
+	Mailbox    *mailbox = &mending->mailbox;
+
+	if (act_mailbox_is_leased(mailbox) && !force)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("entity \"%s\" of runner \"%s\" is leased",
+						mending->entity, mending->runner.name),
+				 can_force ?
+				 errhint("Wait until the lease ends, or use force => true to end it.") :
+				 errhint("Wait until the lease ends.")));
+	act_mailbox_end_lease(mailbox);
+}
+
+/*
+ * Save, if something changed, and queue the entity at commit.
+ */
+static void
+end_mending(Mending *mending, bool changed)
+{
+	if (changed)
+		act_mailbox_save(&mending->work.mailboxes, &mending->mailbox);
+	act_work_close(&mending->work);
+	act_atcommit_end_lease(act_runner_pool(&mending->runner), &mending->key,
+						   false);
+}
+
+/* ---- reading ---- */
+
+/*
+ * actornot_state(runner, entity)
+ */
+Datum
+actornot_state(PG_FUNCTION_ARGS)
+{
+	Mending		mending;
+	MailboxTable table;
+
+	get_entity(fcinfo, &mending);
+	act_mailbox_open_to_read(&table);
+	table.snapshot = GetActiveSnapshot();
+	act_mailbox_init(&mending.mailbox, &mending.key, mending.entity,
+					 mending.entity_len);
+	act_mailbox_load(&table, &mending.mailbox);
+	act_mailbox_close(&table);
+
+	if (mending.mailbox.state == (Datum) 0)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(mending.mailbox.state);
+}
+
+/*
+ * What waits of one entity, as the latest snapshot sees it.
+ */
+static int64
+count_entity(const Runner *runner, const char *entity, int len)
+{
+	EntityKey	key = act_runner_key(runner, entity, len);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	MailboxTable table;
+	MessageReader reader;
+	Mailbox		mailbox;
+	Cursor		now;
+	bool		collided;
+	int64		count;
+
+	/* Whatever is visible is counted, even if our own transaction wrote it. */
+	now.xmax = PG_UINT64_MAX;
+	now.nxip = 0;
+	now.xip = NULL;
+	PushActiveSnapshot(snapshot);
+	act_mailbox_open_to_read(&table);
+	table.snapshot = snapshot;
+	act_mailbox_init(&mailbox, &key, entity, len);
+	act_mailbox_load(&table, &mailbox);
+	act_message_open_reader(&reader, snapshot);
+	count = act_pending_count(&reader, &mailbox, &now, &collided);
+	if (reader.blocked)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("could not obtain lock on a segment of the log")));
+	act_message_close_reader(&reader);
+	act_mailbox_close(&table);
+	PopActiveSnapshot();
+	UnregisterSnapshot(snapshot);
+	return count;
+}
+
+/*
+ * Messages that wait: of an entity, or of all of them if it is NULL.
+ */
+int64
+act_mend_pending(const Runner *runner, const char *entity)
+{
+	Runner		copy = *runner;
+
+	if (entity == NULL)
+		return act_sweep_count(copy.id);
+	return count_entity(&copy, entity, strlen(entity));
+}
+
+/*
+ * actornot_pending(runner)
+ */
+Datum
+actornot_pending(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(act_mend_pending(get_runner(fcinfo), NULL));
+}
+
+/*
+ * actornot_pending(runner, entity)
+ */
+Datum
+actornot_pending_entity(PG_FUNCTION_ARGS)
+{
+	Mending		mending;
+
+	get_entity(fcinfo, &mending);
+	PG_RETURN_INT64(act_mend_pending(&mending.runner, mending.entity));
+}
+
+/* ---- mending ---- */
+
+/*
+ * actornot_set_state(runner, entity, state, force)
+ */
+Datum
+actornot_set_state(PG_FUNCTION_ARGS)
+{
+	Mending		mending;
+
+	begin_mending(fcinfo, &mending, "actornot_set_state()");
+	check_lease(&mending, true, !PG_ARGISNULL(3) && PG_GETARG_BOOL(3));
+	mending.mailbox.state = PG_ARGISNULL(2) ? (Datum) 0 :
+		PointerGetDatum(PG_DETOAST_DATUM(PG_GETARG_DATUM(2)));
+	end_mending(&mending, true);
+	PG_RETURN_VOID();
+}
+
+/*
+ * actornot_pause(runner, entity, force)
+ */
+Datum
+actornot_pause_entity(PG_FUNCTION_ARGS)
+{
+	Mending		mending;
+
+	begin_mending(fcinfo, &mending, "actornot_pause()");
+	check_lease(&mending, true, !PG_ARGISNULL(2) && PG_GETARG_BOOL(2));
+	mending.mailbox.paused = true;
+	end_mending(&mending, true);
+	PG_RETURN_VOID();
+}
+
+/*
+ * actornot_resume(runner, entity)
+ */
+Datum
+actornot_resume_entity(PG_FUNCTION_ARGS)
+{
+	Mending		mending;
+
+	begin_mending(fcinfo, &mending, "actornot_resume()");
+	if (mending.mailbox.paused)
+	{
+		mending.mailbox.paused = false;
+		end_mending(&mending, true);
+	}
+	else
+		end_mending(&mending, false);
+	PG_RETURN_VOID();
+}
+
+/*
+ * actornot_wake(runner, entity): ask "runnable" again, and end a back-off.
+ */
+Datum
+actornot_wake(PG_FUNCTION_ARGS)
+{
+	Mending		mending;
+
+	begin_mending(fcinfo, &mending, "actornot_wake()");
+	if (mending.mailbox.wake_at != 0)
+	{
+		mending.mailbox.wake_at = 0;
+		end_mending(&mending, true);
+	}
+	else
+		end_mending(&mending, false);
+	PG_RETURN_VOID();
+}
+
+static Datum
+copy_or_null(Datum value)
+{
+	return value == (Datum) 0 ? (Datum) 0 :
+		PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
+}
+
+/*
+ * actornot_skip(runner, entity): the head message to the dead letters.
+ */
+Datum
+actornot_skip(PG_FUNCTION_ARGS)
+{
+	Mending		mending;
+	Mailbox    *mailbox = &mending.mailbox;
+	MessageRow	row;
+	DeadMessage dead;
+	Failure		failure = {0, NULL, NULL, NULL, false};
+	const Cursor *target;
+	int64		id;
+
+	begin_mending(fcinfo, &mending, "actornot_skip()");
+	check_lease(&mending, false, false);
+	act_work_finish_empty(&mending.work, mailbox);
+	target = mailbox->has_target ? &mailbox->target : &mending.work.now;
+	if (!act_work_find_head(&mending.work, mailbox, target, &row))
+	{
+		end_mending(&mending, false);
+		PG_RETURN_NULL();
+	}
+
+	id = row.id;
+	dead.id = row.id;
+	dead.runner = mending.runner.id;
+	dead.runner_name = mending.runner.name;
+	dead.entity = mending.entity;
+	dead.payload = copy_or_null(row.payload);
+	dead.headers = copy_or_null(row.headers);
+	dead.posted_at = row.posted_at;
+	dead.attempts = mailbox->attempts;
+	failure.message = mailbox->last_error != NULL ? mailbox->last_error :
+		pstrdup("skipped by hand");
+	act_deadletter_insert(&dead, &failure);
+
+	act_work_pin(mailbox, target);
+	act_work_consume(mailbox, id);
+	end_mending(&mending, true);
+	PG_RETURN_INT64(id);
+}
+
+/*
+ * actornot_purge(runner, entity, force): all pending messages and the state.
+ */
+Datum
+actornot_purge(PG_FUNCTION_ARGS)
+{
+	Mending		mending;
+	Mailbox    *mailbox = &mending.mailbox;
+	bool		collided;
+	int64		count;
+
+	begin_mending(fcinfo, &mending, "actornot_purge()");
+	check_lease(&mending, true, !PG_ARGISNULL(2) && PG_GETARG_BOOL(2));
+
+	/* What was posted by transactions that are open now is not purged. */
+	count = act_pending_count(&mending.work.messages, mailbox,
+							  &mending.work.now, &collided);
+	if (mending.work.messages.blocked)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("could not obtain lock on a segment of the log")));
+	if (collided)
+		act_segment_note_collision(mailbox->key.hash);
+	mailbox->done = mending.work.now;
+	mailbox->has_target = false;
+	mailbox->plan = NULL;
+	act_work_consume(mailbox, 0);
+	mailbox->state = (Datum) 0;
+	end_mending(&mending, true);
+	PG_RETURN_INT64(count);
+}
+
+/* ---- dead letters ---- */
+
+/* One dead letter at a time, for they may be large and many. */
+static bool
+fetch_dead_letter(Portal portal)
+{
+	OwnerContext context;
+
+	act_catalog_become_owner(&context);
+	SPI_cursor_fetch(portal, true, 1);
+	act_catalog_restore_user(&context);
+	return SPI_processed > 0;
+}
+
+/*
+ * Post again what was fetched.  Returns the id; what the context holds is of
+ * no use any more.
+ */
+static int64
+repost(Runner *runner, MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	HeapTuple	tuple = SPI_tuptable->vals[0];
+	TupleDesc	desc = SPI_tuptable->tupdesc;
+	bool		isnull,
+				no_payload;
+	Datum		entity = SPI_getbinval(tuple, desc, 1, &isnull);
+	Datum		payload = SPI_getbinval(tuple, desc, 2, &no_payload);
+	Datum		headers = SPI_getbinval(tuple, desc, 3, &isnull);
+	int64		id = act_post_message(runner, entity,
+									  no_payload ? (Datum) 0 : payload,
+									  headers);
+
+	SPI_freetuptable(SPI_tuptable);
+	MemoryContextSwitchTo(old);
+	return id;
+}
+
+/*
+ * Take dead letters out of their table and post them again, as new messages
+ * that tell their origin in the headers.  Those of earlier runners of the same
+ * name and owner count as the runner's.  Returns how many; the last one's new
+ * id in *new_id.
+ */
+static int64
+redrive(const Runner *cached, bool one, int64 id, int64 *new_id)
+{
+	static const char *query =
+	"WITH taken AS (DELETE FROM actornot.dead_letter"
+	" WHERE (runner = $1 OR runner IN (SELECT r.id FROM actornot.runner r"
+	" WHERE r.name = $3 AND r.owner::pg_catalog.oid = $4 AND r.unregistered_at IS NOT NULL))"
+	" AND ($2 IS NULL OR id = $2) RETURNING *)"
+	" SELECT entity, payload,"
+	" CASE WHEN pg_catalog.jsonb_typeof(headers) = 'object' THEN headers ELSE '{}'::pg_catalog.jsonb END"
+	" || pg_catalog.jsonb_build_object('actornot_origin', pg_catalog.jsonb_build_object("
+	"'id', id, 'posted_at', posted_at, 'attempts', attempts, 'died_at', died_at, 'message', message)"
+	" || CASE WHEN headers IS NULL OR pg_catalog.jsonb_typeof(headers) = 'object' THEN '{}'::pg_catalog.jsonb"
+	" ELSE pg_catalog.jsonb_build_object('headers', headers) END)"
+	" FROM taken ORDER BY id";
+	Runner		runner = *cached;
+	Oid			types[4] = {INT4OID, INT8OID, TEXTOID, OIDOID};
+	Datum		args[4] = {
+		Int32GetDatum(runner.id), Int64GetDatum(id),
+		CStringGetTextDatum(runner.name), ObjectIdGetDatum(runner.owner)
+	};
+	char		nulls[5] = {' ', one ? ' ' : 'n', ' ', ' ', '\0'};
+	OwnerContext context;
+	MemoryContext message_context;
+	Portal		portal;
+	int64		n = 0;
+
+	SPI_connect();
+	message_context = AllocSetContextCreate(CurrentMemoryContext,
+											"actornot dead letter",
+											ALLOCSET_DEFAULT_SIZES);
+	act_catalog_become_owner(&context);
+	portal = SPI_cursor_open_with_args(NULL, query, 4, types, args, nulls,
+									   false, 0);
+	act_catalog_restore_user(&context);
+	while (fetch_dead_letter(portal))
+	{
+		CHECK_FOR_INTERRUPTS();
+		*new_id = repost(&runner, message_context);
+		MemoryContextReset(message_context);
+		n++;
+	}
+	SPI_cursor_close(portal);
+	SPI_finish();
+	return n;
+}
+
+static void
+check_may_redrive(const char *command)
+{
+	PreventCommandIfReadOnly(command);
+	PreventCommandIfParallelMode(command);
+	PreventCommandDuringRecovery(command);
+}
+
+/*
+ * actornot_redrive(runner, id)
+ */
+Datum
+actornot_redrive(PG_FUNCTION_ARGS)
+{
+	const Runner *runner = get_runner(fcinfo);
+	int64		new_id = 0;
+
+	act_sqlarg_reject_null(fcinfo, 1, "id");
+	check_may_redrive("actornot_redrive()");
+	if (redrive(runner, true, PG_GETARG_INT64(1), &new_id) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("dead letter " INT64_FORMAT " of runner \"%s\" does not exist",
+						PG_GETARG_INT64(1),
+						text_to_cstring(PG_GETARG_TEXT_PP(0)))));
+	PG_RETURN_INT64(new_id);
+}
+
+/*
+ * actornot_redrive_all(runner)
+ */
+Datum
+actornot_redrive_all(PG_FUNCTION_ARGS)
+{
+	const Runner *runner = get_runner(fcinfo);
+	int64		new_id = 0;
+
+	check_may_redrive("actornot_redrive_all()");
+	PG_RETURN_INT64(redrive(runner, false, 0, &new_id));
+}

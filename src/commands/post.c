@@ -1,0 +1,291 @@
+/*
+ * post.c
+ *	  The verb "put in": actornot_post and actornot_post_many.
+ *
+ * A post is the insertion of one row into the log, in the caller's own
+ * transaction: it exists if and only if that commits (P1).  It looks up the
+ * runner in a cache of this backend, reads no mailbox and creates none, and
+ * waits for nobody (P9).  When the transaction commits, the entity is pushed
+ * to the ready queue (atcommit.c); if that hint is lost, the sweep finds the
+ * message.
+ *
+ * Posting works at every isolation level, in subtransactions, and in
+ * transactions that are prepared.  It cannot work in parallel workers, which
+ * may not get transaction ids; the functions are marked PARALLEL UNSAFE.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type_d.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+
+#include "actornot.h"
+#include "commands/post.h"
+#include "commands/sqlarg.h"
+#include "common/catalog.h"
+#include "log/writer.h"
+#include "runner/runner.h"
+#include "sched/atcommit.h"
+
+/* How many elements of its arrays actornot_post_many handles at a time. */
+#define PIECE 1000
+
+PG_FUNCTION_INFO_V1(actornot_post);
+PG_FUNCTION_INFO_V1(actornot_post_many);
+
+/*
+ * Can nobody run the runner now, so that no worker is to be woken?  What
+ * seems so is looked at once more, after what others have committed is known
+ * and the requests for a sweep are counted.
+ */
+static bool
+is_silent(const Runner *runner, uint64 *requests)
+{
+	if (!runner->paused)
+		return false;
+	*requests = act_atcommit_requests();
+	AcceptInvalidationMessages();
+	runner = act_runner_find(runner->id);
+	return runner != NULL && runner->paused;
+}
+
+/*
+ * Put one message in.  The caller has checked rights and entity; the
+ * runner's pointer need not be valid any more afterwards.
+ */
+int64
+act_post_message(const Runner *runner, Datum entity, Datum payload,
+				 Datum headers)
+{
+	MessageWriter writer;
+	text	   *name = DatumGetTextPP(entity);
+	EntityKey	key = act_runner_key(runner, VARDATA_ANY(name),
+									 VARSIZE_ANY_EXHDR(name));
+	NewMessage	message = {key.hash, key.runner, PointerGetDatum(name),
+	payload, headers};
+	Oid			owner = act_runner_pool(runner);
+	uint64		requests = 0;
+	bool		silent;
+	int64		id;
+
+	act_sqlarg_check_size(runner->name, payload, headers);
+	silent = is_silent(runner, &requests);
+	act_writer_open(&writer);
+	id = act_writer_append(&writer, &message);
+	act_writer_close(&writer);
+	if (silent)
+		act_atcommit_silent(requests);
+	else
+		act_atcommit_push(owner, &key);
+	return id;
+}
+
+/*
+ * actornot_post(runner, entity, payload, headers, deliver_at, dedup_key)
+ */
+Datum
+actornot_post(PG_FUNCTION_ARGS)
+{
+	const Runner *runner;
+	text	   *name;
+	text	   *entity;
+
+	act_sqlarg_reject_null(fcinfo, 0, "runner");
+	act_sqlarg_reject_null(fcinfo, 1, "entity");
+	if (!PG_ARGISNULL(4) || !PG_ARGISNULL(5))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("%s is not yet built",
+						PG_ARGISNULL(4) ? "dedup_key" : "deliver_at")));
+	act_sqlarg_check_may_write("actornot_post()");
+
+	name = PG_GETARG_TEXT_PP(0);
+	entity = PG_GETARG_TEXT_PP(1);
+	runner = act_runner_get(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+	act_runner_check_post(runner);
+	act_sqlarg_check_entity(runner->name, VARDATA_ANY(entity),
+							VARSIZE_ANY_EXHDR(entity));
+
+	PG_RETURN_INT64(act_post_message(runner, PointerGetDatum(entity),
+									 PG_ARGISNULL(2) ? (Datum) 0 : PG_GETARG_DATUM(2),
+									 PG_ARGISNULL(3) ? (Datum) 0 : PG_GETARG_DATUM(3)));
+}
+
+/*
+ * Take an array apart; NULL (no elements) if the argument is null.
+ */
+static Datum *
+get_elements(FunctionCallInfo fcinfo, int argno, Oid type, const char *name,
+			 bool **nulls, int *n)
+{
+	ArrayType  *array;
+	Datum	   *elements;
+
+	*n = 0;
+	if (PG_ARGISNULL(argno))
+		return NULL;
+	array = PG_GETARG_ARRAYTYPE_P(argno);
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be a one-dimensional array", name)));
+	deconstruct_array(array, type, -1, false, TYPALIGN_INT, &elements, nulls,
+					  n);
+	return elements;
+}
+
+/*
+ * The optional arrays must be as long as that of the entities.
+ */
+static void
+check_length(const Datum *elements, int n, int nentities, const char *name,
+			 const char *runner)
+{
+	if (elements != NULL && n != nentities)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s and entities for runner \"%s\" must have the same length",
+						name, runner),
+				 errdetail("There are %d %s for %d entities.",
+						   n, name, nentities)));
+}
+
+/* The arguments of actornot_post_many; optional arrays are NULL. */
+typedef struct PostArrays
+{
+	Datum	   *entities;
+	Datum	   *payloads;
+	bool	   *payload_nulls;
+	Datum	   *headers;
+	bool	   *header_nulls;
+} PostArrays;
+
+static Datum
+element_or_null(const Datum *elements, const bool *nulls, int i)
+{
+	return elements == NULL || nulls[i] ? (Datum) 0 : elements[i];
+}
+
+/*
+ * Put the messages first .. first + n - 1 of the arrays in.
+ */
+static void
+post_piece(MessageWriter *writer, const Runner *runner, bool silent,
+		   const PostArrays *arrays, int first, int n, int64 *ids)
+{
+	Oid			owner = act_runner_pool(runner);
+	NewMessage *messages = palloc(sizeof(NewMessage) * n);
+	EntityKey  *keys = palloc(sizeof(EntityKey) * n);
+
+	for (int i = 0; i < n; i++)
+	{
+		Datum		entity = arrays->entities[first + i];
+		text	   *name = DatumGetTextPP(entity);
+
+		keys[i] = act_runner_key(runner, VARDATA_ANY(name),
+								 VARSIZE_ANY_EXHDR(name));
+		messages[i].hash = keys[i].hash;
+		messages[i].runner = keys[i].runner;
+		messages[i].entity = entity;
+		messages[i].payload = element_or_null(arrays->payloads,
+											  arrays->payload_nulls,
+											  first + i);
+		messages[i].headers = element_or_null(arrays->headers,
+											  arrays->header_nulls,
+											  first + i);
+		act_sqlarg_check_size(runner->name, messages[i].payload,
+							  messages[i].headers);
+	}
+	act_writer_append_many(writer, messages, n, ids + first);
+	for (int i = 0; i < n && !silent; i++)
+		act_atcommit_push(owner, &keys[i]);
+	pfree(keys);
+	pfree(messages);
+}
+
+static ArrayType *
+make_id_array(const int64 *ids, int n)
+{
+	Datum	   *elements = palloc(sizeof(Datum) * n);
+
+	for (int i = 0; i < n; i++)
+		elements[i] = Int64GetDatum(ids[i]);
+	return construct_array(elements, n, INT8OID, sizeof(int64),
+						   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+}
+
+/*
+ * actornot_post_many(runner, entities, payloads, headers)
+ *
+ * All is checked before anything is written, though an error would undo it
+ * anyway: so that the message names the first wrong entity.
+ */
+Datum
+actornot_post_many(PG_FUNCTION_ARGS)
+{
+	const Runner *cached;
+	Runner		runner;
+	MessageWriter writer;
+	PostArrays	arrays;
+	text	   *name;
+	bool	   *entity_nulls;
+	int64	   *ids;
+	uint64		requests = 0;
+	bool		silent;
+	int			n,
+				npayloads,
+				nheaders;
+
+	act_sqlarg_reject_null(fcinfo, 0, "runner");
+	act_sqlarg_reject_null(fcinfo, 1, "entities");
+	act_sqlarg_check_may_write("actornot_post_many()");
+
+	arrays.entities = get_elements(fcinfo, 1, TEXTOID, "entities",
+								   &entity_nulls, &n);
+	arrays.payloads = get_elements(fcinfo, 2, JSONBOID, "payloads",
+								   &arrays.payload_nulls, &npayloads);
+	arrays.headers = get_elements(fcinfo, 3, JSONBOID, "headers",
+								  &arrays.header_nulls, &nheaders);
+
+	name = PG_GETARG_TEXT_PP(0);
+	cached = act_runner_get(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+	act_runner_check_post(cached);
+	runner = *cached;
+	check_length(arrays.payloads, npayloads, n, "payloads", runner.name);
+	check_length(arrays.headers, nheaders, n, "headers", runner.name);
+	for (int i = 0; i < n; i++)
+	{
+		text	   *entity;
+
+		if (entity_nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("entity of runner \"%s\" must not be null",
+							runner.name),
+					 errdetail("Element %d of entities is null.", i + 1)));
+		entity = DatumGetTextPP(arrays.entities[i]);
+		arrays.entities[i] = PointerGetDatum(entity);
+		act_sqlarg_check_entity(runner.name, VARDATA_ANY(entity),
+								VARSIZE_ANY_EXHDR(entity));
+	}
+	if (n == 0)
+		PG_RETURN_ARRAYTYPE_P(construct_empty_array(INT8OID));
+
+	ids = palloc(sizeof(int64) * n);
+	silent = is_silent(&runner, &requests);
+	if (silent)
+		act_atcommit_silent(requests);
+	act_writer_open(&writer);
+	for (int first = 0; first < n; first += PIECE)
+	{
+		CHECK_FOR_INTERRUPTS();
+		post_piece(&writer, &runner, silent, &arrays, first,
+				   Min(n - first, PIECE), ids);
+	}
+	act_writer_close(&writer);
+
+	PG_RETURN_ARRAYTYPE_P(make_id_array(ids, n));
+}

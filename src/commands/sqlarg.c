@@ -1,0 +1,148 @@
+/*
+ * sqlarg.c
+ *	  What the functions that SQL calls have in common: their arguments.
+ *
+ * Each is read or refused with the SQLSTATE that the API promises: 22004 for
+ * NULL, 42704 for an unknown runner, 22023 for what is out of range.  Rights
+ * are the caller's to check.
+ *
+ * Memory: the current context.
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "actornot.h"
+#include "commands/sqlarg.h"
+#include "compat.h"
+#include "runner/runner.h"
+
+void
+act_sqlarg_reject_null(FunctionCallInfo fcinfo, int argno, const char *name)
+{
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", name)));
+}
+
+/*
+ * "command" is the function's name, for the message.
+ */
+void
+act_sqlarg_check_may_write(const char *command)
+{
+	PreventCommandIfReadOnly(command);
+	PreventCommandIfParallelMode(command);
+	PreventCommandDuringRecovery(command);
+}
+
+const Runner *
+act_sqlarg_runner(FunctionCallInfo fcinfo)
+{
+	text	   *name;
+
+	act_sqlarg_reject_null(fcinfo, 0, "runner");
+	name = PG_GETARG_TEXT_PP(0);
+	return act_runner_get(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+}
+
+/*
+ * Error 22023 unless the entity is 1 to ACT_MAX_ENTITY_BYTES long.
+ */
+void
+act_sqlarg_check_entity(const char *runner, const char *entity, int len)
+{
+	if (len == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("entity of runner \"%s\" cannot be empty", runner)));
+	if (len > ACT_MAX_ENTITY_BYTES)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("entity \"%.*s...\" of runner \"%s\" is too long",
+						pg_mbcliplen(entity, len, 64), entity, runner),
+				 errdetail("It has %d bytes; the maximum is %d.",
+						   len, ACT_MAX_ENTITY_BYTES)));
+}
+
+static Size
+raw_size(Datum value)
+{
+	return value == (Datum) 0 ? 0 : toast_raw_datum_size(value);
+}
+
+/*
+ * Error 54000 if a message with these is more than could be handed out as one
+ * jsonb; 0 stands for NULL.
+ */
+void
+act_sqlarg_check_size(const char *runner, Datum payload, Datum headers)
+{
+	Size		size = raw_size(payload) + raw_size(headers);
+
+	if (unlikely(size > ACT_MAX_JSONB_BYTES))
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("message for runner \"%s\" is too large", runner),
+				 errdetail("Payload and headers have %zu bytes; the maximum is %d.",
+						   size, ACT_MAX_JSONB_BYTES)));
+}
+
+char *
+act_sqlarg_entity(FunctionCallInfo fcinfo, const Runner *runner, int *len,
+				  EntityKey *key)
+{
+	text	   *entity;
+
+	act_sqlarg_reject_null(fcinfo, 1, "entity");
+	entity = PG_GETARG_TEXT_PP(1);
+	*len = VARSIZE_ANY_EXHDR(entity);
+	act_sqlarg_check_entity(runner->name, VARDATA_ANY(entity), *len);
+	*key = act_runner_key(runner, VARDATA_ANY(entity), *len);
+	return text_to_cstring(entity);
+}
+
+/*
+ * An interval in microseconds, within min and max.
+ */
+int64
+act_sqlarg_interval(FunctionCallInfo fcinfo, int argno, const char *name,
+					const Runner *runner, int64 min, int64 max,
+					const char *max_text)
+{
+	int64		us;
+
+	if (!act_runner_interval_us(PG_GETARG_INTERVAL_P(argno), &us) || us > max)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s of runner \"%s\" is too long", name, runner->name),
+				 errdetail("The maximum is %s.", max_text)));
+	if (us < min)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 min > 0 ?
+				 errmsg("%s of runner \"%s\" must be greater than zero",
+						name, runner->name) :
+				 errmsg("%s of runner \"%s\" must not be negative",
+						name, runner->name)));
+	return us;
+}
+
+int
+act_sqlarg_count(FunctionCallInfo fcinfo, int argno, const char *name,
+				 const Runner *runner, int min, int max)
+{
+	int			n = PG_GETARG_INT32(argno);
+
+	if (n < min || n > max)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s of runner \"%s\" must be between %d and %d",
+						name, runner->name, min, max)));
+	return n;
+}

@@ -1,0 +1,608 @@
+/*
+ * catalog.c
+ *	  Names to numbers: our relations and types, and the hash of an entity.
+ *
+ * Every post needs the OIDs of half a dozen relations.  They are looked up
+ * once per backend and kept until the server says that one of them changed,
+ * so that the usual cost is a look at a pointer.
+ *
+ * Guarantees: what act_catalog_get() returns was complete and belonged to
+ * the extension at the last time this backend accepted invalidation messages;
+ * DROP EXTENSION, CREATE EXTENSION and REINDEX, here or elsewhere, are
+ * noticed.  Missing parts (a library newer than the installed SQL version)
+ * count as "not installed" for act_catalog_find() and are an error, with a
+ * hint, for act_catalog_get().
+ *
+ * This is also the one room that knows how an entity becomes a number.  The
+ * hash is stored, dumped and routed by, so it may never change and depends on
+ * neither byte order nor the version of the server.
+ *
+ * No locks.  Memory: static.  An error while looking up leaves the cache as
+ * it was: not valid.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "common/catalog.h"
+
+/* How often a look-up is repeated that was overtaken by an invalidation. */
+#define BUILD_TRIES 3
+
+static Catalog catalog;
+static bool catalog_valid = false;
+static bool callback_registered = false;
+
+/* Counters, see catalog.h; callbacks counts every message we were shown. */
+static uint64 generation = 1;
+static uint64 versions[ACT_CACHED_ROWS] = {1, 1, 1};
+static uint64 callbacks = 0;
+
+/* actornot.debug_hash_bits */
+static int	debug_hash_bits = 64;
+
+/* actornot.debug_stop_at */
+static char *debug_stop_at = "";
+
+PG_FUNCTION_INFO_V1(actornot_hash);
+PG_FUNCTION_INFO_V1(actornot_tell_of_change);
+
+/* ------------------------------------------------------------------------
+ * OIDs
+ * ------------------------------------------------------------------------ */
+
+/*
+ * Is this relation one whose OID, or whose index's OID, is in the cache?
+ */
+static bool
+is_ours(Oid relid)
+{
+	if (relid == catalog.runner || relid == catalog.runner_grant ||
+		relid == catalog.mailbox || relid == catalog.segment ||
+		relid == catalog.collision ||
+		relid == catalog.timer || relid == catalog.dead_letter ||
+		relid == catalog.dedup || relid == catalog.clock ||
+		relid == catalog.id_seq || relid == catalog.runner_seq)
+		return true;
+	for (int i = 0; i < ACT_SEGMENTS; i++)
+		if (relid == catalog.message[i])
+			return true;
+	return false;
+}
+
+/*
+ * Relcache callback.  Must not fail and looks nothing up; it also comes while
+ * the cache is being filled.
+ */
+static void
+forget_relation(Datum arg, Oid relid)
+{
+	bool		all = !OidIsValid(relid);
+
+	callbacks++;
+	if (!all && !is_ours(relid))
+		return;
+
+	catalog_valid = false;
+	generation++;
+	if (all || relid == catalog.runner || relid == catalog.runner_grant)
+		versions[ROWS_RUNNER]++;
+	if (all || relid == catalog.clock)
+		versions[ROWS_CLOCK]++;
+	if (all || relid == catalog.segment)
+		versions[ROWS_SEGMENT]++;
+}
+
+/*
+ * The schema of the extension's functions: pg_extension.extnamespace.
+ */
+static Oid
+find_extension_schema(Oid extension)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	Oid			result = InvalidOid;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(extension));
+	scan = systable_beginscan(rel, ExtensionOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		result = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+/*
+ * Look a relation up in schema "actornot"; the first one that is missing is
+ * noted.
+ */
+static Oid
+find_relation(const Catalog *found, const char *name, const char **missing)
+{
+	Oid			relid = get_relname_relid(name, found->tables);
+
+	if (!OidIsValid(relid) && *missing == NULL)
+		*missing = pstrdup(name);
+	return relid;
+}
+
+/*
+ * The same for a type among the functions.
+ */
+static Oid
+find_type(const Catalog *found, const char *name, const char **missing)
+{
+	Oid			type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
+									   CStringGetDatum(name),
+									   ObjectIdGetDatum(found->functions));
+
+	if (!OidIsValid(type) && *missing == NULL)
+		*missing = pstrdup(name);
+	return type;
+}
+
+/*
+ * Fill "found".  False if the extension does not exist; if it does but a part
+ * of it does not, "missing" names that part.
+ */
+static bool
+look_up_catalog(Catalog *found, const char **missing)
+{
+	HeapTuple	tuple;
+
+	memset(found, 0, sizeof(*found));
+	*missing = NULL;
+
+	found->extension = get_extension_oid("actornot", true);
+	if (!OidIsValid(found->extension))
+		return false;
+	found->functions = find_extension_schema(found->extension);
+	found->tables = get_namespace_oid("actornot", true);
+
+	/* A schema of that name that is not ours tells us nothing. */
+	if (!OidIsValid(found->tables) ||
+		getExtensionOfObject(NamespaceRelationId,
+							 found->tables) != found->extension)
+	{
+		*missing = "schema actornot";
+		return true;
+	}
+
+	found->runner = find_relation(found, "runner", missing);
+	found->runner_grant = find_relation(found, "runner_grant", missing);
+	for (int i = 0; i < ACT_SEGMENTS; i++)
+	{
+		char		name[NAMEDATALEN];
+
+		snprintf(name, sizeof(name), "message_%d", i);
+		found->message[i] = find_relation(found, name, missing);
+		snprintf(name, sizeof(name), "message_%d_key", i);
+		found->message_key[i] = find_relation(found, name, missing);
+	}
+	found->segment = find_relation(found, "segment", missing);
+	found->collision = find_relation(found, "collision", missing);
+	found->mailbox = find_relation(found, "mailbox", missing);
+	found->mailbox_key = find_relation(found, "mailbox_key", missing);
+	found->mailbox_wake = find_relation(found, "mailbox_wake", missing);
+	found->timer = find_relation(found, "timer", missing);
+	found->dead_letter = find_relation(found, "dead_letter", missing);
+	found->dedup = find_relation(found, "dedup", missing);
+	found->clock = find_relation(found, "clock", missing);
+	found->id_seq = find_relation(found, "id_seq", missing);
+	found->runner_seq = find_relation(found, "runner_seq", missing);
+
+	found->message_type = find_type(found, "actornot_message", missing);
+	found->message_array_type = get_array_type(found->message_type);
+	found->batch_type = find_type(found, "actornot_batch", missing);
+	found->batch_array_type = get_array_type(found->batch_type);
+	found->state_of_type = find_type(found, "actornot_state_of", missing);
+
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(found->runner));
+	if (HeapTupleIsValid(tuple))
+	{
+		found->owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+		ReleaseSysCache(tuple);
+	}
+	else if (*missing == NULL)
+		*missing = "runner";
+	return true;
+}
+
+/*
+ * Fill the cache.  A look-up that invalidation messages overtook is done
+ * again; where they never end (debug_discard_caches) the result is used once
+ * and not kept.
+ */
+static const Catalog *
+build_catalog(bool must_exist)
+{
+	if (!callback_registered)
+	{
+		CacheRegisterRelcacheCallback(forget_relation, (Datum) 0);
+		callback_registered = true;
+	}
+
+	for (int try = 1;; try++)
+	{
+		uint64		before = callbacks;
+		const char *missing;
+		Catalog		found;
+		bool		exists = look_up_catalog(&found, &missing);
+
+		if (callbacks != before && try < BUILD_TRIES)
+			continue;
+		if (exists && missing == NULL)
+		{
+			catalog = found;
+			catalog_valid = (callbacks == before);
+			return &catalog;
+		}
+		if (!must_exist)
+			return NULL;
+		if (!exists)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("extension \"%s\" is not installed in this database",
+							"actornot"),
+					 errhint("Use CREATE EXTENSION actornot.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension \"%s\" is not complete: \"%s\" is missing",
+						"actornot", missing),
+				 errhint("If the library is newer than the installed extension, use ALTER EXTENSION actornot UPDATE.")));
+	}
+}
+
+const Catalog *
+act_catalog_get(void)
+{
+	if (likely(catalog_valid))
+		return &catalog;
+	return build_catalog(true);
+}
+
+const Catalog *
+act_catalog_find(void)
+{
+	if (likely(catalog_valid))
+		return &catalog;
+	return build_catalog(false);
+}
+
+uint64
+act_catalog_generation(void)
+{
+	return generation;
+}
+
+uint64
+act_catalog_version(CachedRows rows)
+{
+	return versions[rows];
+}
+
+/* ------------------------------------------------------------------------
+ * The hash of an entity
+ * ------------------------------------------------------------------------ */
+
+/*
+ * Two independent hashes in one pass over the name of the runner, a zero byte
+ * (which no name contains) and the entity.
+ *
+ * "hash" is FNV-1a with 64 bits (Fowler, Noll, Vo; the offset basis and prime
+ * of draft-eastlake-fnv), made even by the finalizer fmix64 of MurmurHash3
+ * (Austin Appleby, public domain).  FNV goes byte by byte, so the order of
+ * bytes in a word does not matter.
+ *
+ * "check" mixes each byte with the multiplication and rotation of
+ * MurmurHash3's x86_32 body and ends with its fmix32.  The rotation matters:
+ * without it the low bits of both would depend on the low bits of the input
+ * in the same way, and entities that share a hash would tend to share the
+ * check too.
+ */
+typedef struct EntityHash
+{
+	uint64		hash;
+	uint32		check;
+} EntityHash;
+
+static inline void
+hash_bytes(EntityHash *state, const char *data, int len)
+{
+	const unsigned char *byte = (const unsigned char *) data;
+	const unsigned char *end = byte + len;
+	uint64		hash = state->hash;
+	uint32		check = state->check;
+
+	for (; byte < end; byte++)
+	{
+		hash = (hash ^ *byte) * UINT64CONST(0x100000001b3);
+		check = (check ^ *byte) * 0xcc9e2d51;
+		check = (check << 15) | (check >> 17);
+	}
+	state->hash = hash;
+	state->check = check;
+}
+
+static inline uint64
+mix64(uint64 h)
+{
+	h ^= h >> 33;
+	h *= UINT64CONST(0xff51afd7ed558ccd);
+	h ^= h >> 33;
+	h *= UINT64CONST(0xc4ceb9fe1a85ec53);
+	h ^= h >> 33;
+	return h;
+}
+
+static inline uint32
+mix32(uint32 h)
+{
+	h ^= h >> 16;
+	h *= 0x85ebca6b;
+	h ^= h >> 13;
+	h *= 0xc2b2ae35;
+	h ^= h >> 16;
+	return h;
+}
+
+static bool
+is_ascii(const char *name, int len)
+{
+	for (int i = 0; i < len; i++)
+	{
+		if (IS_HIGHBIT_SET(name[i]))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * A name in UTF-8, allocated; NULL if it is that already, or cannot be so.
+ */
+static char *
+convert_name(const char *name, int len)
+{
+	int			encoding = GetDatabaseEncoding();
+	int			room = len * MAX_CONVERSION_GROWTH + 1;
+	char	   *utf8;
+	Oid			procedure;
+
+	if (likely(encoding == PG_UTF8) || encoding == PG_SQL_ASCII ||
+		is_ascii(name, len))
+		return NULL;
+	procedure = FindDefaultConversionProc(encoding, PG_UTF8);
+	if (!OidIsValid(procedure))
+		return NULL;
+	utf8 = palloc(room);
+	if (pg_do_encoding_conversion_buf(procedure, encoding, PG_UTF8,
+									  (unsigned char *) unconstify(char *, name),
+									  len, (unsigned char *) utf8, room,
+									  true) == len)
+		return utf8;
+	pfree(utf8);
+	return NULL;
+}
+
+/*
+ * In the hash a name counts in UTF-8, whatever the encoding of this database
+ * is: a dump may be restored into one with another.  The check is not stored,
+ * and tells all names apart that are different here.
+ */
+static void
+hash_name(EntityHash *state, const char *name, int len)
+{
+	char	   *utf8 = convert_name(name, len);
+
+	if (utf8 != NULL)
+	{
+		EntityHash	converted = *state;
+
+		hash_bytes(&converted, utf8, strlen(utf8));
+		hash_bytes(state, name, len);
+		state->hash = converted.hash;
+		pfree(utf8);
+	}
+	else
+		hash_bytes(state, name, len);
+}
+
+EntityKey
+act_catalog_key(int32 runner, const char *runner_name, int runner_len,
+				const char *entity, int entity_len)
+{
+	EntityHash	state = {UINT64CONST(0xcbf29ce484222325), 0x1b873593};
+	EntityKey	key;
+
+	hash_name(&state, runner_name, runner_len);
+	hash_bytes(&state, "", 1);
+	hash_name(&state, entity, entity_len);
+
+	state.hash = mix64(state.hash);
+	if (unlikely(debug_hash_bits < 64))
+		state.hash &= (UINT64CONST(1) << debug_hash_bits) - 1;
+	key.hash = (int64) state.hash;
+	key.runner = runner;
+	key.check = mix32(state.check);
+	return key;
+}
+
+/*
+ * actornot_hash(runner text, entity text) returns bigint
+ */
+Datum
+actornot_hash(PG_FUNCTION_ARGS)
+{
+	text	   *runner;
+	text	   *entity;
+	EntityKey	key;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("runner and entity must not be null")));
+	runner = PG_GETARG_TEXT_PP(0);
+	entity = PG_GETARG_TEXT_PP(1);
+	key = act_catalog_key(0, VARDATA_ANY(runner), VARSIZE_ANY_EXHDR(runner),
+						  VARDATA_ANY(entity), VARSIZE_ANY_EXHDR(entity));
+	PG_RETURN_INT64(key.hash);
+}
+
+/*
+ * Die as by kill -9 if a test wants that here.
+ */
+void
+act_catalog_debug_stop(const char *step)
+{
+	if (unlikely(debug_stop_at[0] != '\0') &&
+		strcmp(debug_stop_at, step) == 0)
+		kill(MyProcPid, SIGKILL);
+}
+
+void
+act_catalog_define_settings(void)
+{
+	DefineCustomIntVariable("actornot.debug_hash_bits",
+							"How many bits of an entity's hash are used.",
+							"For tests that need two entities with one hash; mailboxes made with another value are not found.",
+							&debug_hash_bits, 64, 0, 64,
+							PGC_SUSET,
+							GUC_NOT_IN_SAMPLE | GUC_NO_SHOW_ALL,
+							NULL, NULL, NULL);
+	DefineCustomStringVariable("actornot.debug_stop_at",
+							   "The step of rotation, or of advancing the clock, at which a process kills itself.",
+							   "For tests of what a crash leaves behind.",
+							   &debug_stop_at, "",
+							   PGC_SUSET,
+							   GUC_NOT_IN_SAMPLE | GUC_NO_SHOW_ALL,
+							   NULL, NULL, NULL);
+}
+
+/* ------------------------------------------------------------------------
+ * Administrative queries
+ * ------------------------------------------------------------------------ */
+
+/*
+ * Act as the owner of our tables, with a search_path that nobody can put
+ * anything into.  An error that leaves the (sub)transaction undoes both by
+ * itself.
+ */
+void
+act_catalog_become_owner(OwnerContext *context)
+{
+	const Catalog *cat = act_catalog_get();
+
+	GetUserIdAndSecContext(&context->save_userid, &context->save_sec_context);
+	context->guc_level = NewGUCNestLevel();
+	SetUserIdAndSecContext(cat->owner,
+						   context->save_sec_context |
+						   SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+void
+act_catalog_restore_user(const OwnerContext *context)
+{
+	AtEOXact_GUC(false, context->guc_level);
+	SetUserIdAndSecContext(context->save_userid, context->save_sec_context);
+}
+
+/*
+ * Run one command as the owner of our tables and return how many rows it
+ * touched.  It sees what is committed now, even in a REPEATABLE READ
+ * transaction: a registration is not part of anybody's consistent view.
+ * "nulls" is as in SPI: 'n' marks a NULL, NULL means that there is none.
+ */
+uint64
+act_catalog_execute(const char *command, int nargs, const Oid *types,
+					const Datum *values, const char *nulls)
+{
+	OwnerContext context;
+	SPIPlanPtr	plan;
+	Snapshot	snapshot;
+	uint64		processed;
+	int			result;
+
+	act_catalog_become_owner(&context);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	plan = SPI_prepare(command, nargs, unconstify(Oid *, types));
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare failed: %s",
+			 SPI_result_code_string(SPI_result));
+
+	CommandCounterIncrement();
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	result = SPI_execute_snapshot(plan, unconstify(Datum *, values), nulls,
+								  snapshot, InvalidSnapshot, false, true, 0);
+	UnregisterSnapshot(snapshot);
+	if (result < 0)
+		elog(ERROR, "SPI_execute_snapshot failed: %s",
+			 SPI_result_code_string(result));
+	processed = SPI_processed;
+
+	SPI_finish();
+	CommandCounterIncrement();
+	act_catalog_restore_user(&context);
+	return processed;
+}
+
+/*
+ * Tell everybody at commit, and ourselves at once, that the rows of a table
+ * have changed.  The command is marked as used because an increment without
+ * one does nothing, not even to the own caches.
+ */
+void
+act_catalog_invalidate(Oid relid)
+{
+	CacheInvalidateRelcacheByRelid(relid);
+	(void) GetCurrentCommandId(true);
+	CommandCounterIncrement();
+}
+
+/*
+ * tell_of_change() returns trigger
+ *
+ * For whoever changes rows that are cached and does not call the above: a
+ * restore, or an administrator.
+ */
+Datum
+actornot_tell_of_change(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		elog(ERROR, "tell_of_change was not called by the trigger manager");
+	CacheInvalidateRelcache(trigger->tg_relation);
+	return PointerGetDatum(NULL);
+}

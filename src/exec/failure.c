@@ -1,0 +1,484 @@
+/*
+ * failure.c
+ *	  What happens when a batch fails: again one by one, then wait or bury.
+ *
+ * Each step is a transaction (worker) or subtransaction (actornot_run and
+ * actornot_drain) of its own, made by the caller's ContainFunction:
+ *	1. A batch.  If it succeeds, that is all.
+ *	2. It failed: the same messages one by one, so that all before the poison
+ *	   are done.
+ *	3. The one that failed stays at the head, pinned by the target that was
+ *	   tried: attempts + 1 and a back-off in wake_at, or, after max_attempts,
+ *	   it goes to the dead letters.
+ *
+ * The failure is recorded only if the row is still the one that was tried;
+ * else somebody else has been there since.  Dying between the steps loses
+ * nothing: at most an attempt is not counted.
+ *
+ * What says nothing about the handler (serialization failures, deadlocks,
+ * lack of resources, an administrator's cancel, a missing function) counts as
+ * no attempt, but backs off.
+ *
+ * Exponential back-off with jitter: https://www.rfc-editor.org/rfc/rfc6298
+ * doubles likewise; the jitter keeps entities that failed together apart.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "access/detoast.h"
+#include "access/xact.h"
+#include "common/pg_prng.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "actornot.h"
+#include "common/entitylock.h"
+#include "common/subxact.h"
+#include "exec/batch.h"
+#include "exec/failure.h"
+#include "log/message.h"
+#include "mailbox/deadletter.h"
+#include "mailbox/mailbox.h"
+#include "mailbox/work.h"
+#include "runner/runner.h"
+#include "sched/atcommit.h"
+
+/* A failure that may come for ever waits at least so long. */
+#define ENDLESS_DELAY_MIN (100 * INT64CONST(1000))
+
+/* After how many counted crashes a message is buried. */
+#define MAX_CRASHES 2
+
+/* What the bodies below work on. */
+typedef struct FailureWork
+{
+	Visit	   *visit;
+	const Failure *failure;
+	bool		counted;		/* is it an attempt? */
+	bool		buried;
+	bool		recorded;
+	bool		was_alone;		/* its last run alone has ended in a crash */
+	TimestampTz wake_at;
+	int			attempts;
+} FailureWork;
+
+/*
+ * Does this error say nothing about the handler?
+ */
+static bool
+is_transient(const Failure *failure)
+{
+	int			category = ERRCODE_TO_CATEGORY(failure->sqlstate);
+
+	if (failure->timed_out)
+		return false;
+	return failure->sqlstate == ERRCODE_T_R_SERIALIZATION_FAILURE ||
+		failure->sqlstate == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		category == ERRCODE_INSUFFICIENT_RESOURCES ||
+		category == ERRCODE_OPERATOR_INTERVENTION ||
+		category == ERRCODE_SYSTEM_ERROR;
+}
+
+/*
+ * How long to wait: doubled with each attempt, or, where none is counted,
+ * twice as long as the last time.
+ */
+static int64
+back_off(const Runner *runner, const Mailbox *mailbox, bool counted)
+{
+	double		delay = (double) runner->retry_delay;
+
+	if (counted)
+		delay *= pow(2.0, Min(mailbox->attempts - 1, 60));
+	else
+	{
+		delay = Max(delay, (double) ENDLESS_DELAY_MIN);
+		if (mailbox->last_error != NULL && mailbox->wake_at > mailbox->updated_at)
+			delay = Max(delay, 2.0 * (mailbox->wake_at - mailbox->updated_at));
+	}
+	delay *= 0.9 + 0.2 * pg_prng_double(&pg_global_prng_state);
+	delay = Min(delay, (double) runner->retry_delay_max);
+
+	/* Where no number of attempts ends it, only waiting keeps it from a loop. */
+	if (!counted || runner->max_attempts == 0)
+		delay = Max(delay, (double) ENDLESS_DELAY_MIN);
+	return (int64) delay;
+}
+
+/*
+ * Move the head to the dead letters.  False if there is none, or it cannot be
+ * read now.
+ */
+static bool
+bury_head(BatchWork *work, Mailbox *mailbox, const Runner *runner,
+		  const Failure *failure)
+{
+	MessageRow	row;
+	DeadMessage dead;
+
+	if (!act_work_find_head(work, mailbox, &mailbox->target, &row))
+		return false;
+	dead.id = row.id;
+	dead.runner = runner->id;
+	dead.runner_name = runner->name;
+	dead.entity = mailbox->entity;
+	dead.payload = row.payload == (Datum) 0 ? (Datum) 0 :
+		PointerGetDatum(PG_DETOAST_DATUM_COPY(row.payload));
+	dead.headers = row.headers == (Datum) 0 ? (Datum) 0 :
+		PointerGetDatum(PG_DETOAST_DATUM_COPY(row.headers));
+	dead.posted_at = row.posted_at;
+	dead.attempts = mailbox->attempts;
+	act_deadletter_insert(&dead, failure);
+	act_work_consume(mailbox, row.id);
+	return true;
+}
+
+/*
+ * Is the row still as it was when the batch was tried?
+ */
+static bool
+is_unchanged(Visit *visit, Mailbox *mailbox)
+{
+	return visit->had_row == mailbox->exists &&
+		(!mailbox->exists ||
+		 ItemPointerEquals(&visit->tid, &mailbox->tid));
+}
+
+/*
+ * Lock the entity of a visit and open the tables; false if it is busy.
+ */
+static bool
+enter(Visit *visit, BatchWork *work)
+{
+	if (!act_entitylock_take(visit->key.hash, false))
+	{
+		visit->result = VISIT_BUSY;
+		return false;
+	}
+	act_work_open(work);
+	return true;
+}
+
+/*
+ * Load the mailbox of a visit, and find out its entity if it has no row.
+ */
+static bool
+load_mailbox(Visit *visit, BatchWork *work, Mailbox *mailbox,
+			 const Cursor *target)
+{
+	MessageRow	row;
+
+	act_mailbox_init(mailbox, &visit->key, visit->entity, visit->entity_len);
+	act_mailbox_load(&work->mailboxes, mailbox);
+	return mailbox->entity != NULL ||
+		act_work_find_head(work, mailbox, target, &row);
+}
+
+/*
+ * Reports name runner and entity, also if no call got so far.
+ */
+static void
+name_entity(Visit *visit, const Runner *runner, const Mailbox *mailbox)
+{
+	if (visit->runner_name == NULL)
+		visit->runner_name = MemoryContextStrdup(visit->context, runner->name);
+	if (visit->entity == NULL)
+	{
+		visit->entity = MemoryContextStrdup(visit->context, mailbox->entity);
+		visit->entity_len = mailbox->entity_len;
+	}
+}
+
+/*
+ * Write a failure of the head, which is pinned, into its row: an attempt more
+ * and a back-off ("retry_in", or as the runner says if that is negative), or
+ * the end of the message.
+ */
+static void
+note_failure(FailureWork *failed, BatchWork *work, Mailbox *mailbox,
+			 const Runner *runner, int64 retry_in)
+{
+	if (failed->counted)
+		mailbox->attempts++;
+	failed->attempts = mailbox->attempts;
+	if (failed->counted && runner->max_attempts > 0 &&
+		mailbox->attempts >= runner->max_attempts)
+		failed->buried = bury_head(work, mailbox, runner, failed->failure);
+	else
+	{
+		if (retry_in < 0)
+			retry_in = back_off(runner, mailbox, failed->counted);
+		mailbox->wake_at = retry_in > 0 ? GetCurrentTimestamp() + retry_in : 0;
+		mailbox->last_error = failed->failure->message;
+		failed->wake_at = mailbox->wake_at;
+	}
+	act_mailbox_save(&work->mailboxes, mailbox);
+	if (mailbox->wake_at != 0)
+		act_atcommit_due(mailbox->wake_at);
+}
+
+/*
+ * For leases: a batch that was lent, or the attempt to lend one, has failed.
+ * The caller has pinned the head and ended the lease.
+ */
+void
+act_failure_note(BatchWork *work, Mailbox *mailbox, const Runner *runner,
+				 const Failure *failure, int64 retry_in)
+{
+	FailureWork failed = {NULL, failure};
+
+	failed.counted = !is_transient(failure);
+	note_failure(&failed, work, mailbox, runner, retry_in);
+}
+
+/*
+ * Body: write the failure into the row.
+ */
+static void
+record_failure(void *arg)
+{
+	FailureWork *failed = arg;
+	Visit	   *visit = failed->visit;
+	BatchWork	work;
+	Mailbox		mailbox;
+	const Runner *runner;
+
+	if (!enter(visit, &work))
+		return;
+	runner = act_runner_find(visit->key.runner);
+	if (runner != NULL &&
+		load_mailbox(visit, &work, &mailbox, &visit->target) &&
+		is_unchanged(visit, &mailbox))
+	{
+		name_entity(visit, runner, &mailbox);
+
+		/* The visit found it empty, if so, and went on to its own target. */
+		act_work_finish_empty(&work, &mailbox);
+		act_work_pin(&mailbox, &visit->target);
+		act_mailbox_end_lease(&mailbox);	/* the visit took it over */
+		note_failure(failed, &work, &mailbox, runner, -1);
+		failed->recorded = true;
+	}
+	act_work_close(&work);
+}
+
+/*
+ * Body: one batch of one entity, in a transaction of its own.
+ */
+static void
+visit_alone(void *arg)
+{
+	Visit	   *visit = arg;
+	BatchWork	work;
+	int			depth = act_entitylock_depth();
+
+	visit->tried = 0;
+	visit->consumed = 0;
+	if (!enter(visit, &work))
+		return;
+	act_entitylock_begin_run(visit->key.hash, visit->key.runner);
+	act_batch_visit(&work, visit);
+	act_entitylock_end_run(depth);
+	act_work_close(&work);
+
+	/* What fails at commit is the doing of what the handler wrote. */
+	if (visit->consumed > 0)
+		visit->phase = PHASE_CALL;
+}
+
+/*
+ * Tell the log, or the client, what went wrong.
+ */
+static void
+report_failure(const FailureWork *failed, int elevel)
+{
+	const Visit *visit = failed->visit;
+	const Failure *failure = failed->failure;
+
+	ereport(elevel,
+			(errcode(failure->sqlstate),
+			 errmsg("handler of runner \"%s\" failed for entity \"%s\": %s",
+					visit->runner_name ? visit->runner_name : "?",
+					visit->entity ? visit->entity : "?",
+					failure->message ? failure->message : "unknown error"),
+			 failed->buried && failed->attempts == 0 ?
+			 errdetail("Its message was given up; see actornot.dead_letters.") :
+			 failed->buried ?
+			 errdetail_plural("Its message was given up after %d attempt; see actornot.dead_letters.",
+							  "Its message was given up after %d attempts; see actornot.dead_letters.",
+							  failed->attempts, failed->attempts) :
+			 failed->wake_at == 0 || !failed->recorded ? 0 :
+			 errdetail_plural("It will be tried again at %s (%d attempt so far).",
+							  "It will be tried again at %s (%d attempts so far).",
+							  failed->attempts,
+							  timestamptz_to_str(failed->wake_at),
+							  failed->attempts),
+			 failure->context ? errcontext("%s", failure->context) : 0));
+}
+
+/*
+ * Record the failure of the batch that was tried last.
+ */
+static void
+handle_failure(Visit *visit, const Failure *failure, ContainFunction contain,
+			   int elevel)
+{
+	FailureWork failed = {visit, failure};
+	Failure		second;
+
+	failed.counted = visit->phase == PHASE_CALL && !is_transient(failure);
+	visit->result = VISIT_BUSY;
+	if (visit->tried == 0)
+	{
+		/* Not even a batch was found: nothing to be recorded. */
+		report_failure(&failed, elevel);
+		return;
+	}
+	if (!contain(record_failure, &failed, &second, visit->context))
+		ereport(elevel,
+				(errcode(second.sqlstate),
+				 errmsg("could not record the failure of a handler: %s",
+						second.message)));
+	else if (failed.recorded)
+		visit->result = failed.wake_at != 0 ? VISIT_WAITING : VISIT_MORE;
+	report_failure(&failed, elevel);
+}
+
+/*
+ * Run one batch of one entity, and see to what fails.  The result and the
+ * number of messages consumed are left in the visit; failures are reported
+ * at elevel (LOG or WARNING).
+ */
+void
+act_failure_run(Visit *visit, ContainFunction contain, int elevel)
+{
+	Failure		failure;
+	int			limit = visit->max_messages;
+	int64		total = 0;
+	int			tried;
+
+	visit->failed = false;
+	if (contain(visit_alone, visit, &failure, visit->context))
+		return;
+
+	/* Batches before the one that failed were undone with it. */
+	if (visit->until != 0 && visit->batches > 0)
+	{
+		visit->until = 0;
+		if (contain(visit_alone, visit, &failure, visit->context))
+			return;
+	}
+	visit->until = 0;
+
+	tried = visit->tried;
+	if (visit->phase == PHASE_CALL && tried > 1)
+	{
+		bool		failed = false;
+
+		visit->max_messages = 1;
+		for (int i = 0; i < tried && !failed; i++)
+		{
+			failed = !contain(visit_alone, visit, &failure, visit->context);
+			if (!failed)
+			{
+				total += visit->consumed;
+				if (visit->result != VISIT_MORE)
+					break;
+			}
+		}
+		visit->max_messages = limit;
+		if (!failed)
+		{
+			visit->consumed = total;
+			return;
+		}
+	}
+	handle_failure(visit, &failure, contain, elevel);
+	visit->failed = true;
+	visit->consumed = total;
+}
+
+/*
+ * Body: note in the row that its head is run alone after a crash, or bury it.
+ */
+static void
+count_crash(void *arg)
+{
+	FailureWork *failed = arg;
+	Visit	   *visit = failed->visit;
+	BatchWork	work;
+	Mailbox		mailbox;
+	MessageRow	row;
+	const Runner *runner;
+	bool		pending = false;
+
+	if (!enter(visit, &work))
+		return;
+	runner = act_runner_find(visit->key.runner);
+	if (runner != NULL && load_mailbox(visit, &work, &mailbox, &work.now))
+	{
+		if (act_mailbox_is_leased(&mailbox))
+		{
+			visit->result = VISIT_LEASED;
+			visit->leased_until = mailbox.lease_until;
+			act_work_close(&work);
+			return;
+		}
+		if (runner->paused || act_mailbox_is_waiting(&mailbox))
+		{
+			visit->result = VISIT_WAITING;
+			act_work_close(&work);
+			return;
+		}
+		act_mailbox_end_lease(&mailbox);
+		act_work_finish_empty(&work, &mailbox);
+		act_work_pin(&mailbox, &work.now);
+		pending = act_work_find_head(&work, &mailbox, &mailbox.target, &row);
+	}
+	if (pending)
+	{
+		if (mailbox.crashes >= MAX_CRASHES && failed->was_alone)
+		{
+			name_entity(visit, runner, &mailbox);
+			failed->buried = bury_head(&work, &mailbox, runner,
+									   failed->failure);
+		}
+		else if (mailbox.crashes == 0 || failed->was_alone)
+			mailbox.crashes++;
+		act_mailbox_save(&work.mailboxes, &mailbox);
+		/* It must outlive the crash that it is for. */
+		ForceSyncCommit();
+		failed->recorded = true;
+	}
+	else
+		visit->result = work.messages.blocked ? VISIT_BUSY : VISIT_EMPTY;
+	act_work_close(&work);
+}
+
+/*
+ * Before a suspect is run alone: count the crash that it may cause.  The one
+ * that was counted last time stands for this time, unless it has come true
+ * ("was_alone"): then the server went down because of another.  True if
+ * its head may be called; false if it was buried instead, or is busy or not to
+ * be run now, or if nothing is pending.  The visit's result says what is left.
+ */
+bool
+act_failure_count_crash(Visit *visit, bool was_alone, ContainFunction contain)
+{
+	Failure		crash = {ERRCODE_CRASH_SHUTDOWN,
+		pstrdup("server process ended while the handler ran this message"),
+	NULL, NULL, false, NULL};
+	FailureWork failed = {visit, &crash,.was_alone = was_alone};
+	Failure		second;
+
+	visit->result = VISIT_MORE;
+	if (!contain(count_crash, &failed, &second, visit->context))
+	{
+		visit->result = VISIT_BUSY;
+		return false;
+	}
+	if (failed.buried)
+		report_failure(&failed, LOG);
+	return failed.recorded && !failed.buried;
+}

@@ -1,0 +1,813 @@
+/*
+ * mailbox.c
+ *	  Mailboxes: the one row of an entity.
+ *
+ * Each change of a row is made under the entity's lock (entitylock.c).
+ *
+ * The row is saved flat under a held snapshot, when its dead versions stay:
+ *	- it is found by a hint of its last known place in shared memory, which
+ *	  is verified, instead of by an index that leads to all versions;
+ *	- who has no hint, or one to a version that his snapshot does not see yet,
+ *	  reads the index backward: equal keys are in the order of their places, and
+ *	  a table whose versions all stay only grows, so the last one is found
+ *	  first.
+ *	- its key never changes and the entity's lock is held, so an update that
+ *	  is not heap-only enters the key's index with UNIQUE_CHECK_NO, for
+ *	  checking would walk every dead version.  Only the first insert checks.
+ *
+ * Not the Catalog* helpers: they assert on partial indexes.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/itup.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "actornot.h"
+#include "common/catalog.h"
+#include "compat.h"
+#include "mailbox/mailbox.h"
+#include "runner/runner.h"
+#include "sched/readyq.h"
+#include "sched/tenant.h"
+
+/* About how many entries a page of the key's index holds. */
+#define ENTRIES_PER_PAGE 130
+
+/* The columns of mailbox. */
+enum
+{
+	MB_HASH = 1,
+	MB_LAST_ID,
+	MB_WAKE_AT,
+	MB_LEASE_TOKEN,
+	MB_LEASE_UNTIL,
+	MB_LEASE_LAST_ID,
+	MB_CREATED_AT,
+	MB_UPDATED_AT,
+	MB_RUNNER,
+	MB_ATTEMPTS,
+	MB_CRASHES,
+	MB_PAUSED,
+	MB_ENTITY,
+	MB_DONE,
+	MB_TARGET,
+	MB_PLAN,
+	MB_STATE,
+	MB_LAST_ERROR,
+	MB_LEASE_OWNER,
+	MB_LEASE_ALL,
+	MB_NATTS = MB_LEASE_ALL
+};
+
+static void
+open_table(MailboxTable *table, LOCKMODE mode)
+{
+	const Catalog *catalog;
+	Oid			ours[2];
+
+	table->context = CurrentMemoryContext;
+	table->heap = table_open(act_catalog_get()->mailbox, mode);
+	/* Only now: an index may have been replaced before we had the lock. */
+	catalog = act_catalog_get();
+	ours[0] = catalog->mailbox_key;
+	ours[1] = catalog->mailbox_wake;
+	table->key_index = index_open(ours[0], mode);
+	table->wake_index = index_open(ours[1], mode);
+	table->others = mode == AccessShareLock ? NULL :
+		act_indexes_open_others(table->heap, ours, lengthof(ours));
+	table->fetched = table_slot_create(table->heap, NULL);
+	table->written = MakeSingleTupleTableSlot(RelationGetDescr(table->heap),
+											  &TTSOpsVirtual);
+	table->snapshot = InvalidSnapshot;
+	table->without_state = false;
+	table->nblocks = 0;
+	table->scan = NULL;
+	table->in_order = false;
+	act_near_init(&table->near, table->heap, table->key_index,
+				  ENTRIES_PER_PAGE);
+}
+
+/*
+ * Open the table, for changes too.  The caller then sets the registered
+ * snapshot that it reads with.
+ */
+void
+act_mailbox_open(MailboxTable *table)
+{
+	open_table(table, RowExclusiveLock);
+}
+
+/*
+ * The same, for reading only.  That is in nobody's way who advances the clock,
+ * also if this transaction does so itself later.
+ */
+void
+act_mailbox_open_to_read(MailboxTable *table)
+{
+	open_table(table, AccessShareLock);
+}
+
+/*
+ * Before something that may last long, where rows are loaded in order.
+ */
+void
+act_mailbox_let_go(MailboxTable *table)
+{
+	act_near_let_go(&table->near);
+}
+
+/*
+ * Close it; the locks stay until the transaction ends.
+ */
+void
+act_mailbox_close(MailboxTable *table)
+{
+	act_near_let_go(&table->near);
+	if (table->scan != NULL)
+		index_endscan(table->scan);
+	ExecDropSingleTupleTableSlot(table->fetched);
+	ExecDropSingleTupleTableSlot(table->written);
+	act_indexes_close_others(table->others);
+	index_close(table->wake_index, NoLock);
+	index_close(table->key_index, NoLock);
+	table_close(table->heap, NoLock);
+}
+
+/*
+ * Make the mailbox of an entity that has no row yet.  "entity" may be NULL
+ * when only the key is known.
+ */
+void
+act_mailbox_init(Mailbox *mailbox, const EntityKey *key,
+				 const char *entity, int entity_len)
+{
+	MemSet(mailbox, 0, sizeof(Mailbox));
+	mailbox->key = *key;
+	if (entity != NULL)
+	{
+		mailbox->entity = pnstrdup(entity, entity_len);
+		mailbox->entity_len = entity_len;
+	}
+	act_cursor_set_nothing(&mailbox->done);
+}
+
+/*
+ * Is it the mailbox of that entity?  Its name is known.
+ */
+bool
+act_mailbox_is_of(const Mailbox *mailbox, int32 runner, const text *entity)
+{
+	return mailbox->key.runner == runner &&
+		mailbox->entity_len == VARSIZE_ANY_EXHDR(entity) &&
+		memcmp(mailbox->entity, VARDATA_ANY(entity), mailbox->entity_len) == 0;
+}
+
+/*
+ * Has it consumed a message of its entity?
+ */
+bool
+act_mailbox_has_consumed(const Mailbox *mailbox, uint64 tick, int64 id)
+{
+	return act_cursor_settled(&mailbox->done, tick) ||
+		(mailbox->has_target && id <= mailbox->last_id &&
+		 act_cursor_settled(&mailbox->target, tick));
+}
+
+/*
+ * Is the fetched row the one of this mailbox?
+ */
+static bool
+slot_is_mailbox(TupleTableSlot *slot, const Mailbox *mailbox)
+{
+	text	   *entity;
+	const char *name;
+	int			len;
+
+	slot_getsomeattrs(slot, MB_ENTITY);
+	if (DatumGetInt64(slot->tts_values[MB_HASH - 1]) != mailbox->key.hash ||
+		DatumGetInt32(slot->tts_values[MB_RUNNER - 1]) != mailbox->key.runner)
+		return false;
+
+	entity = DatumGetTextPP(slot->tts_values[MB_ENTITY - 1]);
+	name = VARDATA_ANY(entity);
+	len = VARSIZE_ANY_EXHDR(entity);
+	if (mailbox->entity != NULL)
+		return len == mailbox->entity_len &&
+			memcmp(name, mailbox->entity, len) == 0;
+	else
+	{
+		const Runner *runner = act_runner_find(mailbox->key.runner);
+
+		return runner != NULL &&
+			act_runner_key(runner, name, len).check == mailbox->key.check;
+	}
+}
+
+static Datum
+copy_varlena(Datum value)
+{
+	return PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
+}
+
+/*
+ * Take the columns out of the slot, into the current memory context.
+ */
+static void
+deform_mailbox(TupleTableSlot *slot, Mailbox *mailbox, bool without_state)
+{
+	Datum	   *values = slot->tts_values;
+	bool	   *nulls = slot->tts_isnull;
+	text	   *entity;
+
+	slot_getallattrs(slot);
+	mailbox->exists = true;
+	mailbox->tid = slot->tts_tid;
+
+	if (mailbox->entity == NULL)
+	{
+		entity = DatumGetTextPP(values[MB_ENTITY - 1]);
+		mailbox->entity_len = VARSIZE_ANY_EXHDR(entity);
+		mailbox->entity = pnstrdup(VARDATA_ANY(entity), mailbox->entity_len);
+	}
+
+	act_cursor_unpack(&mailbox->done,
+					  (bytea *) PG_DETOAST_DATUM_PACKED(values[MB_DONE - 1]));
+	mailbox->has_target = !nulls[MB_TARGET - 1];
+	if (mailbox->has_target)
+		act_cursor_unpack(&mailbox->target,
+						  (bytea *) PG_DETOAST_DATUM_PACKED(values[MB_TARGET - 1]));
+	mailbox->plan = nulls[MB_PLAN - 1] ? NULL :
+		(bytea *) DatumGetPointer(copy_varlena(values[MB_PLAN - 1]));
+	mailbox->last_id = DatumGetInt64(values[MB_LAST_ID - 1]);
+
+	mailbox->had_state = !nulls[MB_STATE - 1];
+	mailbox->state = nulls[MB_STATE - 1] || without_state ? (Datum) 0 :
+		copy_varlena(values[MB_STATE - 1]);
+	mailbox->attempts = DatumGetInt32(values[MB_ATTEMPTS - 1]);
+	mailbox->crashes = DatumGetInt32(values[MB_CRASHES - 1]);
+	mailbox->last_error = nulls[MB_LAST_ERROR - 1] ? NULL :
+		TextDatumGetCString(values[MB_LAST_ERROR - 1]);
+	mailbox->wake_at = nulls[MB_WAKE_AT - 1] ? 0 :
+		DatumGetTimestampTz(values[MB_WAKE_AT - 1]);
+	mailbox->lease_token = nulls[MB_LEASE_TOKEN - 1] ? 0 :
+		DatumGetInt64(values[MB_LEASE_TOKEN - 1]);
+	mailbox->lease_until = nulls[MB_LEASE_UNTIL - 1] ? 0 :
+		DatumGetTimestampTz(values[MB_LEASE_UNTIL - 1]);
+	mailbox->lease_last_id = nulls[MB_LEASE_LAST_ID - 1] ? 0 :
+		DatumGetInt64(values[MB_LEASE_LAST_ID - 1]);
+	mailbox->lease_owner = nulls[MB_LEASE_OWNER - 1] ? NULL :
+		TextDatumGetCString(values[MB_LEASE_OWNER - 1]);
+	mailbox->lease_all = !nulls[MB_LEASE_ALL - 1] &&
+		DatumGetBool(values[MB_LEASE_ALL - 1]);
+	mailbox->paused = DatumGetBool(values[MB_PAUSED - 1]);
+	mailbox->created_at = DatumGetTimestampTz(values[MB_CREATED_AT - 1]);
+	mailbox->updated_at = DatumGetTimestampTz(values[MB_UPDATED_AT - 1]);
+}
+
+/*
+ * Find the row at the place that the hint names.
+ */
+static bool
+fetch_by_hint(MailboxTable *table, const Mailbox *mailbox)
+{
+	ItemPointerData tid;
+
+	if (!act_readyq_get_tid(MyDatabaseId, &mailbox->key, &tid))
+		return false;
+	/* A hint may be older than a TRUNCATE or VACUUM FULL. */
+	if (ItemPointerGetBlockNumberNoCheck(&tid) >= table->nblocks)
+	{
+		table->nblocks = RelationGetNumberOfBlocks(table->heap);
+		if (ItemPointerGetBlockNumberNoCheck(&tid) >= table->nblocks)
+			return false;
+	}
+	if (!table_tuple_fetch_row_version(table->heap, &tid, table->snapshot,
+									   table->fetched))
+		return false;
+	return slot_is_mailbox(table->fetched, mailbox);
+}
+
+/*
+ * Find the row by walking on in the key's index from where the last one was.
+ * False if that cannot be done; "*found" is else whether there is one.
+ */
+static bool
+fetch_by_near(MailboxTable *table, const Mailbox *mailbox, bool *found)
+{
+	NearScan   *near = &table->near;
+	int64		hash = mailbox->key.hash;
+
+	*found = false;
+	if (!table->in_order || !act_near_seek(near, table->snapshot, hash))
+		return false;
+	for (int i = 0; !near->end && near->hash == hash; i++)
+	{
+		/* So many versions: the last ones are found first by the key. */
+		if (i == ACT_NEAR_STEPS)
+			return false;
+		*found = index_fetch_heap(near->scan, table->fetched) &&
+			slot_is_mailbox(table->fetched, mailbox);
+		if (*found)
+			break;
+		act_near_step(near);
+	}
+	return true;
+}
+
+/*
+ * Find the row by its key.
+ */
+static bool
+fetch_by_key(MailboxTable *table, const Mailbox *mailbox)
+{
+	ScanKeyData keys[2];
+	bool		found = false;
+	MemoryContext old = MemoryContextSwitchTo(table->context);
+
+	if (fetch_by_near(table, mailbox, &found))
+	{
+		MemoryContextSwitchTo(old);
+		return found;
+	}
+	if (table->scan == NULL)
+		table->scan = act_index_beginscan(table->heap, table->key_index,
+										  table->snapshot, 2);
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(mailbox->key.hash));
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(mailbox->key.runner));
+	index_rescan(table->scan, keys, 2, NULL, 0);
+	while (!found && index_getnext_slot(table->scan, BackwardScanDirection,
+										table->fetched))
+		found = slot_is_mailbox(table->fetched, mailbox);
+	MemoryContextSwitchTo(old);
+	return found;
+}
+
+/*
+ * Load the row of a mailbox made by act_mailbox_init.  False if there is
+ * none; the mailbox is then that of an entity that has consumed nothing.
+ * To change the row afterwards the entity's lock must have been taken before
+ * the table's snapshot.
+ */
+bool
+act_mailbox_load(MailboxTable *table, Mailbox *mailbox)
+{
+	if (!fetch_by_hint(table, mailbox))
+	{
+		if (!fetch_by_key(table, mailbox))
+		{
+			ExecClearTuple(table->fetched);
+			return false;
+		}
+		act_readyq_set_tid(MyDatabaseId, &mailbox->key,
+						   &table->fetched->tts_tid);
+	}
+	deform_mailbox(table->fetched, mailbox, table->without_state);
+	ExecClearTuple(table->fetched);
+	return true;
+}
+
+static void
+set_nullable(TupleTableSlot *slot, int attno, Datum value, bool isnull)
+{
+	slot->tts_values[attno - 1] = value;
+	slot->tts_isnull[attno - 1] = isnull;
+}
+
+static Datum
+text_or_null(const char *string)
+{
+	return string == NULL ? (Datum) 0 : CStringGetTextDatum(string);
+}
+
+/*
+ * Put a mailbox into the slot for writing.
+ */
+static void
+form_mailbox(TupleTableSlot *slot, Mailbox *mailbox)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Datum	   *values = slot->tts_values;
+	Datum		error = text_or_null(mailbox->last_error);
+	Datum		owner = text_or_null(mailbox->lease_owner);
+
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, true,
+		   slot->tts_tupleDescriptor->natts * sizeof(bool));
+	memset(slot->tts_isnull, false, MB_NATTS * sizeof(bool));
+	if (!mailbox->exists)
+		mailbox->created_at = now;
+
+	values[MB_HASH - 1] = Int64GetDatum(mailbox->key.hash);
+	values[MB_RUNNER - 1] = Int32GetDatum(mailbox->key.runner);
+	values[MB_ENTITY - 1] =
+		PointerGetDatum(cstring_to_text_with_len(mailbox->entity,
+												 mailbox->entity_len));
+	values[MB_DONE - 1] = PointerGetDatum(act_cursor_pack(&mailbox->done));
+	set_nullable(slot, MB_TARGET, mailbox->has_target ?
+				 PointerGetDatum(act_cursor_pack(&mailbox->target)) : (Datum) 0,
+				 !mailbox->has_target);
+	set_nullable(slot, MB_PLAN, PointerGetDatum(mailbox->plan),
+				 mailbox->plan == NULL);
+	values[MB_LAST_ID - 1] = Int64GetDatum(mailbox->last_id);
+	set_nullable(slot, MB_STATE, mailbox->state, mailbox->state == (Datum) 0);
+	values[MB_ATTEMPTS - 1] = Int32GetDatum(mailbox->attempts);
+	values[MB_CRASHES - 1] = Int32GetDatum(mailbox->crashes);
+	set_nullable(slot, MB_LAST_ERROR, error, error == (Datum) 0);
+	set_nullable(slot, MB_WAKE_AT, TimestampTzGetDatum(mailbox->wake_at),
+				 mailbox->wake_at == 0);
+	set_nullable(slot, MB_LEASE_TOKEN, Int64GetDatum(mailbox->lease_token),
+				 mailbox->lease_token == 0);
+	set_nullable(slot, MB_LEASE_UNTIL,
+				 TimestampTzGetDatum(mailbox->lease_until),
+				 mailbox->lease_until == 0);
+	set_nullable(slot, MB_LEASE_LAST_ID, Int64GetDatum(mailbox->lease_last_id),
+				 mailbox->lease_last_id == 0);
+	set_nullable(slot, MB_LEASE_OWNER, owner, owner == (Datum) 0);
+	set_nullable(slot, MB_LEASE_ALL, BoolGetDatum(mailbox->lease_all),
+				 !mailbox->lease_all);
+	values[MB_PAUSED - 1] = BoolGetDatum(mailbox->paused);
+	values[MB_CREATED_AT - 1] = TimestampTzGetDatum(mailbox->created_at);
+	values[MB_UPDATED_AT - 1] = TimestampTzGetDatum(now);
+	ExecStoreVirtualTuple(slot);
+}
+
+/*
+ * Enter a row version into the indexes.
+ */
+static void
+enter_indexes(MailboxTable *table, Mailbox *mailbox, bool is_update)
+{
+	TupleTableSlot *slot = table->written;
+	bool		no_nulls[3] = {false, false, false};
+	Datum		values[3];
+
+	values[0] = slot->tts_values[MB_HASH - 1];
+	values[1] = slot->tts_values[MB_RUNNER - 1];
+	values[2] = slot->tts_values[MB_ENTITY - 1];
+	index_insert(table->key_index, values, no_nulls, &slot->tts_tid,
+				 table->heap, is_update ? UNIQUE_CHECK_NO : UNIQUE_CHECK_YES,
+				 is_update, NULL);
+	if (mailbox->wake_at != 0)
+		index_insert(table->wake_index, &slot->tts_values[MB_WAKE_AT - 1],
+					 no_nulls, &slot->tts_tid, table->heap, UNIQUE_CHECK_NO,
+					 false, NULL);
+	if (table->others != NULL)
+		act_indexes_enter_others(table->others, slot, false);
+}
+
+/*
+ * Write an existing row.  Whoever changes a row holds the entity's lock, so
+ * only direct DML of a superuser can be in the way.
+ */
+static void
+update_row(MailboxTable *table, Mailbox *mailbox)
+{
+	TM_FailureData failure;
+	LockTupleMode mode;
+	TM_Result	result;
+	ActUpdateIndexes update_indexes;
+
+	result = table_tuple_update(table->heap, &mailbox->tid, table->written,
+								GetCurrentCommandId(true), table->snapshot,
+								InvalidSnapshot, true, &failure, &mode,
+								&update_indexes);
+	if (result != TM_Ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not save entity \"%s\" due to concurrent change of its row",
+						mailbox->entity)));
+	if (act_concerns_indexes(update_indexes))
+		enter_indexes(table, mailbox, true);
+	else if (table->others != NULL && act_concerns_any_index(update_indexes))
+		act_indexes_enter_others(table->others, table->written, true);
+}
+
+/*
+ * Let columns that are not ours have what they had.  Returns where that is, to
+ * be dropped when the row is written; NULL if there are none.
+ */
+static TupleTableSlot *
+keep_other_columns(MailboxTable *table, Mailbox *mailbox)
+{
+	TupleTableSlot *slot = table->written;
+	TupleTableSlot *old;
+	int			n = slot->tts_tupleDescriptor->natts - MB_NATTS;
+
+	if (likely(n == 0) || !mailbox->exists)
+		return NULL;
+	old = table_slot_create(table->heap, NULL);
+	if (table_tuple_fetch_row_version(table->heap, &mailbox->tid, SnapshotAny,
+									  old))
+	{
+		slot_getallattrs(old);
+		memcpy(slot->tts_values + MB_NATTS, old->tts_values + MB_NATTS,
+			   sizeof(Datum) * n);
+		memcpy(slot->tts_isnull + MB_NATTS, old->tts_isnull + MB_NATTS,
+			   sizeof(bool) * n);
+	}
+	return old;
+}
+
+/*
+ * Triggers are not fired here.  Who relies on one, as pg_repack does, would
+ * lose what is saved meanwhile.
+ */
+static void
+refuse_row_triggers(Relation heap)
+{
+	TriggerDesc *triggers = heap->trigdesc;
+
+	if (likely(triggers == NULL))
+		return;
+	for (int i = 0; i < triggers->numtriggers; i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+
+		if (TRIGGER_FOR_ROW(trigger->tgtype) &&
+			trigger->tgenabled != TRIGGER_DISABLED &&
+			trigger->tgenabled != TRIGGER_FIRES_ON_REPLICA)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("cannot save mailboxes while table \"%s\" has trigger \"%s\"",
+							"actornot.mailbox", trigger->tgname),
+					 errdetail("Mailboxes are saved without firing triggers."),
+					 errhint("Drop the trigger; do not use pg_repack on this table.")));
+	}
+}
+
+/*
+ * Save a mailbox: its row is inserted or updated, and seen by the commands
+ * that follow in this transaction.  The entity's lock is held.
+ */
+void
+act_mailbox_save(MailboxTable *table, Mailbox *mailbox)
+{
+	TupleTableSlot *kept;
+
+	Assert(!table->without_state);
+	refuse_row_triggers(table->heap);
+	form_mailbox(table->written, mailbox);
+	kept = keep_other_columns(table, mailbox);
+	if (mailbox->exists)
+		update_row(table, mailbox);
+	else
+	{
+		table_tuple_insert(table->heap, table->written,
+						   GetCurrentCommandId(true), 0, NULL);
+		enter_indexes(table, mailbox, false);
+		mailbox->exists = true;
+	}
+	mailbox->tid = table->written->tts_tid;
+	act_readyq_set_tid(MyDatabaseId, &mailbox->key, &mailbox->tid);
+	ExecClearTuple(table->written);
+	if (kept != NULL)
+		ExecDropSingleTupleTableSlot(kept);
+	CommandCounterIncrement();
+}
+
+/*
+ * Remove a version of a row; false if it is not the last one any more.  The
+ * entity's lock is held.
+ */
+bool
+act_mailbox_delete(MailboxTable *table, ItemPointer tid)
+{
+	TM_FailureData failure;
+
+	return table_tuple_delete(table->heap, tid, GetCurrentCommandId(true),
+							  table->snapshot, InvalidSnapshot, true,
+							  &failure, false) == TM_Ok;
+}
+
+struct MailboxWalk
+{
+	MailboxTable *table;
+	TableScanDesc scan;			/* NULL: there are no such blocks */
+	BlockNumber from;
+	BlockNumber end;
+	bool		last;			/* the table ends there, too */
+	bool		finished;
+	BlockNumber block;			/* of the last row */
+};
+
+/*
+ * Read the rows in some blocks, as the table's snapshot sees them.
+ */
+MailboxWalk *
+act_mailbox_begin_walk(MailboxTable *table, BlockNumber from,
+					   BlockNumber nblocks)
+{
+	MailboxWalk *walk = palloc0(sizeof(MailboxWalk));
+	BlockNumber all = RelationGetNumberOfBlocks(table->heap);
+	ItemPointerData first,
+				last;
+
+	walk->table = table;
+	walk->from = from;
+	walk->end = Min(from + nblocks, all);
+	walk->last = (walk->end >= all);
+	walk->finished = (from >= walk->end);
+	if (walk->finished)
+		return walk;
+	ItemPointerSet(&first, from, FirstOffsetNumber);
+	ItemPointerSet(&last, walk->end - 1, MaxOffsetNumber);
+	walk->scan = table_beginscan_tidrange(table->heap, table->snapshot,
+										  &first, &last);
+	return walk;
+}
+
+/*
+ * The next row, in the current memory context; without the check hash.
+ */
+bool
+act_mailbox_walk(MailboxWalk *walk, Mailbox *mailbox)
+{
+	TupleTableSlot *slot = walk->table->fetched;
+
+	if (walk->finished ||
+		!table_scan_getnextslot_tidrange(walk->scan, ForwardScanDirection,
+										 slot))
+	{
+		walk->finished = true;
+		return false;
+	}
+	MemSet(mailbox, 0, sizeof(Mailbox));
+	deform_mailbox(slot, mailbox, walk->table->without_state);
+	mailbox->key.hash = DatumGetInt64(slot->tts_values[MB_HASH - 1]);
+	mailbox->key.runner = DatumGetInt32(slot->tts_values[MB_RUNNER - 1]);
+	walk->block = ItemPointerGetBlockNumber(&slot->tts_tid);
+	return true;
+}
+
+/*
+ * True if there is more of the table, from *next on; that is a block that was
+ * begun, if the walk was left in it.
+ */
+bool
+act_mailbox_end_walk(MailboxWalk *walk, BlockNumber *next)
+{
+	bool		more = !walk->finished || !walk->last;
+
+	*next = walk->finished ? walk->end : walk->block;
+	ExecClearTuple(walk->table->fetched);
+	if (walk->scan != NULL)
+		table_endscan(walk->scan);
+	pfree(walk);
+	return more;
+}
+
+/*
+ * Is the entity lent to a program outside, by the server's clock?
+ */
+bool
+act_mailbox_is_leased(const Mailbox *mailbox)
+{
+	return mailbox->lease_until != 0 &&
+		mailbox->lease_until > GetCurrentTimestamp();
+}
+
+/*
+ * Nobody outside holds it any more.  The token stays: the next one is larger.
+ */
+void
+act_mailbox_end_lease(Mailbox *mailbox)
+{
+	mailbox->lease_until = 0;
+	mailbox->lease_last_id = 0;
+	mailbox->lease_all = false;
+	mailbox->lease_owner = NULL;
+}
+
+/*
+ * Queue the entity of a row whose back-off is over; false if it is nobody's.
+ */
+static bool
+push_row(TupleTableSlot *slot)
+{
+	const Runner *runner;
+	EntityKey	key;
+
+	slot_getsomeattrs(slot, MB_ENTITY);
+	runner = act_runner_find(DatumGetInt32(slot->tts_values[MB_RUNNER - 1]));
+	if (runner == NULL ||
+		!act_runner_stored_key(runner,
+							   DatumGetTextPP(slot->tts_values[MB_ENTITY - 1]),
+							   DatumGetInt64(slot->tts_values[MB_HASH - 1]),
+							   &key))
+		return false;
+	act_readyq_push(MyDatabaseId, act_runner_pool(runner), &key, 1);
+	return true;
+}
+
+/*
+ * Is it paused, or backing off?  Whoever ends that queues it; and that a
+ * back-off ends is said again here, for that hint can be lost as well.
+ */
+bool
+act_mailbox_is_waiting(const Mailbox *mailbox)
+{
+	if (mailbox->wake_at != 0 && mailbox->wake_at > GetCurrentTimestamp())
+	{
+		act_tenant_due_at(MyDatabaseId, mailbox->wake_at);
+		return true;
+	}
+	return mailbox->paused;
+}
+
+/*
+ * The next row of a search, if it can be read; false if there is none.  The
+ * index says when it wakes up, so that this is known of one that cannot.
+ */
+static bool
+find_due(DueSearch *search, IndexScanDesc scan, TupleTableSlot *slot)
+{
+	ItemPointer tid;
+
+	search->block = InvalidBlockNumber;
+	while ((tid = index_getnext_tid(scan, ForwardScanDirection)) != NULL)
+	{
+		bool		isnull;
+
+		CHECK_FOR_INTERRUPTS();
+		search->at = DatumGetTimestampTz(index_getattr(scan->xs_itup, 1,
+													   scan->xs_itupdesc,
+													   &isnull));
+		if (bms_is_member((int) ItemPointerGetBlockNumber(tid),
+						  search->unread))
+		{
+			search->left_out = Min(search->left_out, search->at);
+			continue;
+		}
+		search->block = ItemPointerGetBlockNumber(tid);
+		if (index_fetch_heap(scan, slot))
+			return true;
+		search->block = InvalidBlockNumber;
+	}
+	return false;
+}
+
+/*
+ * Queue the entities whose back-off is over, at most "max" of them, and with
+ * the last one all that wake up in the same microsecond.  Those that woke up
+ * before "at" have been queued already: some of them may be there still, for
+ * nobody runs them.  Returns from when on the others are to be queued:
+ * DT_NOEND if none waits, and a time that has passed if there were more than
+ * "max".
+ *
+ * After an error, "at" and "block" say where it was: before that all have been
+ * queued.
+ */
+TimestampTz
+act_mailbox_push_due(DueSearch *search, int max)
+{
+	Relation	heap = table_open(act_catalog_get()->mailbox, AccessShareLock);
+	Relation	index = index_open(act_catalog_get()->mailbox_wake,
+								   AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	IndexScanDesc scan = act_index_beginscan(heap, index, snapshot, 1);
+	TupleTableSlot *slot = table_slot_create(heap, NULL);
+	ScanKeyData key;
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz last = DT_NOBEGIN;
+	TimestampTz next = DT_NOEND;
+	int			pushed = 0;
+
+	ScanKeyInit(&key, 1, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
+				TimestampTzGetDatum(search->at));
+	scan->xs_want_itup = true;
+	index_rescan(scan, &key, 1, NULL, 0);
+	while (find_due(search, scan, slot))
+	{
+		if (search->at > now || (pushed >= max && search->at > last))
+		{
+			next = search->at;
+			break;
+		}
+		pushed += push_row(slot);
+		last = search->at;
+	}
+
+	ExecDropSingleTupleTableSlot(slot);
+	index_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	index_close(index, AccessShareLock);
+	table_close(heap, AccessShareLock);
+	return next;
+}

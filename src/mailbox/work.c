@@ -1,0 +1,234 @@
+/*
+ * work.c
+ *	  What a transaction needs to work on entities, and a mailbox's head.
+ *
+ * A BatchWork is opened when all locks of entities that are to be worked on
+ * are held: the snapshot "now" must be newer than they are, or else what the
+ * last holder wrote could be unseen.  Then the mailboxes and the log are read
+ * with it.  Visits, the recording of failures and mending by hand share this.
+ *
+ * Here is also what moves a mailbox's cursor in memory: consume, pin, finish.
+ * Whoever uses it saves the row.
+ *
+ * Memory: contexts of its own below the caller's; an aborting transaction
+ * cleans all up.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "actornot.h"
+#include "common/catalog.h"
+#include "common/cursor.h"
+#include "log/clock.h"
+#include "log/message.h"
+#include "log/segment.h"
+#include "mailbox/mailbox.h"
+#include "mailbox/pending.h"
+#include "mailbox/work.h"
+#include "runner/runner.h"
+
+/*
+ * The cursor needs a snapshot that is newer than the entity's lock.
+ */
+void
+act_work_check_isolation(void)
+{
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("cannot run entities in a transaction with isolation level %s",
+						XactIsoLevel == XACT_SERIALIZABLE ?
+						"SERIALIZABLE" : "REPEATABLE READ"),
+				 errdetail("What a batch consumes must be seen by a snapshot that is newer than the entity's lock."),
+				 errhint("Use READ COMMITTED. Posting works at every level.")));
+}
+
+/*
+ * Take the snapshot "now" and open the tables.  All locks of entities that
+ * are to be visited are held already.
+ */
+void
+act_work_open(BatchWork *work)
+{
+	work->visit_context = AllocSetContextCreate(CurrentMemoryContext,
+												"actornot visit",
+												ALLOCSET_DEFAULT_SIZES);
+	work->batch_context = AllocSetContextCreate(work->visit_context,
+												"actornot batch",
+												ALLOCSET_DEFAULT_SIZES);
+
+	/*
+	 * The clock is advanced under a lock on the mailboxes that ours excludes;
+	 * so the offset is read after it, and holds for the snapshot.
+	 */
+	if (!act_clock_is_adopted())
+		act_clock_adopt();
+	act_mailbox_open(&work->mailboxes);
+	if (!act_clock_is_adopted())
+		elog(ERROR, "clock of actornot went away under a batch");
+
+	work->collided = false;
+	work->snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	work->mailboxes.snapshot = work->snapshot;
+	act_cursor_from_snapshot(&work->now, work->snapshot, act_clock_offset());
+	act_message_open_reader(&work->messages, work->snapshot);
+}
+
+/*
+ * Close what act_work_open opened; the locks stay.
+ */
+void
+act_work_close(BatchWork *work)
+{
+	act_message_close_reader(&work->messages);
+	act_mailbox_close(&work->mailboxes);
+	UnregisterSnapshot(work->snapshot);
+	MemoryContextDelete(work->visit_context);
+}
+
+/*
+ * All messages up to last_id are consumed, by whomever: the head is another
+ * one now.
+ */
+void
+act_work_consume(Mailbox *mailbox, int64 last_id)
+{
+	mailbox->last_id = last_id;
+	mailbox->attempts = 0;
+	mailbox->crashes = 0;
+	mailbox->wake_at = 0;
+	mailbox->last_error = NULL;
+}
+
+/*
+ * Keep a target in the row, so that nothing can get in front of its head.
+ */
+void
+act_work_pin(Mailbox *mailbox, const Cursor *target)
+{
+	if (mailbox->has_target)
+		return;
+	mailbox->has_target = true;
+	mailbox->target = *target;
+	mailbox->last_id = 0;
+	mailbox->plan = NULL;
+}
+
+/*
+ * All that was pending under a target is done.
+ */
+void
+act_work_finish_target(Mailbox *mailbox, const Cursor *target)
+{
+	mailbox->done = *target;
+	mailbox->has_target = false;
+	mailbox->plan = NULL;
+	mailbox->last_id = 0;
+}
+
+/*
+ * Is the fetched message one of this mailbox?  The first one that fits the
+ * key names an entity that has no row yet.
+ */
+static bool
+belongs(BatchWork *work, Mailbox *mailbox, const MessageRow *row)
+{
+	text	   *entity;
+	const Runner *runner;
+
+	if (row->runner != mailbox->key.runner)
+		return false;
+	entity = DatumGetTextPP(row->entity);
+	if (mailbox->entity != NULL)
+		return act_mailbox_is_of(mailbox, row->runner, entity);
+
+	runner = act_runner_find(row->runner);
+	if (runner == NULL ||
+		act_runner_key(runner, VARDATA_ANY(entity),
+					   VARSIZE_ANY_EXHDR(entity)).check != mailbox->key.check)
+		return false;
+	mailbox->entity_len = VARSIZE_ANY_EXHDR(entity);
+	mailbox->entity = MemoryContextAlloc(work->visit_context,
+										 mailbox->entity_len + 1);
+	memcpy(mailbox->entity, VARDATA_ANY(entity), mailbox->entity_len);
+	mailbox->entity[mailbox->entity_len] = '\0';
+	return true;
+}
+
+/*
+ * Fetch the message of a pending item; false if it is not one of this
+ * mailbox, or not visible.  That it is another entity's is noted.
+ */
+bool
+act_work_fetch(BatchWork *work, Mailbox *mailbox, const PendingItem *item,
+			   MessageRow *row)
+{
+	LogEntry	entry;
+
+	entry.at.tick = item->tick;
+	entry.at.id = item->id;
+	entry.tid = item->tid;
+	entry.segment = item->segment;
+	if (!act_message_fetch(&work->messages, &entry, row))
+		return false;
+	if (belongs(work, mailbox, row))
+		return true;
+
+	/* The cursor will pass it: see segment.c. */
+	if (!(work->collided && work->collided_hash == mailbox->key.hash) &&
+		!act_runner_is_gone(row->runner))
+	{
+		act_segment_note_collision(mailbox->key.hash);
+		work->collided = true;
+		work->collided_hash = mailbox->key.hash;
+	}
+	return false;
+}
+
+/*
+ * Fetch the first pending message under a target, without taking it.  False
+ * if there is none, or a segment cannot be read now.
+ */
+bool
+act_work_find_head(BatchWork *work, Mailbox *mailbox, const Cursor *target,
+				   MessageRow *row)
+{
+	Mailbox		rest = *mailbox;
+
+	for (;;)
+	{
+		PendingList list;
+
+		if (!act_pending_collect(&list, &work->messages, &rest, target, 1))
+			return false;
+		for (int i = 0; i < list.nitems; i++)
+		{
+			if (act_work_fetch(work, mailbox, &list.items[i], row))
+				return true;
+			rest.last_id = list.items[i].id;
+		}
+		if (list.complete)
+			return false;
+	}
+}
+
+/*
+ * Finish the row's pinned target if nothing is left under it, as a visit
+ * does: what is next is pending under a later one.  It stays where a segment
+ * cannot be read now.
+ */
+void
+act_work_finish_empty(BatchWork *work, Mailbox *mailbox)
+{
+	MessageRow	row;
+
+	if (!mailbox->has_target ||
+		act_work_find_head(work, mailbox, &mailbox->target, &row) ||
+		work->messages.blocked)
+		return;
+	act_work_finish_target(mailbox, &mailbox->target);
+}

@@ -1,0 +1,228 @@
+/*
+ * inspect.c
+ *	  What of a segment is pending, found by its distinct hashes.
+ *
+ * One look at the index for each: the first message names the entity, and if
+ * the entity's cursor lies above the segment's bound, all of its messages are
+ * done.  Only where it does not are messages looked at, from the cursor on.
+ * Why one entity can speak for a hash, and when not, is told in segment.c.
+ *
+ * The one who looks counts the bytes of what is pending, and copies it if he
+ * has a writer.  Not pending is also what has a copy in a later segment.
+ *
+ * Locks: the tables'; the segment's is had at once, by whoever opens it.
+ * Memory: the caller's, and a context that is reset after each hash.
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "actornot.h"
+#include "common/catalog.h"
+#include "common/cursor.h"
+#include "log/message.h"
+#include "log/segment.h"
+#include "mailbox/mailbox.h"
+#include "maint/inspect.h"
+#include "runner/runner.h"
+
+/* So many entries of a hash are passed one by one. */
+#define STEPS 8
+
+/*
+ * Take a snapshot and open the tables.
+ */
+void
+act_inspect_open(Inspection *check, int number, const Segment *row)
+{
+	memset(check, 0, sizeof(*check));
+	check->number = number;
+	check->row = row;
+	check->limit = PG_UINT64_MAX;
+	check->hash_context = AllocSetContextCreate(CurrentMemoryContext,
+												"actornot check",
+												ALLOCSET_DEFAULT_SIZES);
+	act_mailbox_open_to_read(&check->mailboxes);
+	check->mailboxes.without_state = true;
+	check->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	PushActiveSnapshot(check->snapshot);
+	check->mailboxes.snapshot = check->snapshot;
+	act_message_open_reader(&check->messages, check->snapshot);
+	check->ncollisions = act_segment_read_collisions(&check->collisions,
+													 check->snapshot);
+}
+
+void
+act_inspect_close(Inspection *check)
+{
+	act_message_close_reader(&check->messages);
+	act_mailbox_close(&check->mailboxes);
+	PopActiveSnapshot();
+	UnregisterSnapshot(check->snapshot);
+	MemoryContextDelete(check->hash_context);
+}
+
+/*
+ * Load the mailbox of a message's entity; false if it has no row, or its
+ * runner is not there.
+ */
+static bool
+load_mailbox(Inspection *check, const MessageRow *row)
+{
+	const Runner *runner = act_runner_find(row->runner);
+	text	   *entity = DatumGetTextPP(row->entity);
+	EntityKey	key;
+
+	if (check->loaded &&
+		act_mailbox_is_of(&check->mailbox, row->runner, entity))
+		return check->mailbox.exists;
+	if (runner == NULL ||
+		!act_runner_stored_key(runner, entity, row->hash, &key))
+		return false;
+	act_mailbox_init(&check->mailbox, &key, VARDATA_ANY(entity),
+					 VARSIZE_ANY_EXHDR(entity));
+	act_mailbox_load(&check->mailboxes, &check->mailbox);
+	check->loaded = true;
+	return check->mailbox.exists;
+}
+
+/*
+ * Look at a message that is visible: nobody waits for one of a runner that
+ * was unregistered, but for one of an unknown runner somebody may.
+ */
+static void
+look_at_message(Inspection *check, const MessageRow *row)
+{
+	LogPosition at = {row->tick, row->id};
+
+	if (act_runner_is_gone(row->runner) ||
+		(load_mailbox(check, row) &&
+		 act_mailbox_has_consumed(&check->mailbox, row->tick, row->id)))
+		return;
+	if (check->row->copied &&
+		act_message_has_copy(&check->messages, check->row->turn, row->hash,
+							 at))
+		return;
+	check->bytes += 64 + toast_datum_size(row->entity);
+	if (row->payload != (Datum) 0)
+		check->bytes += toast_datum_size(row->payload);
+	if (row->headers != (Datum) 0)
+		check->bytes += toast_datum_size(row->headers);
+	if (check->writer != NULL)
+	{
+		act_writer_copy(check->writer, row);
+		act_catalog_debug_stop("copied one");
+	}
+}
+
+/*
+ * Look at all messages of a hash in a range of ticks.
+ */
+static void
+look_at_range(Inspection *check, int64 hash, uint64 from_tick, uint64 below_tick)
+{
+	LogEntry	entry;
+	MessageRow	row;
+
+	if (from_tick >= below_tick)
+		return;
+	act_message_seek_in(&check->messages, check->number, hash, from_tick,
+						below_tick);
+	while (check->bytes <= check->limit &&
+		   act_message_next_in(&check->messages, check->number, &entry))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (act_message_fetch(&check->messages, &entry, &row))
+			look_at_message(check, &row);
+	}
+}
+
+/*
+ * Load the mailbox of the entity of a hash's first visible message; mostly
+ * that is its first entry, if that is known.  False if it has no row.
+ */
+static bool
+load_first_mailbox(Inspection *check, int64 hash, const LogEntry *first)
+{
+	LogEntry	entry;
+	MessageRow	row;
+
+	if (first != NULL && act_message_fetch(&check->messages, first, &row))
+		return load_mailbox(check, &row);
+	act_message_seek_in(&check->messages, check->number, hash, 0,
+						PG_UINT64_MAX);
+	while (act_message_next_in(&check->messages, check->number, &entry))
+	{
+		if (act_message_fetch(&check->messages, &entry, &row))
+			return load_mailbox(check, &row);
+	}
+	return false;
+}
+
+static bool
+is_shared(const Inspection *check, int64 hash)
+{
+	for (int i = 0; i < check->ncollisions; i++)
+	{
+		if (check->collisions[i] == hash)
+			return true;
+	}
+	return check->row->mixed;
+}
+
+/*
+ * Look at what may be pending of a hash: all that the first entity's cursor
+ * does not cover.
+ */
+void
+act_inspect_hash(Inspection *check, int64 hash, const LogEntry *first)
+{
+	uint64		upper = check->row->upper;
+	MemoryContext old = MemoryContextSwitchTo(check->hash_context);
+
+	check->loaded = false;
+	if (is_shared(check, hash) || !load_first_mailbox(check, hash, first))
+		look_at_range(check, hash, 0, PG_UINT64_MAX);
+	else
+	{
+		Cursor		done = check->mailbox.done;
+
+		for (int i = 0; i < done.nxip && done.xip[i] < upper; i++)
+			look_at_range(check, hash, done.xip[i], done.xip[i] + 1);
+		look_at_range(check, hash, done.xmax, upper);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(check->hash_context);
+}
+
+/*
+ * Go to the first entry of the next hash, from "from" on when there was none
+ * yet.  One with more than a few entries is jumped over.
+ */
+bool
+act_inspect_next(Inspection *check, int64 from, int64 *hash, LogEntry *first)
+{
+	int64		last = *hash;
+
+	if (check->walking)
+	{
+		for (int i = 0; i < STEPS; i++)
+		{
+			if (!act_message_walk(&check->messages, check->number, hash,
+								  first))
+				return false;
+			if (*hash != last)
+				return true;
+		}
+		if (last == PG_INT64_MAX)
+			return false;
+		from = last + 1;
+	}
+	check->walking = true;
+	act_message_walk_from(&check->messages, check->number, from);
+	return act_message_walk(&check->messages, check->number, hash, first);
+}

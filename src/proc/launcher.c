@@ -1,0 +1,325 @@
+/*
+ * launcher.c
+ *	  The launcher: one process that starts managers where they are needed.
+ *
+ * Databases are not configured, they are found: after its start the launcher
+ * has a manager look into each of them, one after the other, and later into
+ * those where somebody called (a post, CREATE EXTENSION, CREATE DATABASE) or
+ * where something has become due.  It is connected to no database, so that it
+ * is in nobody's way, and sleeps without a timeout while nothing is due.
+ *
+ * It starts when recovery has finished, and thus at a promotion.  It never
+ * exits with status 0, because the postmaster would not start it again.
+ *
+ * Locks: the roster's, in moments; AccessShareLock on pg_database while it
+ * looks up a name.  Memory: the list of databases yet to be looked into lives
+ * as long as the process.
+ *
+ * Failure: what is to be done is in shared memory, so the next launcher goes on
+ * where this one ended, only that the first round is begun anew.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "utils/backend_status.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/relcache.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "proc/launcher.h"
+#include "sched/readyq.h"
+#include "sched/tenant.h"
+
+#define RESTART_SECONDS 2
+
+/* When managers are short: look again so often, if nobody leaves. */
+#define SHORTAGE_DELAY (1 * USECS_PER_SEC)
+
+/* The first round: databases not yet looked into, and the present one. */
+static List *to_probe = NIL;
+static Oid	probing = InvalidOid;
+
+PGDLLEXPORT void actornot_launcher_main(Datum main_arg);
+
+void
+act_launcher_register(void)
+{
+	BackgroundWorker worker;
+
+	/* pg_upgrade wants nobody in the databases, and nothing to be changed. */
+	if (IsBinaryUpgrade)
+		return;
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = RESTART_SECONDS;
+	strlcpy(worker.bgw_library_name, "actornot", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "actornot_launcher_main", BGW_MAXLEN);
+	strlcpy(worker.bgw_name, "actornot launcher", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, "actornot launcher", BGW_MAXLEN);
+	RegisterBackgroundWorker(&worker);
+}
+
+/* --------------------------------------------------------- pg_database */
+
+/*
+ * Not a template, and one can connect to it.  A limit of -2 means that DROP
+ * DATABASE was interrupted.
+ */
+static bool
+is_eligible(Form_pg_database database)
+{
+	return database->datallowconn && !database->datistemplate &&
+		database->datconnlimit >= -1;
+}
+
+static void
+begin_reading(const char *activity)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	pgstat_report_activity(STATE_RUNNING, activity);
+}
+
+/*
+ * What waits in a transaction resets our latch, perhaps one that was set for
+ * us: look once more before we sleep.
+ */
+static void
+end_reading(void)
+{
+	CommitTransactionCommand();
+	pgstat_report_activity(STATE_IDLE, NULL);
+	pgstat_report_stat(true);
+	SetLatch(MyLatch);
+}
+
+/* All eligible databases, in TopMemoryContext. */
+static List *
+list_databases(void)
+{
+	List	   *list = NIL;
+	Relation	rel;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+
+	begin_reading("actornot: looking for databases");
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+		MemoryContext old;
+
+		if (!is_eligible(database))
+			continue;
+		old = MemoryContextSwitchTo(TopMemoryContext);
+		list = lappend_oid(list, database->oid);
+		MemoryContextSwitchTo(old);
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	end_reading();
+	return list;
+}
+
+/* The database's name, if it exists and is eligible. */
+static bool
+get_name(Oid oid, NameData *name)
+{
+	Relation	rel;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found = false;
+
+	begin_reading("actornot: looking up a database");
+	ScanKeyInit(&key, Anum_pg_database_oid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(oid));
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = systable_beginscan(rel, DatabaseOidIndexId,
+							  criticalSharedRelcachesBuilt, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+
+		found = is_eligible(database);
+		*name = database->datname;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	end_reading();
+	return found;
+}
+
+/* ------------------------------------------------------ starting managers */
+
+/* Half of the server's workers at most, so that ours find a place as well. */
+static int
+max_managers(void)
+{
+	return Max((max_worker_processes - 1) / 2, 1);
+}
+
+static bool
+register_manager(const NameData *name, Datum main_arg)
+{
+	BackgroundWorker worker;
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker.bgw_library_name, "actornot", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "actornot_manager_main", BGW_MAXLEN);
+	snprintf(worker.bgw_name, BGW_MAXLEN, "actornot manager of database %s",
+			 NameStr(*name));
+	strlcpy(worker.bgw_type, "actornot manager", BGW_MAXLEN);
+	worker.bgw_main_arg = main_arg;
+	return RegisterDynamicBackgroundWorker(&worker, NULL);
+}
+
+/* False: managers or the server's workers are short. */
+static bool
+start_manager(Oid database)
+{
+	TimestampTz now;
+	NameData	name;
+	Datum		main_arg;
+	bool		started;
+
+	if (!get_name(database, &name))
+	{
+		/* Look again: whoever changes that from now on calls once more. */
+		act_tenant_end_call(database);
+		if (!get_name(database, &name))
+		{
+			act_readyq_forget(database);
+			act_tenant_forget(database);
+		}
+		else
+			act_tenant_want(database);
+		return true;
+	}
+	now = GetCurrentTimestamp();
+	if (!act_tenant_claim(database, max_managers(), now, &main_arg))
+		return false;
+	started = register_manager(&name, main_arg);
+	if (act_tenant_note_start(main_arg, started))
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("could not start the actornot manager of database \"%s\": no worker slot is free",
+						NameStr(name)),
+				 errdetail("Messages wait until there is one."),
+				 errhint("Consider increasing the configuration parameter \"max_worker_processes\".")));
+	return started;
+}
+
+/* Start what is wanted; returns when to look again, if nobody calls. */
+static TimestampTz
+start_wanted(void)
+{
+	TimestampTz next = DT_NOEND;
+
+	for (;;)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		Oid			database;
+
+		CHECK_FOR_INTERRUPTS();
+		database = act_tenant_find_wanting(now, &next);
+		if (!OidIsValid(database))
+			return next;
+		if (!start_manager(database))
+			return Min(next, now + SHORTAGE_DELAY);
+	}
+}
+
+/*
+ * The first round: have the next database looked into once the last one is
+ * known.  start_wanted() does the rest.
+ */
+static void
+probe_next(void)
+{
+	if (act_tenant_is_probed())
+		return;
+	if (OidIsValid(probing) && !act_tenant_is_settled(probing))
+		return;
+	if (to_probe == NIL)
+	{
+		act_tenant_set_probed();
+		probing = InvalidOid;
+		return;
+	}
+	probing = linitial_oid(to_probe);
+	to_probe = list_delete_first(to_probe);
+	act_tenant_want(probing);
+}
+
+static void
+sleep_until(TimestampTz then)
+{
+	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
+	long		timeout = -1;
+
+	if (then != DT_NOEND)
+	{
+		events |= WL_TIMEOUT;
+		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), then);
+		timeout = Min(timeout, PG_INT32_MAX - 1);
+	}
+	(void) WaitLatch(MyLatch, events, timeout, PG_WAIT_EXTENSION);
+}
+
+void
+actornot_launcher_main(Datum main_arg)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+
+	act_tenant_attach_launcher();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	pgstat_report_activity(STATE_IDLE, NULL);
+
+	if (!act_tenant_is_probed())
+		to_probe = list_databases();
+
+	for (;;)
+	{
+		TimestampTz next;
+
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		probe_next();
+		next = start_wanted();
+		sleep_until(next);
+	}
+}

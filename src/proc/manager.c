@@ -1,0 +1,678 @@
+/*
+ * manager.c
+ *	  The manager of a database: starts its workers, does nobody's chores.
+ *
+ * Where something is going on in a database with the extension, it has one
+ * manager.  It starts workers for the pools that want some, has the log swept
+ * for messages that nobody was told of, puts those back into the ready queue
+ * whose back-off is over, and rotates the log.  When nothing is going on and nothing is due
+ * for a while it leaves; the launcher starts the next one in time.
+ *
+ * It is the only process with a superuser's rights, so it never runs a
+ * user's code, and it does not take the settings of the database for what
+ * it relies on.
+ *
+ * Locks: those of its short transactions, so that it stands in nobody's way
+ * for long.  Between them it holds none and has no snapshot.
+ *
+ * Memory: what a transaction allocates goes with it; the sweep's is its own
+ * (broom.c).
+ *
+ * Failure: an error ends the process, and the launcher starts another one,
+ * each time a little later.  What it had begun is due again (see tenant.c).
+ * But what cannot be read could not be read by the next one either, so that is
+ * passed by: it must keep nobody waiting but its own entities.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
+#include "nodes/bitmapset.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "utils/acl.h"
+#include "utils/backend_status.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "common/catalog.h"
+#include "common/subxact.h"
+#include "compat.h"
+#include "exec/failure.h"
+#include "log/clock.h"
+#include "mailbox/mailbox.h"
+#include "maint/acquit.h"
+#include "maint/broom.h"
+#include "maint/prune.h"
+#include "maint/rotate.h"
+#include "proc/manager.h"
+#include "sched/allot.h"
+#include "sched/fleet.h"
+#include "sched/readyq.h"
+#include "sched/tenant.h"
+
+/* It stays so long after the last thing was done, lest it come and go. */
+#define LINGER (5 * USECS_PER_SEC)
+
+/* While the queue is too full for what is due: look again so often. */
+#define ROOM_DELAY (20 * INT64CONST(1000))
+
+#define MAX_STARTS 64
+
+/* How many steps of rotation come before the other chores' turn. */
+#define ROTATE_STEPS 4
+
+/* What could not be read is tried again so late, and then later and later. */
+#define MIN_UNREAD_DELAY (10 * USECS_PER_SEC)
+#define MAX_UNREAD_DELAY (600 * USECS_PER_SEC)
+
+/* A search for entities whose back-off is over. */
+typedef struct DueChore
+{
+	DueSearch	search;
+	int			max;
+	TimestampTz due;			/* to be searched for from then on */
+} DueChore;
+
+/* What of the mailboxes could not be read when they were searched so. */
+static struct
+{
+	TimestampTz from;			/* the first that is missed; or DT_NOEND */
+	TimestampTz retry_at;
+	int64		delay;			/* before that, microseconds */
+	Bitmapset  *blocks;			/* left out until then */
+	bool		index;			/* nor could that be read */
+	Bitmapset  *told;			/* blocks that are in the server's log */
+}			unread = {.from = DT_NOEND};
+
+static Rotation *rotation = NULL;
+static Prune *prune = NULL;
+
+PGDLLEXPORT void actornot_manager_main(Datum main_arg);
+
+/* ---------------------------------------------------------- transactions */
+
+/*
+ * Begin a chore's transaction.  If the extension is gone meanwhile, or its
+ * data waits for adoption, the process ends here.
+ */
+static void
+begin_chore(const char *activity)
+{
+	TenantPresence presence;
+
+	pgstat_report_activity(STATE_RUNNING, activity);
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	if (act_catalog_find() == NULL)
+		presence = TENANT_UNKNOWN;
+	else if (!act_clock_is_adopted())
+		presence = TENANT_WAITING;
+	else
+		return;
+
+	act_readyq_forget(MyDatabaseId);
+	if (act_tenant_set_presence(presence))
+		ereport(LOG,
+				(errmsg("actornot does nothing in database \"%s\" until it is used there",
+						get_database_name(MyDatabaseId)),
+				 errdetail("Its data has not lived in this cluster before: perhaps it is being restored."),
+				 errhint("Posting, registering a runner or actornot_start() sets it going.")));
+	CommitTransactionCommand();
+	proc_exit(0);
+}
+
+/*
+ * Whatever waits in a transaction (for a lock, for another process to read a
+ * page) resets our latch on its way, and a call that came in between is not
+ * heard any more.  So after each chore we look once more before we sleep.
+ */
+static void
+end_chore(void)
+{
+	CommitTransactionCommand();
+	pgstat_report_activity(STATE_IDLE, NULL);
+	pgstat_report_stat(true);
+	SetLatch(MyLatch);
+}
+
+/* -------------------------------------------------------------- workers */
+
+static PoolBlock
+check_owner(Oid owner)
+{
+	HeapTuple	tuple;
+	bool		can_login;
+
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(owner));
+	if (!HeapTupleIsValid(tuple))
+		return POOL_NO_ROLE;
+	can_login = ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
+	ReleaseSysCache(tuple);
+	if (!can_login)
+		return POOL_NO_LOGIN;
+	if (act_database_aclcheck(MyDatabaseId, owner, ACL_CONNECT) != ACLCHECK_OK)
+		return POOL_NO_CONNECT;
+	return POOL_OPEN;
+}
+
+static void
+warn_of_block(PoolBlock block, Oid owner, const char *role,
+			  const char *database)
+{
+	switch (block)
+	{
+		case POOL_OPEN:
+			break;
+		case POOL_NO_ROLE:
+			ereport(WARNING,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("runners in database \"%s\" cannot be run: their owner, role with OID %u, does not exist",
+							database, owner),
+					 errhint("Give them another owner with actornot_set_owner().")));
+			break;
+		case POOL_NO_LOGIN:
+			ereport(WARNING,
+					(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+					 errmsg("runners of role \"%s\" in database \"%s\" cannot be run: the role is not permitted to log in",
+							role, database),
+					 errhint("Workers connect as the owner of the runner: grant it LOGIN.")));
+			break;
+		case POOL_NO_CONNECT:
+			ereport(WARNING,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("runners of role \"%s\" in database \"%s\" cannot be run: the role has no CONNECT privilege",
+							role, database),
+					 errhint("Workers connect as the owner of the runner: grant it CONNECT on the database.")));
+			break;
+	}
+}
+
+static bool
+register_worker(const char *role, const char *database, Datum main_arg)
+{
+	BackgroundWorker worker;
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker.bgw_library_name, "actornot", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "actornot_worker_main", BGW_MAXLEN);
+	snprintf(worker.bgw_name, BGW_MAXLEN,
+			 "actornot worker for owner %s in database %s", role, database);
+	strlcpy(worker.bgw_type, "actornot worker", BGW_MAXLEN);
+	worker.bgw_main_arg = main_arg;
+	return RegisterDynamicBackgroundWorker(&worker, NULL);
+}
+
+/* In a transaction, for the look-ups and the memory. */
+static void
+start_worker(Oid owner, TimestampTz *next)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	PoolBlock	block = check_owner(owner);
+	char	   *database = get_database_name(MyDatabaseId);
+	char	   *role = GetUserNameFromId(owner, true);
+	Datum		main_arg;
+	bool		started;
+
+	if (block != POOL_OPEN)
+	{
+		if (act_allot_block(MyDatabaseId, owner, block, now))
+			warn_of_block(block, owner, role, database);
+		return;
+	}
+	if (!act_allot_claim(MyDatabaseId, owner, now, &main_arg, next))
+		return;
+	started = register_worker(role, database, main_arg);
+	if (act_allot_note_start(main_arg, started, next))
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("could not start an actornot worker for role \"%s\" in database \"%s\": no worker slot is free",
+						role, database),
+				 errdetail("Messages wait until there is one."),
+				 errhint("Consider increasing the configuration parameter \"max_worker_processes\".")));
+}
+
+static void
+serve_pools(TimestampTz now, TimestampTz *next)
+{
+	Oid			owners[MAX_STARTS];
+	int			n;
+
+	n = act_allot_find_wanting(MyDatabaseId, now, owners, MAX_STARTS, next);
+	if (n == 0)
+		return;
+	begin_chore("actornot: starting workers");
+	for (int i = 0; i < n; i++)
+		start_worker(owners[i], next);
+	end_chore();
+
+	/* Delays may have been set. */
+	(void) act_allot_find_wanting(MyDatabaseId, GetCurrentTimestamp(),
+								  owners, MAX_STARTS, next);
+}
+
+/* ---------------------------------------------------------------- chores */
+
+/* Is there so much room in the queue that a piece of work is worth while? */
+static bool
+has_room(int *room, TimestampTz now, TimestampTz *next)
+{
+	*room = act_readyq_room(MyDatabaseId);
+	if (*room >= act_readyq_enough_room())
+		return true;
+	*next = Min(*next, now + ROOM_DELAY);
+	return false;
+}
+
+/*
+ * A piece of a chore, contained.  False if something could not be read, which
+ * must keep nobody waiting but those who need it; any other error ends the
+ * process.
+ */
+static bool
+could_read(void (*piece) (void *arg), void *arg, Failure *failure,
+		   const char *otherwise)
+{
+	if (act_subxact_contain(piece, arg, failure, CurrentMemoryContext))
+		return true;
+	if (ERRCODE_TO_CATEGORY(failure->sqlstate) != ERRCODE_INTERNAL_ERROR &&
+		ERRCODE_TO_CATEGORY(failure->sqlstate) != ERRCODE_SYSTEM_ERROR)
+		ereport(ERROR,
+				(errcode(failure->sqlstate),
+				 errmsg("%s: %s", otherwise, failure->message)));
+	return false;
+}
+
+/* To be contained. */
+static void
+search_due(void *arg)
+{
+	DueChore   *chore = arg;
+
+	chore->due = act_mailbox_push_due(&chore->search, chore->max);
+}
+
+/*
+ * After a while, longer each time, what could not be read is tried again.
+ */
+static void
+retry_unread(TimestampTz now, TimestampTz *next)
+{
+	if (unread.from == DT_NOEND)
+		return;
+	if (now < unread.retry_at)
+	{
+		*next = Min(*next, unread.retry_at);
+		return;
+	}
+	act_tenant_due_at(MyDatabaseId, unread.from);
+	unread.from = DT_NOEND;
+	bms_free(unread.blocks);
+	unread.blocks = NULL;
+	unread.index = false;
+}
+
+/* Something that wakes up then cannot be read. */
+static void
+note_unread(TimestampTz at, TimestampTz now)
+{
+	if (at == DT_NOEND)
+		return;
+	if (unread.from == DT_NOEND)
+	{
+		unread.delay = Min(Max(unread.delay * 2, MIN_UNREAD_DELAY),
+						   MAX_UNREAD_DELAY);
+		unread.retry_at = now + unread.delay;
+	}
+	unread.from = Min(unread.from, at);
+}
+
+/* Once a block is enough for the log. */
+static void
+leave_block_out(BlockNumber block, const Failure *failure)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	bool		told = bms_is_member((int) block, unread.told);
+
+	unread.blocks = bms_add_member(unread.blocks, (int) block);
+	unread.told = bms_add_member(unread.told, (int) block);
+	MemoryContextSwitchTo(old);
+	if (!told)
+		ereport(WARNING,
+				(errcode(failure->sqlstate),
+				 errmsg("could not read block %u of table \"actornot.mailbox\": %s",
+						block, failure->message),
+				 errdetail("Entities in it whose back-off is over have to wait until it can be read.")));
+}
+
+/* What the index cannot tell a sweep finds. */
+static void
+do_without_index(const Failure *failure)
+{
+	static bool told = false;
+
+	act_readyq_request_sweep(MyDatabaseId);
+	unread.index = true;
+	if (!told)
+		ereport(WARNING,
+				(errcode(failure->sqlstate),
+				 errmsg("could not search index \"actornot.mailbox_wake\": %s",
+						failure->message),
+				 errdetail("Entities whose back-off is over are looked for in the log."),
+				 errhint("REINDEX may help.")));
+	told = true;
+}
+
+/*
+ * Go on with the rows of other blocks, or, if it is the index that cannot be
+ * read, where the next back-off ends.
+ */
+static void
+pass_unread(DueChore *chore, const Failure *failure, TimestampTz now)
+{
+	const DueSearch *search = &chore->search;
+
+	note_unread(search->at, now);
+	if (BlockNumberIsValid(search->block))
+	{
+		leave_block_out(search->block, failure);
+		chore->due = search->at;
+	}
+	else
+	{
+		do_without_index(failure);
+		chore->due = DT_NOEND;
+	}
+}
+
+/* Back-offs that are over go back into the queue. */
+static void
+push_due(TimestampTz now, TimestampTz *next)
+{
+	DueChore	chore;
+	Failure		failure;
+
+	if (!has_room(&chore.max, now, next))
+		return;
+	retry_unread(now, next);
+	if (!act_tenant_take_due(now, &chore.search.at, next))
+		return;
+	chore.search.unread = unread.blocks;
+	chore.search.block = InvalidBlockNumber;
+	chore.search.left_out = DT_NOEND;
+	begin_chore("actornot: looking for entities whose back-off is over");
+	if (!could_read(search_due, &chore, &failure,
+					"could not look for entities whose back-off is over"))
+		pass_unread(&chore, &failure, now);
+	else if (unread.blocks == NULL && !unread.index)
+		unread.delay = 0;
+	end_chore();
+	note_unread(chore.search.left_out, now);
+	act_tenant_due_at(MyDatabaseId, chore.due);
+	*next = Min(*next, chore.due);
+	if (unread.from != DT_NOEND)
+		*next = Min(*next, unread.retry_at);
+}
+
+/* A piece of a sweep, to be contained. */
+static void
+take_piece(void *arg)
+{
+	act_broom_step();
+}
+
+/* Go on behind a block that cannot be read. */
+static void
+skip_block(const Failure *failure)
+{
+	int			segment;
+	BlockNumber block;
+
+	if (act_broom_skip_block(&segment, &block))
+		ereport(WARNING,
+				(errcode(failure->sqlstate),
+				 errmsg("could not read block %u of segment \"actornot.message_%d\": %s",
+						block, segment, failure->message),
+				 errdetail("Messages in it may have to wait until it can be read.")));
+}
+
+/* One piece of a sweep. */
+static void
+push_swept(TimestampTz now, TimestampTz *next)
+{
+	Failure		failure;
+
+	if (!act_broom_choose(now, next))
+		return;
+	begin_chore("actornot: sweeping the log");
+	if (!could_read(take_piece, NULL, &failure, "could not sweep the log"))
+		skip_block(&failure);
+	end_chore();
+	act_broom_finish();
+	*next = now;
+}
+
+/*
+ * The steps of rotation that can be taken now, each a transaction; not all at
+ * once if they are many, for the queue wants to be looked at as well.
+ */
+static void
+rotate_log(TimestampTz now, TimestampTz *next)
+{
+	TimestampTz again = DT_NOEND;
+	bool		more = true;
+
+	if (!act_tenant_take_rotation(now, next))
+		return;
+	for (int i = 0; more && i < ROTATE_STEPS; i++)
+	{
+		begin_chore("actornot: rotating the log");
+		more = act_rotate_step(rotation, &again);
+		end_chore();
+	}
+	if (more)
+		again = now;
+	act_tenant_end_rotation(again);
+	*next = Min(*next, again);
+	act_prune_note_emptied(prune, act_rotate_take_emptied(rotation));
+}
+
+/* To be contained. */
+static void
+prune_piece(void *arg)
+{
+	act_prune_step(prune);
+}
+
+/* Rows that cannot be read stay; so do their neighbours. */
+static void
+skip_piece(const Failure *failure)
+{
+	ereport(WARNING,
+			(errcode(failure->sqlstate),
+			 errmsg("could not remove entities that have ended from block %u of table \"actornot.mailbox\" on: %s",
+					act_prune_skip_piece(prune), failure->message)));
+}
+
+/* A piece of the walk that removes the rows of entities that have ended. */
+static void
+remove_ended(TimestampTz now, TimestampTz *next)
+{
+	Failure		failure;
+
+	if (!act_prune_is_due(prune))
+		return;
+	begin_chore("actornot: removing entities that have ended");
+	if (!could_read(prune_piece, NULL, &failure,
+					"could not remove entities that have ended"))
+		skip_piece(&failure);
+	end_chore();
+	if (act_prune_is_due(prune))
+		*next = now;
+}
+
+/* --------------------------------------------------------------- process */
+
+/* As autovacuum does, and for the same reasons. */
+static void
+override_settings(void)
+{
+	SetConfigOption("role", "none", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("exit_on_error", "false", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("search_path", "", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("zero_damaged_pages", "false", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("idle_in_transaction_session_timeout", "0",
+					PGC_SUSET, PGC_S_OVERRIDE);
+	act_unset_transaction_timeout();
+	SetConfigOption("default_transaction_isolation", "read committed",
+					PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_read_only", "off",
+					PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("synchronous_commit", "local",
+					PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+/* To be contained. */
+static void
+find_finished(void *arg)
+{
+	act_acquit_find(arg);
+}
+
+/*
+ * Before the first worker: who has nothing to be run is no suspect of the
+ * last crash any more.  Of whom that cannot be told stays one.
+ */
+static void
+acquit_finished(void)
+{
+	Acquittal	acquittal;
+	Failure		failure;
+	bool		told = false;
+
+	begin_chore("actornot: looking for suspects of a crash");
+	act_acquit_begin(&acquittal, TopMemoryContext);
+	while (!act_subxact_contain(find_finished, &acquittal, &failure,
+								CurrentMemoryContext))
+	{
+		if (!told)
+			ereport(WARNING,
+					(errcode(failure.sqlstate),
+					 errmsg("could not look for messages of an entity that was being run at a crash: %s",
+							failure.message),
+					 errdetail("It is still run alone, and so are others for which the same is true.")));
+		told = true;
+	}
+	end_chore();
+	act_acquit_finish(&acquittal);
+}
+
+static void
+start_process(Datum main_arg)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	act_tenant_attach_manager(main_arg);
+	override_settings();
+	rotation = act_rotate_begin(TopMemoryContext, true);
+	prune = act_prune_begin(TopMemoryContext);
+
+	/* Whoever makes the database ours while we look has called in vain else. */
+	act_tenant_begin_look();
+	begin_chore("actornot: looking for the extension");
+	end_chore();
+	(void) act_tenant_set_presence(TENANT_PRESENT);
+	acquit_finished();
+}
+
+/*
+ * The process ends here if it has been asked to, or if nothing has been going
+ * on for a while and nothing is due soon.
+ */
+static void
+leave_if_quiet(TimestampTz *quiet_since, TimestampTz *next)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (act_tenant_should_leave())
+	{
+		/* The next manager begins where something was missed. */
+		act_tenant_due_at(MyDatabaseId, unread.from);
+		(void) act_tenant_try_leave(now);
+		proc_exit(0);
+	}
+	if (act_prune_is_due(prune) || unread.from != DT_NOEND ||
+		!act_tenant_is_quiet(now + LINGER))
+	{
+		*quiet_since = 0;
+		return;
+	}
+	if (*quiet_since == 0)
+		*quiet_since = now;
+	if (*quiet_since + LINGER <= now && act_tenant_try_leave(now + LINGER))
+		proc_exit(0);
+	*next = Min(*next, *quiet_since + LINGER);
+}
+
+static void
+sleep_until(TimestampTz then)
+{
+	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
+	long		timeout = -1;
+
+	if (then != DT_NOEND)
+	{
+		events |= WL_TIMEOUT;
+		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), then);
+		timeout = Min(timeout, PG_INT32_MAX - 1);
+	}
+	(void) WaitLatch(MyLatch, events, timeout, PG_WAIT_EXTENSION);
+}
+
+void
+actornot_manager_main(Datum main_arg)
+{
+	TimestampTz quiet_since = 0;
+
+	start_process(main_arg);
+	for (;;)
+	{
+		TimestampTz next = DT_NOEND;
+		TimestampTz now;
+
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		act_tenant_begin_look();
+		now = GetCurrentTimestamp();
+		serve_pools(now, &next);
+		act_readyq_expire(MyDatabaseId, now, &next);
+		push_due(now, &next);
+		push_swept(now, &next);
+		rotate_log(now, &next);
+		remove_ended(now, &next);
+		leave_if_quiet(&quiet_since, &next);
+		sleep_until(next);
+	}
+}

@@ -1,0 +1,414 @@
+/*
+ * allot.c
+ *	  Which pool gets a worker, and who has to give way.
+ *
+ * The cluster has actornot.max_workers slots for the workers of all pools.
+ *
+ *		A pool without workers gets one as soon as it has work; a pool whose
+ *		workers are busy gets another when its work has waited for 5 ms or is a
+ *		lot, one after the other.
+ *		If no slot is free, the pool is "starved".  An idle worker goes first,
+ *		then one of the largest pool, then, if every pool has one worker only,
+ *		the one that has been here longest, but not before it has been here for
+ *		a second.  It is only asked: it goes when its transaction has
+ *		committed.
+ *		A free slot goes to the starved pool with the fewest workers, among
+ *		equals to the one that has waited longest.
+ *
+ * The server's own worker slots can be fewer.  Then as many of ours count as
+ * it let us have, for a while.  Whether an owner may connect at all is found
+ * out by the manager, which then has the pool blocked here.
+ *
+ * Locks: the roster's; no memory.  Failure: a process that never came is
+ * given up after half a minute; if it comes yet, its claim is no longer good
+ * and it leaves.
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "sched/allot.h"
+#include "sched/fleet.h"
+#include "sched/roster.h"
+
+/* Work that waits so long, or is so much, gets the pool another worker. */
+#define PATIENCE (5 * INT64CONST(1000))
+#define MUCH_WORK 256
+
+/* A worker is not sent away before that when it is its pool's only one. */
+#define TENURE (1 * USECS_PER_SEC)
+
+/* A process that has not come by then is not expected any more. */
+#define START_LIMIT (30 * USECS_PER_SEC)
+
+static inline void
+lock_roster(void)
+{
+	LWLockAcquire(&act_roster->lock, LW_EXCLUSIVE);
+}
+
+static inline void
+unlock_roster(void)
+{
+	LWLockRelease(&act_roster->lock);
+}
+
+/* --------------------------------------------------- who gets a worker */
+
+/*
+ * When did the last one of the pool's workers begin to work?  Infinity while
+ * one is on its way.
+ */
+static TimestampTz
+newest_worker_since(const Pool *pool)
+{
+	TimestampTz newest = DT_NOBEGIN;
+
+	for (int i = 0; i < act_roster->nslots; i++)
+	{
+		WorkerSlot *slot = &act_roster->slots[i];
+
+		if (slot->pool != pool || slot->state == SLOT_LEAVING)
+			continue;
+		if (!slot->has_worked)
+			return DT_NOEND;
+		newest = Max(newest, slot->since);
+	}
+	return newest;
+}
+
+/*
+ * Does the pool want one more worker now?  If perhaps later, "next" is when
+ * to ask again; otherwise somebody will tell.
+ */
+static bool
+wants_worker(Pool *pool, TimestampTz now, TimestampTz *next)
+{
+	TimestampTz since;
+	TimestampTz newest;
+
+	/* Nobody's work is for programs outside. */
+	if (pool->nready + pool->ndelayed == 0 || !OidIsValid(pool->key.owner))
+		return false;
+	if (!act_roster_has_work(pool, now))
+	{
+		*next = Min(*next, pool->delayed_until);
+		return false;
+	}
+	if (pool->not_before > now)
+	{
+		*next = Min(*next, pool->not_before);
+		return false;
+	}
+	if (pool->nworkers == 0)
+		return true;
+	if (pool->nworkers >= act_roster->nslots)
+		return false;
+	newest = newest_worker_since(pool);
+	if (newest == DT_NOEND)
+		return false;
+
+	/* Patience begins anew with each worker that comes. */
+	since = pool->nready > 0 ?
+		Min(pool->ready_since, pool->delayed_until) : pool->delayed_until;
+	since = Max(since, newest);
+	if (pool->nwoken > 0 || !dlist_is_empty(&pool->idle))
+		since = now;			/* somebody is about to take it */
+	else if (pool->nready >= MUCH_WORK || since + PATIENCE <= now)
+		return true;
+	*next = Min(*next, since + PATIENCE);
+	return false;
+}
+
+/* Processes that never came. */
+static void
+give_up_starts(TimestampTz now)
+{
+	for (int i = 0; i < act_roster->nslots; i++)
+	{
+		WorkerSlot *slot = &act_roster->slots[i];
+
+		if (slot->state == SLOT_STARTING && slot->since + START_LIMIT <= now)
+		{
+			act_fleet_delay_pool(slot->pool, now);
+			act_fleet_vacate_slot(slot);
+		}
+	}
+}
+
+/*
+ * The owners of this database's pools that want a worker, at most max of
+ * them.  Forgets pools that are empty.
+ */
+int
+act_allot_find_wanting(Oid database, TimestampTz now, Oid *owners, int max,
+					   TimestampTz *next)
+{
+	Tenant	   *tenant;
+	dlist_mutable_iter iter;
+	int			n = 0;
+
+	lock_roster();
+	give_up_starts(now);
+	tenant = act_roster_find_tenant(database);
+	Assert(tenant != NULL);
+	dlist_foreach_modify(iter, &tenant->pools)
+	{
+		Pool	   *pool = dlist_container(Pool, node, iter.cur);
+
+		if (pool->nentries == 0 && pool->nslots == 0)
+		{
+			act_roster_remove_pool(pool);
+			continue;
+		}
+		if (pool->nstarting > 0)
+			*next = Min(*next, now + START_LIMIT);
+		if (pool->nready + pool->ndelayed == 0)
+			pool->wants_help = false;
+		if (wants_worker(pool, now, next))
+		{
+			if (n < max)
+				owners[n++] = pool->key.owner;
+		}
+		else if (pool->not_before <= now)
+			act_roster_end_starved(pool);
+	}
+	unlock_roster();
+	return n;
+}
+
+/* --------------------------------------------------- who gives one up */
+
+/* The worker of the pool that has been here longest, or NULL. */
+static WorkerSlot *
+oldest_worker(const Pool *pool)
+{
+	WorkerSlot *oldest = NULL;
+
+	for (int i = 0; i < act_roster->nslots; i++)
+	{
+		WorkerSlot *slot = &act_roster->slots[i];
+
+		if (slot->pool == pool && slot->pid != 0 && !slot->leave &&
+			slot->state != SLOT_LEAVING &&
+			(oldest == NULL || slot->since < oldest->since))
+			oldest = slot;
+	}
+	return oldest;
+}
+
+/*
+ * How many starved pools come before this one?  Those with fewer workers, and
+ * among equals those that have waited longer.
+ */
+static int
+count_rivals(const Pool *pool)
+{
+	dlist_iter	tenants;
+	dlist_iter	pools;
+	int			n = 0;
+
+	dlist_foreach(tenants, &act_roster->tenants)
+	{
+		Tenant	   *tenant = dlist_container(Tenant, node, tenants.cur);
+
+		dlist_foreach(pools, &tenant->pools)
+		{
+			Pool	   *other = dlist_container(Pool, node, pools.cur);
+
+			if (other == pool || other->starved_since == 0)
+				continue;
+			if (other->nworkers < pool->nworkers ||
+				(other->nworkers == pool->nworkers &&
+				 (pool->starved_since == 0 ||
+				  other->starved_since < pool->starved_since)))
+				n++;
+		}
+	}
+	return n;
+}
+
+/* How many workers are on their way out already? */
+static int
+count_leaving(void)
+{
+	int			n = 0;
+
+	for (int i = 0; i < act_roster->nslots; i++)
+	{
+		WorkerSlot *slot = &act_roster->slots[i];
+
+		if (slot->state == SLOT_LEAVING || slot->leave)
+			n++;
+	}
+	return n;
+}
+
+/*
+ * Who is to give way to this pool?  NULL: nobody, or nobody yet; "next" is
+ * then when to ask again.
+ */
+static WorkerSlot *
+choose_victim(const Pool *pool, TimestampTz now, TimestampTz *next)
+{
+	WorkerSlot *victim = NULL;
+
+	for (int i = 0; i < act_roster->nslots; i++)
+	{
+		WorkerSlot *slot = &act_roster->slots[i];
+
+		if (slot->state == SLOT_IDLE && slot->pool != pool && !slot->leave &&
+			!act_roster_has_work(slot->pool, now))
+			return slot;
+	}
+	for (int i = 0; i < act_roster->nslots; i++)
+	{
+		Pool	   *other = act_roster->slots[i].pool;
+		WorkerSlot *slot;
+
+		if (other == NULL || other == pool ||
+			other->nworkers < pool->nworkers + 2)
+			continue;
+		if (victim != NULL && other->nworkers < victim->pool->nworkers)
+			continue;
+		slot = oldest_worker(other);
+		if (slot != NULL &&
+			(victim == NULL || victim->pool->nworkers < other->nworkers ||
+			 slot->since < victim->since))
+			victim = slot;
+	}
+	if (victim != NULL || pool->nworkers > 0)
+		return victim;
+
+	/* All have one worker, this pool none: they take turns. */
+	for (int i = 0; i < act_roster->nslots; i++)
+	{
+		WorkerSlot *slot = &act_roster->slots[i];
+
+		if (slot->pid != 0 && slot->pool != pool && !slot->leave &&
+			slot->state != SLOT_LEAVING &&
+			(victim == NULL || slot->since < victim->since))
+			victim = slot;
+	}
+	if (victim != NULL && victim->since + TENURE > now)
+	{
+		*next = Min(*next, victim->since + TENURE);
+		victim = NULL;
+	}
+	return victim;
+}
+
+static WorkerSlot *
+find_free_slot(void)
+{
+	for (int i = 0; i < act_roster->nslots; i++)
+	{
+		if (act_roster->slots[i].state == SLOT_FREE)
+			return &act_roster->slots[i];
+	}
+	return NULL;
+}
+
+/*
+ * Have somebody make room, unless enough are leaving already.  "next" is when
+ * to try again if nobody can be asked.
+ */
+static void
+make_room_for(Pool *pool, TimestampTz now, TimestampTz *next)
+{
+	WorkerSlot *victim;
+
+	if (now < act_roster->short_until)
+		*next = Min(*next, act_roster->short_until);
+	act_roster_set_starved(pool, now);
+	if (count_leaving() > count_rivals(pool))
+		return;
+	victim = choose_victim(pool, now, next);
+	if (victim != NULL)
+		act_roster_ask_slot(victim);
+}
+
+/*
+ * Take a slot for a worker of this pool.  False if none is to be had: then
+ * somebody has been asked to leave, and the manager will be told.
+ */
+bool
+act_allot_claim(Oid database, Oid owner, TimestampTz now, Datum *main_arg,
+				TimestampTz *next)
+{
+	Pool	   *pool;
+	bool		claimed = false;
+
+	lock_roster();
+	pool = act_roster_find_pool(database, owner);
+	if (pool != NULL && pool->tenant->nholds == 0)
+	{
+		if (act_roster_count_free(now) > count_rivals(pool))
+		{
+			WorkerSlot *slot = find_free_slot();
+
+			act_roster_claim_slot(slot, pool, now);
+			act_roster_end_starved(pool);
+			pool->block = POOL_OPEN;
+			*main_arg = act_fleet_slot_arg(slot);
+			claimed = true;
+		}
+		else
+			make_room_for(pool, now, next);
+	}
+	unlock_roster();
+	return claimed;
+}
+
+/*
+ * Has the server started a process for that claim?  If it had no place, one
+ * of our workers may have to make room there.  True if a pool has no worker
+ * at all because of that, for long, and nobody has said so.
+ */
+bool
+act_allot_note_start(Datum main_arg, bool started, TimestampTz *next)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	WorkerSlot *slot;
+	bool		news = false;
+
+	lock_roster();
+	slot = act_fleet_find_claim(main_arg);
+	if (started)
+		act_roster_note_success();
+	else if (slot != NULL)
+	{
+		Pool	   *pool = slot->pool;
+
+		act_roster_free_slot(slot);
+		news = act_roster_note_shortage(now, pool->nworkers == 0);
+		make_room_for(pool, now, next);
+	}
+	unlock_roster();
+	return news;
+}
+
+/*
+ * The owner may not connect.  The pool is looked at again later.  True if
+ * that is news.
+ */
+bool
+act_allot_block(Oid database, Oid owner, PoolBlock block, TimestampTz now)
+{
+	Pool	   *pool;
+	bool		news = false;
+
+	lock_roster();
+	pool = act_roster_find_pool(database, owner);
+	if (pool != NULL)
+	{
+		news = (pool->block != block);
+		if (news)
+			pool->delay = 0;
+		pool->block = block;
+		act_roster_end_starved(pool);
+		act_fleet_delay_pool(pool, now);
+	}
+	unlock_roster();
+	return news;
+}

@@ -1,0 +1,981 @@
+/*
+ * readyq.c
+ *	  The ready queue: hints in shared memory that say who has work.
+ *
+ * A post says at its commit which entity has become ready, so that a worker
+ * finds it without looking into any table.  An entry is a hint: it can be
+ * wrong (the worker finds nothing) and it can be lost (the sweep finds the
+ * entity later), and neither costs a message.
+ *
+ * What is promised: an entity that was pushed and not refused stays here until
+ * a worker has finished with it by READY_DROP and nobody has pushed it in
+ * between.  A worker that exits puts back what it held, after its abort.
+ * A refused hint makes a sweep due, as soon as there is room for what it
+ * finds.
+ *
+ * The smaller half: the last known place (TID) of mailbox rows, an array that
+ * anybody reads and overwrites without a lock.
+ *
+ * Locks: the roster's, see roster.c.  Memory: all of a fixed size, in shared
+ * memory; the entries and their lists are in entry.c.
+ *
+ * Failure: after a crash the queue is empty, and the sweep fills it.
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "port/pg_bitutils.h"
+#include "storage/ipc.h"
+#include "storage/itemptr.h"
+#include "storage/shmem.h"
+#include "utils/timestamp.h"
+
+#include "sched/entry.h"
+#include "sched/lane.h"
+#include "sched/readyq.h"
+#include "sched/roster.h"
+
+/* The lock is let go after so many keys, for the others' sake. */
+#define PUSH_CHUNK 256
+
+/* A database whose hints cannot be kept at all is swept so often. */
+#define REFUSED_SWEEP_DELAY (10 * USECS_PER_SEC)
+
+/* The first delay of what a worker held that died of something: 64 ms. */
+#define DELAY_AFTER_DEATH 6
+
+/* The last known places of mailbox rows. */
+typedef struct PlaceShared
+{
+	/* Immutable. */
+	uint32		mask;
+
+	/* Atomic: counts the requests for a sweep, of all databases. */
+	pg_atomic_uint64 sweep_requests;
+
+	/*
+	 * Atomic. Block (32 bits), offset (16) and a tag of the key (16); 0:
+	 * nothing.
+	 */
+	pg_atomic_uint64 tids[FLEXIBLE_ARRAY_MEMBER];
+} PlaceShared;
+
+static PlaceShared *places = NULL;
+
+/* ---------------------------------------------------------------- set-up */
+
+static uint32
+place_count(void)
+{
+	return pg_nextpower2_32((uint32) act_entry_limit * 2);
+}
+
+Size
+act_readyq_shmem_size(void)
+{
+	return add_size(offsetof(PlaceShared, tids),
+					mul_size(place_count(), sizeof(pg_atomic_uint64)));
+}
+
+/* The caller holds AddinShmemInitLock. */
+void
+act_readyq_shmem_init(void)
+{
+	bool		found;
+
+	places = ShmemInitStruct("actornot places of mailboxes",
+							 act_readyq_shmem_size(), &found);
+	if (found)
+		return;
+	places->mask = place_count() - 1;
+	pg_atomic_init_u64(&places->sweep_requests, 0);
+	for (uint32 i = 0; i <= places->mask; i++)
+		pg_atomic_init_u64(&places->tids[i], 0);
+}
+
+bool
+act_readyq_attached(void)
+{
+	return places != NULL;
+}
+
+static inline void
+lock_queue(void)
+{
+	LWLockAcquire(&act_roster->lock, LW_EXCLUSIVE);
+}
+
+static inline void
+unlock_queue(void)
+{
+	LWLockRelease(&act_roster->lock);
+}
+
+/* ------------------------------------------------------------------- push */
+
+/* No place at all: have the database swept, but not all the time. */
+static void
+refuse_all(Oid database, TimestampTz now)
+{
+	Tenant	   *tenant = act_roster_enter_tenant(database);
+
+	if (tenant == NULL)
+		return;
+	tenant->sweep_at = Min(tenant->sweep_at, now + REFUSED_SWEEP_DELAY);
+	act_roster_call_manager(tenant);
+}
+
+/*
+ * A hint of this pool was refused.  Sweeping at once would be in vain: it
+ * becomes due when half of the pool's entries are done (see entry.c), or
+ * after a while if it is the others who fill the queue.
+ */
+static void
+note_dropped(Pool *pool, TimestampTz now)
+{
+	if (pool->nentries > 0)
+		pool->dropped = true;
+	else
+		refuse_all(pool->key.database, now);
+}
+
+/*
+ * There is work in the pool that nobody has been told of: wake a worker that
+ * sleeps, or else have the manager see to it that there is one in time.
+ */
+static void
+announce(Pool *pool)
+{
+	if (pool->nready == 0 || !OidIsValid(pool->key.owner) ||
+		act_roster_wake_worker(pool))
+		return;
+	if (!pool->wants_help)
+	{
+		pool->wants_help = true;
+		act_roster_call_manager(pool->tenant);
+	}
+}
+
+/* From whatever list it is on to the end of this pool's. */
+static void
+requeue_entry(ReadyEntry *entry, Pool *pool, TimestampTz now)
+{
+	act_entry_withdraw(entry);
+	if (entry->pool != pool)
+		act_entry_change_pool(entry, pool);
+	act_entry_queue(entry, now);
+}
+
+/*
+ * "unlent": the entity is known not to be lent, whatever the entry says.
+ */
+static void
+push_entry(Pool *pool, const EntityKey *entity, TimestampTz now, bool unlent)
+{
+	ReadyEntry *entry = act_entry_find(pool->key.database, entity);
+
+	if (entry == NULL)
+	{
+		entry = act_entry_add(entity, pool);
+		if (entry != NULL)
+			act_entry_queue(entry, now);
+		else
+			note_dropped(pool, now);
+		return;
+	}
+	switch ((EntryState) entry->state)
+	{
+		case ENTRY_NEW:
+		case ENTRY_AGAIN:
+			break;
+		case ENTRY_RUNNING:
+			act_entry_repeat(entry);
+			break;
+		case ENTRY_LENT:
+			if (unlent)
+				requeue_entry(entry, pool, now);
+			else
+				entry->posted = true;
+			break;
+		case ENTRY_DELAYED:
+			requeue_entry(entry, pool, now);
+			break;
+		case ENTRY_QUEUED:
+			if (entry->pool != pool)
+				requeue_entry(entry, pool, now);
+			break;
+	}
+}
+
+static void
+push(Oid database, Oid owner, const EntityKey *keys, int nkeys, bool unlent)
+{
+	TimestampTz now;
+
+	if (!act_readyq_attached() || nkeys <= 0)
+		return;
+
+	now = GetCurrentTimestamp();
+	for (int done = 0; done < nkeys; done += PUSH_CHUNK)
+	{
+		int			end = Min(nkeys, done + PUSH_CHUNK);
+		Pool	   *pool;
+
+		lock_queue();
+		pool = act_roster_enter_pool(database, owner);
+		if (pool != NULL)
+		{
+			for (int i = done; i < end; i++)
+				push_entry(pool, &keys[i], now, unlent);
+
+			/* What the manager finds is no reason for it to search again. */
+			if (pool->tenant->manager_pid != MyProcPid)
+				pool->tenant->pushes++;
+			announce(pool);
+		}
+		else
+			refuse_all(database, now);
+		for (int i = done; act_lane_is_waited() && i < end; i++)
+			act_lane_wake_entity(database, &keys[i]);
+		unlock_queue();
+	}
+}
+
+void
+act_readyq_push(Oid database, Oid owner, const EntityKey *keys, int nkeys)
+{
+	push(database, owner, keys, nkeys, false);
+}
+
+void
+act_readyq_requeue(Oid database, Oid owner, const EntityKey *keys, int nkeys)
+{
+	push(database, owner, keys, nkeys, true);
+}
+
+void
+act_readyq_request_sweep(Oid database)
+{
+	TimestampTz now;
+	Tenant	   *tenant;
+
+	if (!act_readyq_attached())
+		return;
+
+	now = GetCurrentTimestamp();
+	pg_atomic_fetch_add_u64(&places->sweep_requests, 1);
+	lock_queue();
+	tenant = act_roster_enter_tenant(database);
+	if (tenant != NULL)
+	{
+		tenant->sweep_at = Min(tenant->sweep_at, now);
+		act_roster_call_manager(tenant);
+	}
+	act_lane_wake_all(database);
+	unlock_queue();
+}
+
+/*
+ * How often a sweep was asked for.  Whoever gives no hint, because nobody
+ * could use it now, sees by this whether that may have changed meanwhile.
+ */
+uint64
+act_readyq_sweep_requests(void)
+{
+	return pg_atomic_fetch_add_u64(&places->sweep_requests, 0);
+}
+
+/* ---------------------------------------------------------- pop and finish */
+
+/* Queue those whose delay is over. */
+static void
+resume_due(Pool *pool, TimestampTz now)
+{
+	if (pool->delayed_until > now)
+		return;
+	for (int i = 0; i < ACT_DELAYS; i++)
+	{
+		while (!dlist_is_empty(&pool->delayed[i]))
+		{
+			ReadyEntry *entry = dlist_head_element(ReadyEntry, node,
+												   &pool->delayed[i]);
+
+			if (entry->since > now)
+				break;
+			act_entry_resume(entry, now);
+		}
+	}
+}
+
+/*
+ * This worker will be busy now.  If it is not the one that wakes up for the
+ * pool's earliest delayed entry, somebody else has to be.
+ */
+static void
+watch_delayed(Pool *pool)
+{
+	dlist_iter	iter;
+
+	if (pool->ndelayed == 0 || !OidIsValid(pool->key.owner))
+		return;
+	dlist_foreach(iter, &pool->idle)
+	{
+		WorkerSlot *slot = dlist_container(WorkerSlot, node, iter.cur);
+
+		if (slot->wake_at <= pool->delayed_until)
+			return;
+	}
+	if (!act_roster_wake_worker(pool) && !pool->wants_help)
+	{
+		pool->wants_help = true;
+		act_roster_call_manager(pool->tenant);
+	}
+}
+
+/*
+ * Exit callback of a worker: what it held is queued again.  Registered after
+ * the connection was made, but as an on_shmem_exit callback, and these run
+ * when the transaction has been aborted and its locks are gone.
+ */
+static void
+requeue_held(int code, Datum arg)
+{
+	WorkerSlot *slot = act_roster_my_slot;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (slot == NULL)
+		return;
+	lock_queue();
+	while (!dlist_is_empty(&slot->held))
+	{
+		ReadyEntry *entry = dlist_head_element(ReadyEntry, node, &slot->held);
+
+		act_entry_release(entry);
+		if (code == 0 || slot->leave)
+			act_entry_queue(entry, now);
+		else
+		{
+			/* Perhaps it killed the worker, and will do so again. */
+			entry->delay = Max(entry->delay, DELAY_AFTER_DEATH - 1);
+			act_entry_delay(entry, now);
+		}
+	}
+	announce(slot->pool);
+	watch_delayed(slot->pool);
+	unlock_queue();
+}
+
+/*
+ * Take up to max entries of this worker's pool, but no more than its share:
+ * they are run one after the other, and others may be free before that.
+ */
+int
+act_readyq_pop(EntityKey *keys, int max)
+{
+	static bool registered = false;
+	WorkerSlot *slot = act_roster_my_slot;
+	TimestampTz now;
+	Pool	   *pool;
+	int			share;
+	int			n = 0;
+
+	if (slot == NULL)
+		return 0;
+	if (!registered)
+	{
+		on_shmem_exit(requeue_held, 0);
+		registered = true;
+	}
+
+	now = GetCurrentTimestamp();
+	lock_queue();
+	pool = slot->pool;
+	resume_due(pool, now);
+	share = pool->nready / Max(pool->nworkers, 1);
+	max = Min(max, Max(share, 1));
+	while (n < max && pool->nready > 0)
+	{
+		ReadyEntry *entry = dlist_head_element(ReadyEntry, node, &pool->ready);
+
+		act_entry_run(entry, slot);
+		keys[n++] = entry->key.entity;
+	}
+	if (pool->nready + pool->ndelayed == 0)
+	{
+		/* The next one is to tell again. */
+		pool->wants_help = false;
+		act_roster_end_starved(pool);
+	}
+	announce(pool);
+	watch_delayed(pool);
+	unlock_queue();
+	return n;
+}
+
+/*
+ * An entry that this worker holds, taken off its list.  NULL if it has been
+ * moved to another pool meanwhile.
+ */
+static ReadyEntry *
+release_entry(const EntityKey *entity)
+{
+	WorkerSlot *slot = act_roster_my_slot;
+	ReadyEntry *entry = act_entry_find(slot->pool->key.database, entity);
+
+	if (entry == NULL || entry->slot != slot)
+		return NULL;
+	act_entry_release(entry);
+	return entry;
+}
+
+/*
+ * Those that were not run go back where they were: behind the others they
+ * could come last each time.  From the last one on, so that each has its place
+ * in front of the one before.
+ */
+static void
+return_not_run(const EntityKey *keys, const ReadyOutcome *outcomes, int nkeys)
+{
+	for (int i = nkeys - 1; i >= 0; i--)
+	{
+		ReadyEntry *entry;
+
+		if (outcomes[i] != READY_NOT_RUN)
+			continue;
+		entry = release_entry(&keys[i]);
+		if (entry == NULL)
+			continue;
+		act_entry_return(entry);
+		act_lane_wake_entity(act_roster_my_slot->pool->key.database,
+							 &keys[i]);
+	}
+}
+
+/*
+ * Entries that were popped are done, or have to wait.  Nobody is woken for
+ * what is queued again: the caller pops next, and that tells the others.
+ */
+void
+act_readyq_finish(const EntityKey *keys, const ReadyOutcome *outcomes,
+				  int nkeys)
+{
+	TimestampTz now;
+
+	if (act_roster_my_slot == NULL || nkeys <= 0)
+		return;
+
+	now = GetCurrentTimestamp();
+	lock_queue();
+	return_not_run(keys, outcomes, nkeys);
+	for (int i = 0; i < nkeys; i++)
+	{
+		ReadyEntry *entry;
+		bool		again;
+
+		if (outcomes[i] == READY_NOT_RUN)
+			continue;
+		entry = release_entry(&keys[i]);
+		if (entry == NULL)
+			continue;
+		again = (entry->state == ENTRY_AGAIN);
+		if (outcomes[i] == READY_BUSY)
+		{
+			/* A push may mean that the lock is free now. */
+			if (again)
+				entry->delay = -1;
+			act_entry_delay(entry, now);
+			continue;
+		}
+		entry->delay = -1;
+		if (outcomes[i] == READY_AGAIN || again)
+			act_entry_queue(entry, now);
+		else
+			act_entry_remove(entry);
+		act_lane_wake_entity(act_roster_my_slot->pool->key.database,
+							 &keys[i]);
+	}
+	unlock_queue();
+}
+
+void
+act_readyq_move(const EntityKey *key, Oid owner)
+{
+	TimestampTz now;
+	ReadyEntry *entry;
+
+	if (act_roster_my_slot == NULL)
+		return;
+
+	now = GetCurrentTimestamp();
+	lock_queue();
+	entry = release_entry(key);
+	if (entry != NULL)
+	{
+		Oid			database = entry->key.database;
+		Pool	   *pool = act_roster_enter_pool(database, owner);
+
+		entry->delay = -1;
+		if (pool == NULL || (pool != entry->pool && act_entry_room(pool) <= 0))
+		{
+			if (pool != NULL)
+				note_dropped(pool, now);
+			else
+				refuse_all(database, now);
+			act_entry_remove(entry);
+		}
+		else
+		{
+			act_entry_change_pool(entry, pool);
+			act_entry_queue(entry, now);
+			announce(pool);
+		}
+	}
+	unlock_queue();
+}
+
+/* ------------------------------------------------ for programs outside */
+
+static void
+take_entry(ReadyEntry *entry, TakenKey *taken)
+{
+	taken->key = entry->key.entity;
+	taken->delay = entry->delay;
+	act_entry_withdraw(entry);
+	act_entry_remove(entry);
+}
+
+/* Those that found no place in a lane, because there are too many runners. */
+static int
+take_unlisted(Pool *pool, int32 runner, TakenKey *taken, int max)
+{
+	dlist_mutable_iter iter;
+	int			n = 0;
+
+	dlist_foreach_modify(iter, &pool->ready)
+	{
+		ReadyEntry *entry = dlist_container(ReadyEntry, node, iter.cur);
+
+		if (n == max || pool->nunlisted == 0)
+			break;
+		if (entry->lane == NULL && entry->key.entity.runner == runner)
+			take_entry(entry, &taken[n++]);
+	}
+	return n;
+}
+
+int
+act_readyq_take(Oid database, Oid owner, int32 runner, TakenKey *taken,
+				int max, TimestampTz *retry)
+{
+	TimestampTz now;
+	Pool	   *pool;
+	Lane	   *lane;
+	int			n = 0;
+
+	if (!act_readyq_attached())
+		return 0;
+	now = GetCurrentTimestamp();
+	lock_queue();
+	pool = act_roster_find_pool(database, owner);
+	if (pool != NULL)
+		resume_due(pool, now);
+	lane = act_lane_find(database, runner);
+	while (lane != NULL && n < max && lane->nready > 0)
+	{
+		ReadyEntry *entry = dlist_head_element(ReadyEntry, lane_node,
+											   &lane->ready);
+
+		take_entry(entry, &taken[n++]);
+	}
+	if (pool != NULL && n < max)
+		n += take_unlisted(pool, runner, taken + n, max - n);
+	*retry = pool != NULL ? pool->delayed_until : DT_NOEND;
+	unlock_queue();
+	return n;
+}
+
+int
+act_readyq_count_ready(Oid database, int32 runner)
+{
+	Lane	   *lane;
+	int			n = 0;
+
+	if (!act_readyq_attached())
+		return 0;
+	lock_queue();
+	lane = act_lane_find(database, runner);
+	if (lane != NULL)
+		n = lane->nready;
+	unlock_queue();
+	return n;
+}
+
+void
+act_readyq_put_back(Oid database, Oid owner, const TakenKey *taken)
+{
+	const EntityKey *key = &taken->key;
+	TimestampTz now;
+	Pool	   *pool;
+
+	if (!act_readyq_attached())
+		return;
+	now = GetCurrentTimestamp();
+	lock_queue();
+	pool = act_roster_enter_pool(database, owner);
+	if (pool == NULL)
+		refuse_all(database, now);
+	else if (act_entry_find(database, key) == NULL)
+	{
+		ReadyEntry *entry = act_entry_add(key, pool);
+
+		if (entry != NULL)
+		{
+			entry->delay = taken->delay;
+			act_entry_delay(entry, now);
+			/* Who found nothing while it was away is to look when it is due. */
+			act_lane_wake_other(database, key->runner);
+		}
+		else
+			note_dropped(pool, now);
+		watch_delayed(pool);
+	}
+	unlock_queue();
+}
+
+/*
+ * An entry that is already there has been pushed since it was taken, or it is
+ * held by a worker, which then looks once more and finds the entity lent.  So
+ * does the worker itself for whose entry there has been news.
+ */
+void
+act_readyq_lend(Oid database, Oid owner, const EntityKey *key,
+				TimestampTz until, bool looked)
+{
+	TimestampTz now;
+	ReadyEntry *entry;
+	bool		posted = true;
+	Pool	   *pool;
+
+	if (!act_readyq_attached())
+		return;
+	now = GetCurrentTimestamp();
+	lock_queue();
+	entry = act_entry_find(database, key);
+	if (entry != NULL && entry->slot != NULL)
+	{
+		if (entry->slot != act_roster_my_slot)
+		{
+			/* It may have looked before. */
+			if (entry->state == ENTRY_RUNNING)
+				act_entry_repeat(entry);
+			goto done;
+		}
+		if (entry->state == ENTRY_AGAIN)
+		{
+			/* What we have seen of it may be over: the lease may have ended. */
+			act_entry_release(entry);
+			act_entry_queue(entry, now);
+			goto done;
+		}
+		posted = false;
+		act_entry_release(entry);
+	}
+	else if (entry != NULL && entry->state == ENTRY_LENT)
+		posted = entry->posted;
+	else if (entry == NULL)
+	{
+		posted = false;
+		pool = act_roster_enter_pool(database, owner);
+		entry = pool == NULL ? NULL : act_entry_add(key, pool);
+	}
+	if (entry != NULL)
+	{
+		act_entry_lend(entry, until);
+		entry->posted = posted || !looked;
+	}
+	else
+	{
+		Tenant	   *tenant = act_roster_enter_tenant(database);
+
+		/* No place: what is pending then is found by a sweep. */
+		if (tenant != NULL && until < tenant->sweep_at)
+		{
+			tenant->sweep_at = Max(until, now + REFUSED_SWEEP_DELAY);
+			if (tenant->manager == MANAGER_RUNNING)
+				act_roster_call_manager(tenant);
+			else
+				act_roster_call_launcher();
+		}
+	}
+done:
+	unlock_queue();
+}
+
+void
+act_readyq_end_lease(Oid database, Oid owner, const EntityKey *key,
+					 bool empty)
+{
+	ReadyEntry *entry;
+	bool		settled = false;
+
+	if (!act_readyq_attached())
+		return;
+	if (empty)
+	{
+		lock_queue();
+		entry = act_entry_find(database, key);
+		if (entry != NULL && entry->state == ENTRY_LENT && !entry->posted)
+		{
+			act_entry_withdraw(entry);
+			act_entry_remove(entry);
+			act_lane_wake_entity(database, key);
+			settled = true;
+		}
+		unlock_queue();
+	}
+	if (!settled)
+		act_readyq_requeue(database, owner, key, 1);
+}
+
+/* ------------------------------------------------------- for the manager */
+
+void
+act_readyq_expire(Oid database, TimestampTz now, TimestampTz *next)
+{
+	Tenant	   *tenant;
+	ReadyEntry *entry;
+
+	lock_queue();
+	tenant = act_roster_find_tenant(database);
+	if (tenant != NULL)
+	{
+		while ((entry = act_entry_first_lent(tenant)) != NULL &&
+			   entry->since <= now)
+		{
+			act_lane_wake_entity(database, &entry->key.entity);
+			requeue_entry(entry, entry->pool, now);
+			announce(entry->pool);
+		}
+		*next = Min(*next, act_entry_lease_alarm(tenant, now));
+	}
+	unlock_queue();
+}
+
+/*
+ * How many more entities may be pushed, whosever they are: what fits into the
+ * fullest pool that has a chance to get emptier.  Others' hints are then
+ * dropped and swept for when they can be run.
+ */
+int
+act_readyq_room(Oid database)
+{
+	Tenant	   *tenant;
+	dlist_iter	iter;
+	int			room;
+
+	if (!act_readyq_attached())
+		return PG_INT32_MAX;
+
+	lock_queue();
+	room = (int) (3 * (int64) act_entry_count_free() / 4);
+	tenant = act_roster_find_tenant(database);
+	if (tenant != NULL)
+	{
+		dlist_foreach(iter, &tenant->pools)
+		{
+			Pool	   *pool = dlist_container(Pool, node, iter.cur);
+
+			if (pool->block == POOL_OPEN && pool->nentries > 0 &&
+				OidIsValid(pool->key.owner))
+				room = Min(room, act_entry_room(pool));
+		}
+	}
+	unlock_queue();
+	return Max(room, 0);
+}
+
+/*
+ * How many more entities may be pushed in all.  A part is left for the hints
+ * of those who post meanwhile.
+ */
+int
+act_readyq_room_in_all(void)
+{
+	int			room;
+
+	if (!act_readyq_attached())
+		return PG_INT32_MAX;
+
+	lock_queue();
+	room = (int) (3 * (int64) act_entry_count_free() / 4);
+	unlock_queue();
+	return room;
+}
+
+/*
+ * How many more entities of this pool the sweep may push, and how many wait in
+ * it.  One that cannot be served at all, or not by us, is nothing to wait for:
+ * its hints are dropped and swept for when it has fewer.
+ */
+static int
+get_pool_room(Oid database, Oid owner, int *ready)
+{
+	Pool	   *pool;
+	int			room;
+
+	*ready = 0;
+	if (!act_readyq_attached() || !OidIsValid(owner))
+		return PG_INT32_MAX;
+
+	lock_queue();
+	pool = act_roster_find_pool(database, owner);
+	if (pool == NULL)
+		room = (int) (3 * (int64) act_entry_count_free() / 4);
+	else if (pool->block == POOL_OPEN)
+	{
+		room = act_entry_room(pool);
+		*ready = pool->nready;
+	}
+	else
+		room = PG_INT32_MAX;
+	unlock_queue();
+	return Max(room, 0);
+}
+
+int
+act_readyq_pool_room(Oid database, Oid owner)
+{
+	int			ready;
+
+	return get_pool_room(database, owner, &ready);
+}
+
+/* With less room than this a search had better not go on. */
+int
+act_readyq_enough_room(void)
+{
+	return Min(1024, act_entry_limit / 8);
+}
+
+/*
+ * Has the pool so much room again that a sweep that ran out of it had better
+ * go on?  Only when half of what it had is taken: what is pushed at a time is
+ * sorted, and the more that is, the nearer is each to the next.
+ */
+bool
+act_readyq_may_refill(Oid database, Oid owner)
+{
+	int			ready;
+	int			room = get_pool_room(database, owner, &ready);
+
+	return room >= Max(act_readyq_enough_room(), ready);
+}
+
+static void
+forget_list(dlist_head *list)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, list)
+	{
+		ReadyEntry *entry = dlist_container(ReadyEntry, node, iter.cur);
+
+		act_entry_withdraw(entry);
+		act_entry_remove(entry);
+	}
+}
+
+/*
+ * The database, or the extension in it, is gone: so are its entries, but for
+ * those that are running.
+ */
+void
+act_readyq_forget(Oid database)
+{
+	Tenant	   *tenant;
+	ReadyEntry *entry;
+	dlist_iter	iter;
+
+	if (!act_readyq_attached())
+		return;
+
+	lock_queue();
+	tenant = act_roster_find_tenant(database);
+	if (tenant != NULL)
+	{
+		dlist_foreach(iter, &tenant->pools)
+		{
+			Pool	   *pool = dlist_container(Pool, node, iter.cur);
+
+			pool->dropped = false;
+			forget_list(&pool->ready);
+			for (int i = 0; i < ACT_DELAYS; i++)
+				forget_list(&pool->delayed[i]);
+		}
+		while ((entry = act_entry_first_lent(tenant)) != NULL)
+		{
+			act_entry_withdraw(entry);
+			act_entry_remove(entry);
+		}
+	}
+	unlock_queue();
+}
+
+/* ------------------------------------------------- places of mailbox rows */
+
+/*
+ * The array has a place for each hash and keeps whatever was put there last.
+ * A tag sorts out most of the others' places; the reader verifies the rest.
+ */
+static pg_atomic_uint64 *
+find_tid(Oid database, const EntityKey *key, uint16 *tag)
+{
+	uint64		hash;
+
+	hash = ((uint64) key->check << 32) |
+		((uint32) key->runner ^ (database * 0x9E3779B1U));
+	hash = hash_combine64((uint64) key->hash, hash);
+
+	/* Spread every bit over all of them (the end of MurmurHash3). */
+	hash ^= hash >> 33;
+	hash *= UINT64CONST(0xff51afd7ed558ccd);
+	hash ^= hash >> 33;
+	hash *= UINT64CONST(0xc4ceb9fe1a85ec53);
+	hash ^= hash >> 33;
+	*tag = (uint16) (hash >> 48);
+	return &places->tids[(uint32) hash & places->mask];
+}
+
+bool
+act_readyq_get_tid(Oid database, const EntityKey *key, ItemPointer tid)
+{
+	uint16		tag;
+	uint64		value;
+
+	if (!act_readyq_attached())
+		return false;
+	value = pg_atomic_read_u64(find_tid(database, key, &tag));
+	if ((uint16) value != tag ||
+		(OffsetNumber) (value >> 16) == InvalidOffsetNumber)
+		return false;
+	ItemPointerSet(tid, (BlockNumber) (value >> 32),
+				   (OffsetNumber) (value >> 16));
+	return true;
+}
+
+void
+act_readyq_set_tid(Oid database, const EntityKey *key, ItemPointer tid)
+{
+	uint16		tag;
+	pg_atomic_uint64 *place;
+
+	if (!act_readyq_attached())
+		return;
+	place = find_tid(database, key, &tag);
+	pg_atomic_write_u64(place,
+						((uint64) ItemPointerGetBlockNumber(tid) << 32) |
+						((uint64) ItemPointerGetOffsetNumber(tid) << 16) |
+						tag);
+}
