@@ -9,7 +9,7 @@ MODULE_big = actornot
 # another one when the extension is built out of the tree.
 OBJS = src/actornot.o \
 	$(addprefix src/common/, \
-		catalog.o cursor.o entitylock.o indexes.o subxact.o) \
+		catalog.o cursor.o entity.o index.o subxact.o) \
 	$(addprefix src/sched/, \
 		allot.o atcommit.o crashmark.o entry.o fleet.o hold.o lane.o \
 		readyq.o roster.o tenant.o) \

@@ -36,7 +36,7 @@
 #include "commands/sqlarg.h"
 #include "common/catalog.h"
 #include "common/cursor.h"
-#include "common/entitylock.h"
+#include "common/entity.h"
 #include "common/subxact.h"
 #include "exec/batch.h"
 #include "exec/failure.h"
@@ -132,7 +132,7 @@ actornot_run(PG_FUNCTION_ARGS)
 	 * Not in the subtransaction: that this very session runs the entity is
 	 * the caller's error, and no failure of its handler.
 	 */
-	act_entitylock_check_closed(key.hash, runner->name, entity);
+	act_entity_check_closed(key.hash, runner->name, entity);
 	act_visit_init(&visit, &key, entity, entity_len, runner->owner,
 				   CurrentMemoryContext);
 
@@ -255,7 +255,7 @@ visit_group(void *arg)
 {
 	DrainGroup *group = arg;
 	Visit	  **visits = palloc(sizeof(Visit *) * group->n);
-	int			depth = act_entitylock_depth();
+	int			depth = act_entity_depth();
 	int			n = 0;
 	BatchWork	work;
 
@@ -265,19 +265,19 @@ visit_group(void *arg)
 
 		visit->result = VISIT_BUSY;
 		visit->grouped = true;
-		if (act_entitylock_take(visit->key.hash, false))
+		if (act_entity_take(visit->key.hash, false))
 			visits[n++] = visit;
 	}
 	for (int i = 0; i < n; i++)
-		act_entitylock_begin_run(visits[i]->key.hash, visits[i]->key.runner);
+		act_entity_begin_run(visits[i]->key.hash, visits[i]->key.runner);
 	act_work_open(&work);
 	act_wholebatch_visit(&work, visits, n, 0);
 	act_work_close(&work);
-	if (act_entitylock_collided())
+	if (act_entity_collided())
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("a handler touched an entity of its group")));
-	act_entitylock_end_run(depth);
+	act_entity_end_run(depth);
 }
 
 /*

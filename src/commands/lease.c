@@ -46,7 +46,7 @@
 #include "commands/post.h"
 #include "commands/sqlarg.h"
 #include "common/catalog.h"
-#include "common/entitylock.h"
+#include "common/entity.h"
 #include "common/subxact.h"
 #include "compat.h"
 #include "exec/failure.h"
@@ -317,7 +317,7 @@ lend_one(Acquisition *call, BatchWork *work, const TakenKey *taken,
 	if (result != LEND_LENT)
 		MemoryContextDelete(context);
 	if (result != LEND_LENT && result != LEND_FAILED)
-		act_entitylock_give_back(taken->key.hash);
+		act_entity_give_back(taken->key.hash);
 }
 
 /*
@@ -336,8 +336,8 @@ lend_keys(Acquisition *call, const TakenKey *taken, int ntaken)
 	{
 		int64		hash = taken[i].key.hash;
 
-		locked[i] = !act_entitylock_is_open(hash) &&
-			act_entitylock_take(hash, false);
+		locked[i] = !act_entity_is_open(hash) &&
+			act_entity_take(hash, false);
 		if (!locked[i])
 			act_readyq_put_back(MyDatabaseId, call->pool, &taken[i]);
 	}
@@ -348,7 +348,7 @@ lend_keys(Acquisition *call, const TakenKey *taken, int ntaken)
 		if (locked[i] && call->nleases < call->max_entities)
 			lend_one(call, &work, &taken[i], NULL, 0);
 		else if (locked[i])
-			act_entitylock_give_back(taken[i].key.hash);
+			act_entity_give_back(taken[i].key.hash);
 	}
 	act_work_close(&work);
 	pfree(locked);
@@ -496,9 +496,9 @@ take_entity(Acquisition *call)
 	TakenKey	taken = {call->key, -1};
 	BatchWork	work;
 
-	act_entitylock_check_closed(call->key.hash, call->terms.runner.name,
-								call->entity);
-	if (!act_entitylock_take(call->key.hash, false))
+	act_entity_check_closed(call->key.hash, call->terms.runner.name,
+							call->entity);
+	if (!act_entity_take(call->key.hash, false))
 	{
 		call->retry = Min(call->retry, GetCurrentTimestamp() + UNTOLD_DELAY);
 		return;
@@ -734,12 +734,12 @@ begin_holding(FunctionCallInfo fcinfo, Holding *holding, const char *command)
 	act_sqlarg_reject_null(fcinfo, 2, "token");
 	holding->token = PG_GETARG_INT64(2);
 
-	act_entitylock_check_closed(holding->key.hash, holding->runner.name,
-								holding->entity);
-	if (!act_entitylock_take(holding->key.hash, false))
+	act_entity_check_closed(holding->key.hash, holding->runner.name,
+							holding->entity);
+	if (!act_entity_take(holding->key.hash, false))
 	{
 		peek_token(holding);
-		act_entitylock_take(holding->key.hash, true);
+		act_entity_take(holding->key.hash, true);
 	}
 	act_work_open(&holding->work);
 	act_mailbox_init(&holding->mailbox, &holding->key, holding->entity,

@@ -26,7 +26,7 @@
 #include "commands/post.h"
 #include "commands/sqlarg.h"
 #include "common/catalog.h"
-#include "common/entitylock.h"
+#include "common/entity.h"
 #include "log/clock.h"
 #include "log/message.h"
 #include "log/segment.h"
@@ -96,9 +96,9 @@ begin_mending(FunctionCallInfo fcinfo, Mending *mending, const char *command)
 	PreventCommandDuringRecovery(command);
 	act_work_check_isolation();
 
-	act_entitylock_check_closed(mending->key.hash, mending->runner.name,
-								mending->entity);
-	act_entitylock_take(mending->key.hash, true);
+	act_entity_check_closed(mending->key.hash, mending->runner.name,
+							mending->entity);
+	act_entity_take(mending->key.hash, true);
 	act_work_open(&mending->work);
 	act_mailbox_init(&mending->mailbox, &mending->key, mending->entity,
 					 mending->entity_len);

@@ -34,7 +34,7 @@
 
 #include "commands/mend.h"
 #include "common/catalog.h"
-#include "common/entitylock.h"
+#include "common/entity.h"
 #include "compat.h"
 #include "log/clock.h"
 #include "mailbox/mailbox.h"
@@ -497,7 +497,7 @@ actornot_unregister(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("force must not be null")));
-	act_entitylock_check_runner(id, runner->name);
+	act_entity_check_runner(id, runner->name);
 	/* Before the mailboxes, as an advance of the clock does. */
 	LockRelationOid(act_catalog_get()->clock, RowExclusiveLock);
 	pending = PG_GETARG_BOOL(1) ? 0 : act_mend_pending(runner, NULL);

@@ -23,7 +23,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
-#include "common/entitylock.h"
+#include "common/entity.h"
 #include "common/subxact.h"
 
 /* Did the last call that failed fail because of its timeout? */
@@ -148,7 +148,7 @@ act_subxact_contain(void (*body) (void *arg), void *arg,
 {
 	MemoryContext old_context = CurrentMemoryContext;
 	ResourceOwner old_owner = CurrentResourceOwner;
-	int			depth = act_entitylock_depth();
+	int			depth = act_entity_depth();
 	volatile bool ok = true;
 
 	act_subxact_forget();
@@ -161,7 +161,7 @@ act_subxact_contain(void (*body) (void *arg), void *arg,
 	}
 	PG_CATCH();
 	{
-		act_entitylock_end_run(depth);
+		act_entity_end_run(depth);
 		act_subxact_capture(failure, context);
 		RollbackAndReleaseCurrentSubTransaction();
 		ok = false;

@@ -30,7 +30,7 @@
 
 #include "actornot.h"
 #include "common/cursor.h"
-#include "common/entitylock.h"
+#include "common/entity.h"
 #include "exec/argument.h"
 #include "exec/batch.h"
 #include "exec/call.h"
@@ -265,7 +265,7 @@ act_batch_go_on(VisitState *state)
 
 /*
  * Visit an entity whose lock is held.  The caller has marked its run as open
- * (act_entitylock_begin_run).
+ * (act_entity_begin_run).
  */
 void
 act_batch_visit(BatchWork *work, Visit *visit)

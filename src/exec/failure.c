@@ -33,7 +33,7 @@
 #include "utils/timestamp.h"
 
 #include "actornot.h"
-#include "common/entitylock.h"
+#include "common/entity.h"
 #include "common/subxact.h"
 #include "exec/batch.h"
 #include "exec/failure.h"
@@ -151,7 +151,7 @@ is_unchanged(Visit *visit, Mailbox *mailbox)
 static bool
 enter(Visit *visit, BatchWork *work)
 {
-	if (!act_entitylock_take(visit->key.hash, false))
+	if (!act_entity_take(visit->key.hash, false))
 	{
 		visit->result = VISIT_BUSY;
 		return false;
@@ -271,15 +271,15 @@ visit_alone(void *arg)
 {
 	Visit	   *visit = arg;
 	BatchWork	work;
-	int			depth = act_entitylock_depth();
+	int			depth = act_entity_depth();
 
 	visit->tried = 0;
 	visit->consumed = 0;
 	if (!enter(visit, &work))
 		return;
-	act_entitylock_begin_run(visit->key.hash, visit->key.runner);
+	act_entity_begin_run(visit->key.hash, visit->key.runner);
 	act_batch_visit(&work, visit);
-	act_entitylock_end_run(depth);
+	act_entity_end_run(depth);
 	act_work_close(&work);
 
 	/* What fails at commit is the doing of what the handler wrote. */

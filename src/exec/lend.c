@@ -30,7 +30,7 @@
 
 #include "actornot.h"
 #include "common/cursor.h"
-#include "common/entitylock.h"
+#include "common/entity.h"
 #include "common/subxact.h"
 #include "exec/call.h"
 #include "exec/failure.h"
@@ -79,7 +79,7 @@ ask_runnable(void *arg)
 	Datum		result;
 	bool		isnull;
 
-	act_entitylock_begin_run(ask->mailbox->key.hash, ask->mailbox->key.runner);
+	act_entity_begin_run(ask->mailbox->key.hash, ask->mailbox->key.runner);
 
 	/* What is not its owner's any more is not run with his rights. */
 	if (runner == NULL || runner->owner != ask->runner->owner)
@@ -105,7 +105,7 @@ check_runnable(BatchWork *work, Mailbox *mailbox, const Runner *runner)
 {
 	RunnableCall ask = {work, mailbox, runner, true};
 	Failure		failure;
-	int			depth = act_entitylock_depth();
+	int			depth = act_entity_depth();
 	bool		ok;
 
 	if (runner->runnable == NULL)
@@ -114,7 +114,7 @@ check_runnable(BatchWork *work, Mailbox *mailbox, const Runner *runner)
 	ok = act_subxact_contain(ask_runnable, &ask, &failure,
 							 CurrentMemoryContext);
 	PopActiveSnapshot();
-	act_entitylock_end_run(depth);
+	act_entity_end_run(depth);
 	if (ok && ask.result)
 		return LEND_LENT;
 	act_mailbox_end_lease(mailbox);

@@ -51,7 +51,7 @@ act_writer_open(MessageWriter *writer)
 	writer->heap = act_segment_lock_current(&writer->segment);
 	index = act_catalog_get()->message_key[writer->segment];
 	writer->index = index_open(index, RowExclusiveLock);
-	writer->others = act_indexes_open_others(writer->heap, &index, 1);
+	writer->others = act_index_open_others(writer->heap, &index, 1);
 
 	/* After the lock: the clock is advanced only while nobody holds it. */
 	if (!act_clock_is_adopted())
@@ -136,7 +136,7 @@ append_row(MessageWriter *writer, const MessageRow *row)
 														&TTSOpsHeapTuple);
 
 		ExecStoreHeapTuple(tuple, slot, false);
-		act_indexes_enter_others(writer->others, slot, false);
+		act_index_enter_others(writer->others, slot, false);
 		ExecDropSingleTupleTableSlot(slot);
 	}
 	act_segment_note_growth(writer->segment,
@@ -271,7 +271,7 @@ append_piece(MessageWriter *writer, const NewMessage *messages, int n,
 
 		entries[i].tid = slots[i]->tts_tid;
 		if (writer->others != NULL)
-			act_indexes_enter_others(writer->others, slots[i], false);
+			act_index_enter_others(writer->others, slots[i], false);
 		act_segment_note_growth(writer->segment,
 								ItemPointerGetBlockNumber(&entries[i].tid),
 								slot->tuple->t_len);
@@ -345,7 +345,7 @@ act_writer_copy(MessageWriter *writer, const MessageRow *row)
 void
 act_writer_close(MessageWriter *writer)
 {
-	act_indexes_close_others(writer->others);
+	act_index_close_others(writer->others);
 	index_close(writer->index, NoLock);
 	table_close(writer->heap, NoLock);
 }

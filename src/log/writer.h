@@ -8,7 +8,7 @@
 #include "utils/rel.h"
 
 #include "actornot.h"
-#include "common/indexes.h"
+#include "common/index.h"
 #include "log/message.h"
 
 /* What is put in; payload and headers are jsonb datums, 0 for NULL. */

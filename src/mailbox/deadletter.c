@@ -29,7 +29,7 @@
 #include "utils/timestamp.h"
 
 #include "common/catalog.h"
-#include "common/indexes.h"
+#include "common/index.h"
 #include "mailbox/deadletter.h"
 
 /* The columns of dead_letter. */
@@ -110,14 +110,14 @@ act_deadletter_insert(const DeadMessage *message, const Failure *failure)
 {
 	Relation	heap = table_open(act_catalog_get()->dead_letter,
 								  RowExclusiveLock);
-	OtherIndexes *indexes = act_indexes_open_others(heap, NULL, 0);
+	OtherIndexes *indexes = act_index_open_others(heap, NULL, 0);
 	TupleTableSlot *slot = table_slot_create(heap, NULL);
 
 	fill_row(slot, message, failure);
 	table_tuple_insert(heap, slot, GetCurrentCommandId(true), 0, NULL);
 	if (indexes != NULL)
-		act_indexes_enter_others(indexes, slot, false);
-	act_indexes_close_others(indexes);
+		act_index_enter_others(indexes, slot, false);
+	act_index_close_others(indexes);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(heap, NoLock);
 }

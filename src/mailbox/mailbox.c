@@ -2,7 +2,7 @@
  * mailbox.c
  *	  Mailboxes: the one row of an entity.
  *
- * Each change of a row is made under the entity's lock (entitylock.c).
+ * Each change of a row is made under the entity's lock (entity.c).
  *
  * The row is saved flat under a held snapshot, when its dead versions stay:
  *	- it is found by a hint of its last known place in shared memory, which
@@ -89,7 +89,7 @@ open_table(MailboxTable *table, LOCKMODE mode)
 	table->key_index = index_open(ours[0], mode);
 	table->wake_index = index_open(ours[1], mode);
 	table->others = mode == AccessShareLock ? NULL :
-		act_indexes_open_others(table->heap, ours, lengthof(ours));
+		act_index_open_others(table->heap, ours, lengthof(ours));
 	table->fetched = table_slot_create(table->heap, NULL);
 	table->written = MakeSingleTupleTableSlot(RelationGetDescr(table->heap),
 											  &TTSOpsVirtual);
@@ -142,7 +142,7 @@ act_mailbox_close(MailboxTable *table)
 		index_endscan(table->scan);
 	ExecDropSingleTupleTableSlot(table->fetched);
 	ExecDropSingleTupleTableSlot(table->written);
-	act_indexes_close_others(table->others);
+	act_index_close_others(table->others);
 	index_close(table->wake_index, NoLock);
 	index_close(table->key_index, NoLock);
 	table_close(table->heap, NoLock);
@@ -469,7 +469,7 @@ enter_indexes(MailboxTable *table, Mailbox *mailbox, bool is_update)
 					 no_nulls, &slot->tts_tid, table->heap, UNIQUE_CHECK_NO,
 					 false, NULL);
 	if (table->others != NULL)
-		act_indexes_enter_others(table->others, slot, false);
+		act_index_enter_others(table->others, slot, false);
 }
 
 /*
@@ -496,7 +496,7 @@ update_row(MailboxTable *table, Mailbox *mailbox)
 	if (act_concerns_indexes(update_indexes))
 		enter_indexes(table, mailbox, true);
 	else if (table->others != NULL && act_concerns_any_index(update_indexes))
-		act_indexes_enter_others(table->others, table->written, true);
+		act_index_enter_others(table->others, table->written, true);
 }
 
 /*

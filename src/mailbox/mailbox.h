@@ -11,7 +11,7 @@
 
 #include "actornot.h"
 #include "common/cursor.h"
-#include "common/indexes.h"
+#include "common/index.h"
 #include "log/near.h"
 
 /* A row of actornot.mailbox, in the memory context of whoever loaded it. */

@@ -32,7 +32,7 @@
 
 #include "actornot.h"
 #include "common/catalog.h"
-#include "common/entitylock.h"
+#include "common/entity.h"
 #include "log/clock.h"
 #include "log/message.h"
 #include "log/segment.h"
@@ -226,7 +226,7 @@ act_prune_step(Prune *prune)
 		act_clock_raise_timeline(prune->timeline);
 	for (int i = 0; i < n; i++)
 	{
-		if (act_entitylock_take(candidates[i].hash, false) &&
+		if (act_entity_take(candidates[i].hash, false) &&
 			act_mailbox_delete(&table, &candidates[i].tid))
 			prune->removed++;
 	}

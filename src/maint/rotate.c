@@ -38,7 +38,7 @@
 #include "actornot.h"
 #include "common/catalog.h"
 #include "common/cursor.h"
-#include "common/entitylock.h"
+#include "common/entity.h"
 #include "common/subxact.h"
 #include "log/clock.h"
 #include "log/message.h"
@@ -317,7 +317,7 @@ lock_pending(Step *step, int64 *hashes)
 		check.bytes = 0;
 		act_inspect_hash(&check, hash, &first);
 		if (check.bytes > 0 &&
-			act_entitylock_take(hash, false))
+			act_entity_take(hash, false))
 			hashes[n++] = hash;
 		pass_hash(watch, hash);
 	}

@@ -49,7 +49,7 @@
 
 #include "actornot.h"
 #include "common/catalog.h"
-#include "common/entitylock.h"
+#include "common/entity.h"
 #include "common/subxact.h"
 #include "exec/batch.h"
 #include "exec/call.h"
@@ -234,7 +234,7 @@ static bool
 contain_in_transaction(void (*body) (void *arg), void *arg,
 					   Failure *failure, MemoryContext context)
 {
-	int			depth = act_entitylock_depth();
+	int			depth = act_entity_depth();
 	volatile bool ok = true;
 
 	act_subxact_forget();
@@ -253,7 +253,7 @@ contain_in_transaction(void (*body) (void *arg), void *arg,
 		AbortCurrentTransaction();
 		if (MyReplicationSlot != NULL)
 			ReplicationSlotRelease();
-		act_entitylock_end_run(depth);
+		act_entity_end_run(depth);
 		ok = false;
 		RESUME_INTERRUPTS();
 	}
@@ -376,15 +376,15 @@ lock_group(EntityGroup *group)
 	for (int i = 0; i < group->n; i++)
 	{
 		group->outcomes[i] = READY_NOT_RUN;
-		if (!act_entitylock_take(group->keys[i].hash, false))
+		if (!act_entity_take(group->keys[i].hash, false))
 			group->outcomes[i] = READY_BUSY;
 	}
 	for (int i = 0; i < group->n; i++)
 	{
 		group->visited[i] = (group->outcomes[i] == READY_BUSY);
 		if (!group->visited[i])
-			act_entitylock_begin_run(group->keys[i].hash,
-									 group->keys[i].runner);
+			act_entity_begin_run(group->keys[i].hash,
+								 group->keys[i].runner);
 	}
 }
 
@@ -429,7 +429,7 @@ visit_next(EntityGroup *group, BatchWork *work, int first, TimestampTz until)
 			group->outcomes[at] = READY_NOT_RUN;	/* time was over */
 		batches += visits[i]->batches;
 	}
-	if (act_entitylock_collided())
+	if (act_entity_collided())
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("a handler touched an entity of its group")));
@@ -448,7 +448,7 @@ run_group_body(void *arg)
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 													group_time);
 	BatchWork	work;
-	int			depth = act_entitylock_depth();
+	int			depth = act_entity_depth();
 
 	report_activity("running", &group->keys[0], group->n);
 	lock_group(group);
@@ -463,7 +463,7 @@ run_group_body(void *arg)
 			break;
 	}
 	act_work_close(&work);
-	act_entitylock_end_run(depth);
+	act_entity_end_run(depth);
 }
 
 /*

@@ -1,5 +1,5 @@
 /*
- * indexes.c
+ * index.c
  *	  Indexes of our tables that are not of our making.
  *
  * Log and mailboxes are written by table and index access, and each of their
@@ -34,7 +34,7 @@
 #include "utils/snapmgr.h"
 
 #include "actornot.h"
-#include "common/indexes.h"
+#include "common/index.h"
 #include "compat.h"
 
 struct OtherIndexes
@@ -82,7 +82,7 @@ has_only(Relation heap, const Oid *ours, int nours)
  * table is locked RowExclusive until the transaction ends.
  */
 OtherIndexes *
-act_indexes_open_others(Relation heap, const Oid *ours, int nours)
+act_index_open_others(Relation heap, const Oid *ours, int nours)
 {
 	EState	   *estate;
 	MemoryContext old;
@@ -160,8 +160,8 @@ refuse_later_checks(Relation heap, Relation index, const IndexInfo *info)
  * version is in the chain of one that is in the others.
  */
 void
-act_indexes_enter_others(OtherIndexes *others, TupleTableSlot *slot,
-						 bool only_summarizing)
+act_index_enter_others(OtherIndexes *others, TupleTableSlot *slot,
+					   bool only_summarizing)
 {
 	EState	   *estate = others->estate;
 	Datum		values[INDEX_MAX_KEYS];
@@ -196,7 +196,7 @@ act_indexes_enter_others(OtherIndexes *others, TupleTableSlot *slot,
  * Close them; NULL is welcome.
  */
 void
-act_indexes_close_others(OtherIndexes *others)
+act_index_close_others(OtherIndexes *others)
 {
 	EState	   *estate;
 

@@ -1,5 +1,5 @@
 /*
- * entitylock.c
+ * entity.c
  *	  The lock of an entity, and which batches are open in this backend.
  *
  * The lock is a transaction-level advisory lock on (database, hash), in a
@@ -9,7 +9,7 @@
  * It is re-entrant for the server, and that must not let anybody in: while a
  * batch of a hash is open in this backend, each further call that takes the
  * same lock fails (55006).  The stack of open runs is cut back by whoever
- * catches an error (act_entitylock_end_run).
+ * catches an error (act_entity_end_run).
  *
  * Memory: the stack, in TopMemoryContext; it never shrinks.
  */
@@ -20,7 +20,7 @@
 #include "utils/memutils.h"
 
 #include "actornot.h"
-#include "common/entitylock.h"
+#include "common/entity.h"
 
 /* A batch that is open in this backend. */
 typedef struct OpenRun
@@ -51,7 +51,7 @@ set_tag(LOCKTAG *tag, int64 hash)
  * Is a batch of this hash open in this backend?
  */
 bool
-act_entitylock_is_open(int64 hash)
+act_entity_is_open(int64 hash)
 {
 	for (int i = 0; i < open_runs_depth; i++)
 	{
@@ -65,9 +65,9 @@ act_entitylock_is_open(int64 hash)
  * Error 55006 if it is.
  */
 void
-act_entitylock_check_closed(int64 hash, const char *runner, const char *entity)
+act_entity_check_closed(int64 hash, const char *runner, const char *entity)
 {
-	if (!act_entitylock_is_open(hash))
+	if (!act_entity_is_open(hash))
 		return;
 	collided = true;
 	ereport(ERROR,
@@ -82,7 +82,7 @@ act_entitylock_check_closed(int64 hash, const char *runner, const char *entity)
  * Error 55006 if a batch of any entity of this runner is open in this backend.
  */
 void
-act_entitylock_check_runner(int32 runner, const char *name)
+act_entity_check_runner(int32 runner, const char *name)
 {
 	for (int i = 0; i < open_runs_depth; i++)
 	{
@@ -100,10 +100,10 @@ act_entitylock_check_runner(int32 runner, const char *name)
 /*
  * Take the lock of an entity until the end of the (sub)transaction; false if
  * somebody else has it and we are not to wait.  Callers that a handler can
- * reach ask act_entitylock_check_closed before.
+ * reach ask act_entity_check_closed before.
  */
 bool
-act_entitylock_take(int64 hash, bool wait)
+act_entity_take(int64 hash, bool wait)
 {
 	LOCKTAG		tag;
 
@@ -116,7 +116,7 @@ act_entitylock_take(int64 hash, bool wait)
  * transaction had before, it keeps.  Nothing must have been changed under it.
  */
 void
-act_entitylock_give_back(int64 hash)
+act_entity_give_back(int64 hash)
 {
 	LOCKTAG		tag;
 
@@ -125,10 +125,10 @@ act_entitylock_give_back(int64 hash)
 }
 
 /*
- * How many runs are open; to be given back to act_entitylock_end_run.
+ * How many runs are open; to be given back to act_entity_end_run.
  */
 int
-act_entitylock_depth(void)
+act_entity_depth(void)
 {
 	return open_runs_depth;
 }
@@ -137,7 +137,7 @@ act_entitylock_depth(void)
  * From now on this backend runs the entity, whose lock it holds.
  */
 void
-act_entitylock_begin_run(int64 hash, int32 runner)
+act_entity_begin_run(int64 hash, int32 runner)
 {
 	if (open_runs_depth == open_runs_size)
 	{
@@ -158,7 +158,7 @@ act_entitylock_begin_run(int64 hash, int32 runner)
  * Forget the runs above a depth; whoever catches an error calls it, too.
  */
 void
-act_entitylock_end_run(int depth)
+act_entity_end_run(int depth)
 {
 	Assert(depth <= open_runs_depth);
 	open_runs_depth = depth;
@@ -171,7 +171,7 @@ act_entitylock_end_run(int depth)
  * outermost run began?
  */
 bool
-act_entitylock_collided(void)
+act_entity_collided(void)
 {
 	return collided;
 }
