@@ -11,8 +11,8 @@ OBJS = src/actornot.o \
 	$(addprefix src/common/, \
 		catalog.o cursor.o entity.o index.o subxact.o) \
 	$(addprefix src/sched/, \
-		allot.o atcommit.o crashmark.o entry.o fleet.o hold.o lane.o \
-		readyq.o roster.o tenant.o) \
+		pool.o wakeup.o crashmark.o entry.o slot.o evict.o lane.o \
+		readyq.o registry.o database.o) \
 	$(addprefix src/runner/, \
 		handler.o runner.o) \
 	$(addprefix src/log/, \

@@ -21,12 +21,12 @@
 #include "proc/launcher.h"
 #include "proc/worker.h"
 #include "sched/crashmark.h"
+#include "sched/database.h"
 #include "sched/entry.h"
-#include "sched/fleet.h"
 #include "sched/lane.h"
 #include "sched/readyq.h"
-#include "sched/roster.h"
-#include "sched/tenant.h"
+#include "sched/registry.h"
+#include "sched/slot.h"
 
 PG_MODULE_MAGIC;
 
@@ -41,7 +41,7 @@ request_shmem(void)
 	if (next_shmem_request_hook)
 		next_shmem_request_hook();
 
-	RequestAddinShmemSpace(act_roster_shmem_size());
+	RequestAddinShmemSpace(act_registry_shmem_size());
 	RequestAddinShmemSpace(act_lane_shmem_size());
 	RequestAddinShmemSpace(act_entry_shmem_size());
 	RequestAddinShmemSpace(act_readyq_shmem_size());
@@ -55,7 +55,7 @@ start_shmem(void)
 		next_shmem_startup_hook();
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	act_roster_shmem_init();
+	act_registry_shmem_init();
 	act_lane_shmem_init();
 	act_entry_shmem_init();
 	act_readyq_shmem_init();
@@ -66,11 +66,11 @@ start_shmem(void)
 void
 _PG_init(void)
 {
-	act_roster_define_settings();
+	act_registry_define_settings();
 	act_catalog_define_settings();
 	act_entry_define_settings();
-	act_fleet_define_settings();
-	act_tenant_define_settings();
+	act_slot_define_settings();
+	act_database_define_settings();
 	act_segment_define_settings();
 	act_worker_define_settings();
 

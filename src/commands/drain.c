@@ -49,8 +49,8 @@
 #include "maint/rotate.h"
 #include "maint/sweep.h"
 #include "runner/runner.h"
-#include "sched/fleet.h"
 #include "sched/readyq.h"
+#include "sched/slot.h"
 
 PG_FUNCTION_INFO_V1(actornot_run);
 PG_FUNCTION_INFO_V1(actornot_drain);
@@ -314,7 +314,7 @@ static int
 count_group(const Drain *drain, const FoundEntity *found, int n)
 {
 	const Runner *runner = act_runner_find(found->key.runner);
-	int			limit = Min(n, act_fleet_lock_share());
+	int			limit = Min(n, act_slot_lock_share());
 	int			count = 1;
 
 	if (runner == NULL || found->key.runner != drain->whole_runner)

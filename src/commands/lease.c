@@ -58,9 +58,9 @@
 #include "mailbox/work.h"
 #include "maint/sweep.h"
 #include "runner/runner.h"
-#include "sched/atcommit.h"
 #include "sched/lane.h"
 #include "sched/readyq.h"
+#include "sched/wakeup.h"
 
 PG_FUNCTION_INFO_V1(actornot_acquire);
 PG_FUNCTION_INFO_V1(actornot_update_locked);
@@ -278,7 +278,7 @@ lend_or_not(Acquisition *call, BatchWork *work, const TakenKey *taken,
 		case LEND_FAILED:
 			call->changed = true;
 			call->nfailed++;
-			act_atcommit_end_lease(call->pool, key, false);
+			act_wakeup_end_lease(call->pool, key, false);
 			if (mailbox.wake_at != 0)
 			{
 				call->retry = Min(call->retry, mailbox.wake_at);
@@ -331,7 +331,7 @@ lend_keys(Acquisition *call, const TakenKey *taken, int ntaken)
 
 	/* First of all: to lock them can fail, and they are off the queue. */
 	for (int i = 0; i < ntaken; i++)
-		act_atcommit_taken(call->pool, &taken[i].key);
+		act_wakeup_taken(call->pool, &taken[i].key);
 	for (int i = 0; i < ntaken; i++)
 	{
 		int64		hash = taken[i].key.hash;
@@ -503,7 +503,7 @@ take_entity(Acquisition *call)
 		call->retry = Min(call->retry, GetCurrentTimestamp() + UNTOLD_DELAY);
 		return;
 	}
-	act_atcommit_taken(call->pool, &call->key);
+	act_wakeup_taken(call->pool, &call->key);
 	act_work_open(&work);
 	lend_one(call, &work, &taken, call->entity, call->entity_len);
 	act_work_close(&work);
@@ -543,7 +543,7 @@ try_apart(Acquisition *call)
 		if (call->nleases > 0 || call->changed)
 			ReleaseCurrentSubTransaction();
 		else
-			act_atcommit_rollback_search();
+			act_wakeup_rollback_search();
 	}
 	PG_CATCH();
 	{
@@ -756,8 +756,8 @@ static void
 end_holding(Holding *holding, bool idle)
 {
 	act_work_close(&holding->work);
-	act_atcommit_end_lease(act_runner_pool(&holding->runner), &holding->key,
-						   idle);
+	act_wakeup_end_lease(act_runner_pool(&holding->runner), &holding->key,
+						 idle);
 }
 
 /*
@@ -770,7 +770,7 @@ lend_next(Holding *holding, LendTerms *terms, Lease *lease, LendResult *result)
 	*result = act_lend(&holding->work, &holding->mailbox, terms, lease);
 	if (*result != LEND_LENT)
 		return false;
-	act_atcommit_taken(act_runner_pool(&holding->runner), &holding->key);
+	act_wakeup_taken(act_runner_pool(&holding->runner), &holding->key);
 	act_readyq_lend(MyDatabaseId, act_runner_pool(&holding->runner),
 					&holding->key, lease->expires_at, true);
 	return true;
@@ -830,7 +830,7 @@ actornot_renew(PG_FUNCTION_ARGS)
 	holding.mailbox.lease_until = until;
 	act_mailbox_save(&holding.work.mailboxes, &holding.mailbox);
 	act_work_close(&holding.work);
-	act_atcommit_taken(act_runner_pool(&holding.runner), &holding.key);
+	act_wakeup_taken(act_runner_pool(&holding.runner), &holding.key);
 	act_readyq_lend(MyDatabaseId, act_runner_pool(&holding.runner),
 					&holding.key, until, false);
 	PG_RETURN_TIMESTAMPTZ(until);
@@ -851,7 +851,7 @@ actornot_release(PG_FUNCTION_ARGS)
 	if (retry_in > 0)
 	{
 		holding.mailbox.wake_at = GetCurrentTimestamp() + retry_in;
-		act_atcommit_due(holding.mailbox.wake_at);
+		act_wakeup_due(holding.mailbox.wake_at);
 	}
 	act_mailbox_save(&holding.work.mailboxes, &holding.mailbox);
 	end_holding(&holding, retry_in > 0);

@@ -36,7 +36,7 @@
 #include "mailbox/work.h"
 #include "maint/sweep.h"
 #include "runner/runner.h"
-#include "sched/atcommit.h"
+#include "sched/wakeup.h"
 
 PG_FUNCTION_INFO_V1(actornot_state);
 PG_FUNCTION_INFO_V1(actornot_pending);
@@ -135,8 +135,8 @@ end_mending(Mending *mending, bool changed)
 	if (changed)
 		act_mailbox_save(&mending->work.mailboxes, &mending->mailbox);
 	act_work_close(&mending->work);
-	act_atcommit_end_lease(act_runner_pool(&mending->runner), &mending->key,
-						   false);
+	act_wakeup_end_lease(act_runner_pool(&mending->runner), &mending->key,
+						 false);
 }
 
 /* ---- reading ---- */

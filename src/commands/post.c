@@ -6,7 +6,7 @@
  * transaction: it exists if and only if that commits (P1).  It looks up the
  * runner in a cache of this backend, reads no mailbox and creates none, and
  * waits for nobody (P9).  When the transaction commits, the entity is pushed
- * to the ready queue (atcommit.c); if that hint is lost, the sweep finds the
+ * to the ready queue (wakeup.c); if that hint is lost, the sweep finds the
  * message.
  *
  * Posting works at every isolation level, in subtransactions, and in
@@ -28,7 +28,7 @@
 #include "common/catalog.h"
 #include "log/writer.h"
 #include "runner/runner.h"
-#include "sched/atcommit.h"
+#include "sched/wakeup.h"
 
 /* How many elements of its arrays actornot_post_many handles at a time. */
 #define PIECE 1000
@@ -46,7 +46,7 @@ is_silent(const Runner *runner, uint64 *requests)
 {
 	if (!runner->paused)
 		return false;
-	*requests = act_atcommit_requests();
+	*requests = act_wakeup_requests();
 	AcceptInvalidationMessages();
 	runner = act_runner_find(runner->id);
 	return runner != NULL && runner->paused;
@@ -77,9 +77,9 @@ act_post_message(const Runner *runner, Datum entity, Datum payload,
 	id = act_writer_append(&writer, &message);
 	act_writer_close(&writer);
 	if (silent)
-		act_atcommit_silent(requests);
+		act_wakeup_silent(requests);
 	else
-		act_atcommit_push(owner, &key);
+		act_wakeup_push(owner, &key);
 	return id;
 }
 
@@ -201,7 +201,7 @@ post_piece(MessageWriter *writer, const Runner *runner, bool silent,
 	}
 	act_writer_append_many(writer, messages, n, ids + first);
 	for (int i = 0; i < n && !silent; i++)
-		act_atcommit_push(owner, &keys[i]);
+		act_wakeup_push(owner, &keys[i]);
 	pfree(keys);
 	pfree(messages);
 }
@@ -277,7 +277,7 @@ actornot_post_many(PG_FUNCTION_ARGS)
 	ids = palloc(sizeof(int64) * n);
 	silent = is_silent(&runner, &requests);
 	if (silent)
-		act_atcommit_silent(requests);
+		act_wakeup_silent(requests);
 	act_writer_open(&writer);
 	for (int first = 0; first < n; first += PIECE)
 	{

@@ -40,7 +40,7 @@
 #include "mailbox/mailbox.h"
 #include "runner/handler.h"
 #include "runner/runner.h"
-#include "sched/atcommit.h"
+#include "sched/wakeup.h"
 
 /* Limits of settings, beyond those that the types set. */
 #define MAX_BATCH_SIZE 10000
@@ -428,7 +428,7 @@ actornot_register(PG_FUNCTION_ARGS)
 			 registration.name);
 
 	act_catalog_invalidate(act_catalog_get()->runner);
-	act_atcommit_sweep();
+	act_wakeup_sweep();
 	PG_RETURN_VOID();
 }
 
@@ -547,7 +547,7 @@ actornot_set_owner(PG_FUNCTION_ARGS)
 					   " WHERE id = $1",
 					   runner->id, REGROLEOID, ObjectIdGetDatum(role));
 	act_catalog_invalidate(act_catalog_get()->runner);
-	act_atcommit_sweep();
+	act_wakeup_sweep();
 	PG_RETURN_VOID();
 }
 
@@ -578,7 +578,7 @@ Datum
 actornot_resume_runner(PG_FUNCTION_ARGS)
 {
 	set_paused(lock_runner(fcinfo), false);
-	act_atcommit_sweep();
+	act_wakeup_sweep();
 	PG_RETURN_VOID();
 }
 

@@ -42,7 +42,7 @@
 #include "mailbox/mailbox.h"
 #include "mailbox/work.h"
 #include "runner/runner.h"
-#include "sched/atcommit.h"
+#include "sched/wakeup.h"
 
 /* A failure that may come for ever waits at least so long. */
 #define ENDLESS_DELAY_MIN (100 * INT64CONST(1000))
@@ -215,7 +215,7 @@ note_failure(FailureWork *failed, BatchWork *work, Mailbox *mailbox,
 	}
 	act_mailbox_save(&work->mailboxes, mailbox);
 	if (mailbox->wake_at != 0)
-		act_atcommit_due(mailbox->wake_at);
+		act_wakeup_due(mailbox->wake_at);
 }
 
 /*

@@ -69,7 +69,7 @@
 #include "common/cursor.h"
 #include "log/exported.h"
 #include "log/segment.h"
-#include "sched/tenant.h"
+#include "sched/database.h"
 
 /* The columns of segment. */
 enum
@@ -292,7 +292,7 @@ act_segment_note_growth(int number, BlockNumber block, Size bytes)
 		look = true;
 	}
 	if (unlikely(look))
-		act_tenant_want_rotation(MyDatabaseId);
+		act_database_want_rotation(MyDatabaseId);
 }
 
 /* -------------------------------------------------------------- rotation */

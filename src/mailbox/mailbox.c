@@ -42,8 +42,8 @@
 #include "compat.h"
 #include "mailbox/mailbox.h"
 #include "runner/runner.h"
+#include "sched/database.h"
 #include "sched/readyq.h"
-#include "sched/tenant.h"
 
 /* About how many entries a page of the key's index holds. */
 #define ENTRIES_PER_PAGE 130
@@ -725,7 +725,7 @@ act_mailbox_is_waiting(const Mailbox *mailbox)
 {
 	if (mailbox->wake_at != 0 && mailbox->wake_at > GetCurrentTimestamp())
 	{
-		act_tenant_due_at(MyDatabaseId, mailbox->wake_at);
+		act_database_due_at(MyDatabaseId, mailbox->wake_at);
 		return true;
 	}
 	return mailbox->paused;

@@ -22,7 +22,7 @@
  * again now and then.
  *
  * Failure: if the process ends before all walks have, another sweep is due
- * (tenant.c).  Memory: a context for each walk.
+ * (database.c).  Memory: a context for each walk.
  */
 #include "postgres.h"
 
@@ -32,8 +32,8 @@
 
 #include "maint/broom.h"
 #include "maint/sweep.h"
+#include "sched/database.h"
 #include "sched/readyq.h"
-#include "sched/tenant.h"
 
 /* So long the main walk waits for a pool in all. */
 #define PATIENCE (1 * USECS_PER_SEC)
@@ -250,7 +250,7 @@ act_broom_choose(TimestampTz now, TimestampTz *next)
 	static int	last = 0;
 	bool		any = false;
 
-	if (main_walk->sweep == NULL && act_tenant_take_sweep(now, next))
+	if (main_walk->sweep == NULL && act_database_take_sweep(now, next))
 		begin_main_walk();
 	peek_if_asked(now, next);
 	if (peek_walk.sweep != NULL)
@@ -322,11 +322,11 @@ act_broom_finish(void)
 	if (again)
 		begin_walk(chosen, owner, NULL);
 	if (chosen == main_walk)
-		act_tenant_end_sweep();
+		act_database_end_sweep();
 	for (int i = 0; i < WALKS; i++)
 	{
 		if (walks[i].sweep != NULL)
 			return;
 	}
-	act_tenant_end_sweeping();
+	act_database_end_sweeping();
 }

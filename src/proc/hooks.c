@@ -41,9 +41,9 @@
 #include "common/catalog.h"
 #include "compat.h"
 #include "proc/hooks.h"
-#include "sched/hold.h"
+#include "sched/database.h"
+#include "sched/evict.h"
 #include "sched/readyq.h"
-#include "sched/tenant.h"
 
 #define EXTENSION_NAME "actornot"
 
@@ -79,7 +79,7 @@ static void
 release_down_to(int n)
 {
 	while (nheld > n)
-		act_hold_end(held[--nheld]);
+		act_evict_end(held[--nheld]);
 }
 
 /* Nothing in here can fail. */
@@ -90,7 +90,7 @@ end_transaction(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_COMMIT:
 			for (int i = 0; i < nto_look; i++)
-				act_tenant_want(to_look[i]);
+				act_database_want(to_look[i]);
 			nto_look = 0;
 			if (executing == 0)
 				release_down_to(0);
@@ -309,7 +309,7 @@ ends_prepared(TransactionStmt *stmt)
 {
 	return (stmt->kind == TRANS_STMT_COMMIT_PREPARED ||
 			stmt->kind == TRANS_STMT_ROLLBACK_PREPARED) &&
-		(act_tenant_is_known(MyDatabaseId) ||
+		(act_database_is_known(MyDatabaseId) ||
 		 OidIsValid(get_extension_oid(EXTENSION_NAME, true)));
 }
 
@@ -378,10 +378,10 @@ static void
 hold(Oid database)
 {
 	if (!OidIsValid(database) || nheld >= MAX_NOTED ||
-		!act_hold_begin(database))
+		!act_evict_begin(database))
 		return;
 	held[nheld++] = database;
-	(void) act_hold_wait_until_empty(database, LEAVE_LIMIT_MS);
+	(void) act_evict_wait_until_empty(database, LEAVE_LIMIT_MS);
 }
 
 static void

@@ -44,8 +44,8 @@
 #include "utils/wait_event.h"
 
 #include "proc/launcher.h"
+#include "sched/database.h"
 #include "sched/readyq.h"
-#include "sched/tenant.h"
 
 #define RESTART_SECONDS 2
 
@@ -212,21 +212,21 @@ start_manager(Oid database)
 	if (!get_name(database, &name))
 	{
 		/* Look again: whoever changes that from now on calls once more. */
-		act_tenant_end_call(database);
+		act_database_end_call(database);
 		if (!get_name(database, &name))
 		{
 			act_readyq_forget(database);
-			act_tenant_forget(database);
+			act_database_forget(database);
 		}
 		else
-			act_tenant_want(database);
+			act_database_want(database);
 		return true;
 	}
 	now = GetCurrentTimestamp();
-	if (!act_tenant_claim(database, max_managers(), now, &main_arg))
+	if (!act_database_claim(database, max_managers(), now, &main_arg))
 		return false;
 	started = register_manager(&name, main_arg);
-	if (act_tenant_note_start(main_arg, started))
+	if (act_database_note_start(main_arg, started))
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("could not start the actornot manager of database \"%s\": no worker slot is free",
@@ -248,7 +248,7 @@ start_wanted(void)
 		Oid			database;
 
 		CHECK_FOR_INTERRUPTS();
-		database = act_tenant_find_wanting(now, &next);
+		database = act_database_find_wanting(now, &next);
 		if (!OidIsValid(database))
 			return next;
 		if (!start_manager(database))
@@ -263,19 +263,19 @@ start_wanted(void)
 static void
 probe_next(void)
 {
-	if (act_tenant_is_probed())
+	if (act_database_is_probed())
 		return;
-	if (OidIsValid(probing) && !act_tenant_is_settled(probing))
+	if (OidIsValid(probing) && !act_database_is_settled(probing))
 		return;
 	if (to_probe == NIL)
 	{
-		act_tenant_set_probed();
+		act_database_set_probed();
 		probing = InvalidOid;
 		return;
 	}
 	probing = linitial_oid(to_probe);
 	to_probe = list_delete_first(to_probe);
-	act_tenant_want(probing);
+	act_database_want(probing);
 }
 
 static void
@@ -300,11 +300,11 @@ actornot_launcher_main(Datum main_arg)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 
-	act_tenant_attach_launcher();
+	act_database_attach_launcher();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	pgstat_report_activity(STATE_IDLE, NULL);
 
-	if (!act_tenant_is_probed())
+	if (!act_database_is_probed())
 		to_probe = list_databases();
 
 	for (;;)

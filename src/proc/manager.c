@@ -19,7 +19,7 @@
  * (broom.c).
  *
  * Failure: an error ends the process, and the launcher starts another one,
- * each time a little later.  What it had begun is due again (see tenant.c).
+ * each time a little later.  What it had begun is due again (see database.c).
  * But what cannot be read could not be read by the next one either, so that is
  * passed by: it must keep nobody waiting but its own entities.
  */
@@ -57,10 +57,10 @@
 #include "maint/prune.h"
 #include "maint/rotate.h"
 #include "proc/manager.h"
-#include "sched/allot.h"
-#include "sched/fleet.h"
+#include "sched/database.h"
+#include "sched/pool.h"
 #include "sched/readyq.h"
-#include "sched/tenant.h"
+#include "sched/slot.h"
 
 /* It stays so long after the last thing was done, lest it come and go. */
 #define LINGER (5 * USECS_PER_SEC)
@@ -110,20 +110,20 @@ PGDLLEXPORT void actornot_manager_main(Datum main_arg);
 static void
 begin_chore(const char *activity)
 {
-	TenantPresence presence;
+	DatabasePresence presence;
 
 	pgstat_report_activity(STATE_RUNNING, activity);
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	if (act_catalog_find() == NULL)
-		presence = TENANT_UNKNOWN;
+		presence = DATABASE_UNKNOWN;
 	else if (!act_clock_is_adopted())
-		presence = TENANT_WAITING;
+		presence = DATABASE_WAITING;
 	else
 		return;
 
 	act_readyq_forget(MyDatabaseId);
-	if (act_tenant_set_presence(presence))
+	if (act_database_set_presence(presence))
 		ereport(LOG,
 				(errmsg("actornot does nothing in database \"%s\" until it is used there",
 						get_database_name(MyDatabaseId)),
@@ -231,14 +231,14 @@ start_worker(Oid owner, TimestampTz *next)
 
 	if (block != POOL_OPEN)
 	{
-		if (act_allot_block(MyDatabaseId, owner, block, now))
+		if (act_pool_block(MyDatabaseId, owner, block, now))
 			warn_of_block(block, owner, role, database);
 		return;
 	}
-	if (!act_allot_claim(MyDatabaseId, owner, now, &main_arg, next))
+	if (!act_pool_claim(MyDatabaseId, owner, now, &main_arg, next))
 		return;
 	started = register_worker(role, database, main_arg);
-	if (act_allot_note_start(main_arg, started, next))
+	if (act_pool_note_start(main_arg, started, next))
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("could not start an actornot worker for role \"%s\" in database \"%s\": no worker slot is free",
@@ -253,7 +253,7 @@ serve_pools(TimestampTz now, TimestampTz *next)
 	Oid			owners[MAX_STARTS];
 	int			n;
 
-	n = act_allot_find_wanting(MyDatabaseId, now, owners, MAX_STARTS, next);
+	n = act_pool_find_wanting(MyDatabaseId, now, owners, MAX_STARTS, next);
 	if (n == 0)
 		return;
 	begin_chore("actornot: starting workers");
@@ -262,8 +262,8 @@ serve_pools(TimestampTz now, TimestampTz *next)
 	end_chore();
 
 	/* Delays may have been set. */
-	(void) act_allot_find_wanting(MyDatabaseId, GetCurrentTimestamp(),
-								  owners, MAX_STARTS, next);
+	(void) act_pool_find_wanting(MyDatabaseId, GetCurrentTimestamp(),
+								 owners, MAX_STARTS, next);
 }
 
 /* ---------------------------------------------------------------- chores */
@@ -320,7 +320,7 @@ retry_unread(TimestampTz now, TimestampTz *next)
 		*next = Min(*next, unread.retry_at);
 		return;
 	}
-	act_tenant_due_at(MyDatabaseId, unread.from);
+	act_database_due_at(MyDatabaseId, unread.from);
 	unread.from = DT_NOEND;
 	bms_free(unread.blocks);
 	unread.blocks = NULL;
@@ -410,7 +410,7 @@ push_due(TimestampTz now, TimestampTz *next)
 	if (!has_room(&chore.max, now, next))
 		return;
 	retry_unread(now, next);
-	if (!act_tenant_take_due(now, &chore.search.at, next))
+	if (!act_database_take_due(now, &chore.search.at, next))
 		return;
 	chore.search.unread = unread.blocks;
 	chore.search.block = InvalidBlockNumber;
@@ -423,7 +423,7 @@ push_due(TimestampTz now, TimestampTz *next)
 		unread.delay = 0;
 	end_chore();
 	note_unread(chore.search.left_out, now);
-	act_tenant_due_at(MyDatabaseId, chore.due);
+	act_database_due_at(MyDatabaseId, chore.due);
 	*next = Min(*next, chore.due);
 	if (unread.from != DT_NOEND)
 		*next = Min(*next, unread.retry_at);
@@ -477,7 +477,7 @@ rotate_log(TimestampTz now, TimestampTz *next)
 	TimestampTz again = DT_NOEND;
 	bool		more = true;
 
-	if (!act_tenant_take_rotation(now, next))
+	if (!act_database_take_rotation(now, next))
 		return;
 	for (int i = 0; more && i < ROTATE_STEPS; i++)
 	{
@@ -487,7 +487,7 @@ rotate_log(TimestampTz now, TimestampTz *next)
 	}
 	if (more)
 		again = now;
-	act_tenant_end_rotation(again);
+	act_database_end_rotation(again);
 	*next = Min(*next, again);
 	act_prune_note_emptied(prune, act_rotate_take_emptied(rotation));
 }
@@ -589,16 +589,16 @@ start_process(Datum main_arg)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
-	act_tenant_attach_manager(main_arg);
+	act_database_attach_manager(main_arg);
 	override_settings();
 	rotation = act_rotate_begin(TopMemoryContext, true);
 	prune = act_prune_begin(TopMemoryContext);
 
 	/* Whoever makes the database ours while we look has called in vain else. */
-	act_tenant_begin_look();
+	act_database_begin_look();
 	begin_chore("actornot: looking for the extension");
 	end_chore();
-	(void) act_tenant_set_presence(TENANT_PRESENT);
+	(void) act_database_set_presence(DATABASE_PRESENT);
 	acquit_finished();
 }
 
@@ -611,22 +611,22 @@ leave_if_quiet(TimestampTz *quiet_since, TimestampTz *next)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (act_tenant_should_leave())
+	if (act_database_should_leave())
 	{
 		/* The next manager begins where something was missed. */
-		act_tenant_due_at(MyDatabaseId, unread.from);
-		(void) act_tenant_try_leave(now);
+		act_database_due_at(MyDatabaseId, unread.from);
+		(void) act_database_try_leave(now);
 		proc_exit(0);
 	}
 	if (act_prune_is_due(prune) || unread.from != DT_NOEND ||
-		!act_tenant_is_quiet(now + LINGER))
+		!act_database_is_quiet(now + LINGER))
 	{
 		*quiet_since = 0;
 		return;
 	}
 	if (*quiet_since == 0)
 		*quiet_since = now;
-	if (*quiet_since + LINGER <= now && act_tenant_try_leave(now + LINGER))
+	if (*quiet_since + LINGER <= now && act_database_try_leave(now + LINGER))
 		proc_exit(0);
 	*next = Min(*next, *quiet_since + LINGER);
 }
@@ -664,7 +664,7 @@ actornot_manager_main(Datum main_arg)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		act_tenant_begin_look();
+		act_database_begin_look();
 		now = GetCurrentTimestamp();
 		serve_pools(now, &next);
 		act_readyq_expire(MyDatabaseId, now, &next);

@@ -17,7 +17,7 @@
  * tables, so a crash can undo the last few batches whole, never half.
  *
  * If it dies, the server releases its locks and undoes its transaction; what
- * it held of the queue is queued again by its exit callback (fleet.c), or,
+ * it held of the queue is queued again by its exit callback (slot.c), or,
  * after a crash of the server, found by the sweep.  Before each run it notes
  * in the crash mark what it is about to call.
  *
@@ -61,8 +61,8 @@
 #include "proc/worker.h"
 #include "runner/runner.h"
 #include "sched/crashmark.h"
-#include "sched/fleet.h"
 #include "sched/readyq.h"
+#include "sched/slot.h"
 
 PGDLLEXPORT void actornot_worker_main(Datum main_arg);
 
@@ -172,7 +172,7 @@ begin_transaction(void)
 	XactReadOnly = false;
 	synchronous_commit = worker_synchronous_commit;
 	ExitOnAnyError = false;
-	if (GetUserId() != act_fleet_role())
+	if (GetUserId() != act_slot_role())
 		elog(FATAL, "worker is not what it was started as");
 	leave_if_not_adopted();
 }
@@ -325,7 +325,7 @@ group_limit(int32 runner)
 
 		limit = (int) Min(Max(fit, GROUP_MAX), ACT_MARK_MAX);
 	}
-	return Min(limit, act_fleet_lock_share());
+	return Min(limit, act_slot_lock_share());
 }
 
 /*
@@ -357,7 +357,7 @@ outcome_of(const Visit *visit)
 			act_readyq_move(&visit->key, visit->owner);
 			return READY_DROP;
 		case VISIT_LEASED:
-			act_readyq_lend(MyDatabaseId, act_fleet_role(), &visit->key,
+			act_readyq_lend(MyDatabaseId, act_slot_role(), &visit->key,
 							visit->leased_until, false);
 			return READY_DROP;
 		case VISIT_EMPTY:
@@ -475,7 +475,7 @@ run_alone(const EntityKey *key)
 	Visit		visit;
 	TimestampTz start = GetCurrentTimestamp();
 
-	act_visit_init(&visit, key, NULL, 0, act_fleet_role(),
+	act_visit_init(&visit, key, NULL, 0, act_slot_role(),
 				   round_context);
 	visit.fire_deferred = true;
 	visit.until = TimestampTzPlusMilliseconds(start, group_time);
@@ -524,7 +524,7 @@ run_suspect(const EntityKey *key, bool was_alone)
 	if (!act_crashmark_try_suspect_turn())
 		return READY_BUSY;
 
-	act_visit_init(&visit, key, NULL, 0, act_fleet_role(),
+	act_visit_init(&visit, key, NULL, 0, act_slot_role(),
 				   round_context);
 	visit.fire_deferred = true;
 	visit.max_messages = 1;
@@ -532,9 +532,9 @@ run_suspect(const EntityKey *key, bool was_alone)
 	running_alone = key;
 	if (act_failure_count_crash(&visit, was_alone, contain_in_transaction))
 	{
-		act_crashmark_set(act_fleet_slot(), MyDatabaseId, key, 1, true);
+		act_crashmark_set(act_slot_slot(), MyDatabaseId, key, 1, true);
 		act_failure_run(&visit, contain_in_transaction, LOG);
-		act_crashmark_clear(act_fleet_slot());
+		act_crashmark_clear(act_slot_slot());
 	}
 	running_alone = NULL;
 	if (has_passed(&visit))
@@ -566,21 +566,21 @@ run_group(EntityKey *keys, int n)
 	group.alone = palloc0(sizeof(bool) * n);
 	for (int i = 0; i < n; i++)
 		act_visit_init(&group.visits[i], &keys[i], NULL, 0,
-					   act_fleet_role(), round_context);
+					   act_slot_role(), round_context);
 
-	act_crashmark_set(act_fleet_slot(), MyDatabaseId, keys, n, false);
+	act_crashmark_set(act_slot_slot(), MyDatabaseId, keys, n, false);
 	ok = contain_in_transaction(run_group_body, &group, &failure,
 								round_context);
-	act_crashmark_clear(act_fleet_slot());
+	act_crashmark_clear(act_slot_slot());
 
 	for (int i = 0; i < n; i++)
 	{
 		if (!ok || group.alone[i])
 		{
-			act_crashmark_set(act_fleet_slot(), MyDatabaseId, &keys[i], 1,
+			act_crashmark_set(act_slot_slot(), MyDatabaseId, &keys[i], 1,
 							  false);
 			group.outcomes[i] = run_alone(&keys[i]);
-			act_crashmark_clear(act_fleet_slot());
+			act_crashmark_clear(act_slot_slot());
 		}
 	}
 	act_readyq_finish(keys, group.outcomes, n);
@@ -591,9 +591,9 @@ run_one(const EntityKey *key)
 {
 	ReadyOutcome outcome;
 
-	act_crashmark_set(act_fleet_slot(), MyDatabaseId, key, 1, false);
+	act_crashmark_set(act_slot_slot(), MyDatabaseId, key, 1, false);
 	outcome = run_alone(key);
-	act_crashmark_clear(act_fleet_slot());
+	act_crashmark_clear(act_slot_slot());
 	act_readyq_finish(key, &outcome, 1);
 }
 
@@ -697,14 +697,14 @@ actornot_worker_main(Datum main_arg)
 	pqsignal(SIGINT, StatementCancelHandler);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGQUIT, act_crashmark_handle_quit);
-	act_fleet_attach_worker(main_arg);
+	act_slot_attach_worker(main_arg);
 
 	round_context = AllocSetContextCreate(TopMemoryContext,
 										  "actornot worker",
 										  ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(round_context);
 
-	while (act_fleet_wait_for_work())
+	while (act_slot_wait_for_work())
 	{
 		run_some();
 		MemoryContextSwitchTo(round_context);

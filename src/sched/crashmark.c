@@ -57,7 +57,7 @@
 #include "utils/hsearch.h"
 
 #include "sched/crashmark.h"
-#include "sched/roster.h"
+#include "sched/registry.h"
 
 #define MARK_FILE PG_STAT_TMP_DIR "/actornot.mark"
 #define MARK_MAGIC 0xAC7E0003
@@ -207,7 +207,7 @@ write_mark(int slot, Mark *mark)
 
 	seal_mark(mark);
 	if (pwrite(mark_fd, mark, size,
-			   slot_offset(slot, act_roster_max_workers)) == size)
+			   slot_offset(slot, act_registry_max_workers)) == size)
 		return;
 	if (!mark_failed)
 		ereport(LOG,
@@ -230,7 +230,7 @@ set_key(SuspectKey *key, Oid database, const EntityKey *entity)
 static int
 max_suspects(void)
 {
-	return act_roster_max_workers * ACT_MARK_MAX;
+	return act_registry_max_workers * ACT_MARK_MAX;
 }
 
 /* A suspect's own slot: that it is one, or, with n = 0, nothing. */
@@ -246,7 +246,7 @@ write_suspect(const Suspect *suspect, int n)
 	mark.alone = suspect->was_alone;
 	mark.lives = suspect->lives;
 	mark.keys[0] = suspect->key.entity;
-	write_mark(act_roster_max_workers + suspect->place, &mark);
+	write_mark(act_registry_max_workers + suspect->place, &mark);
 }
 
 static int
@@ -322,7 +322,7 @@ create_file(void)
 {
 	HASH_SEQ_STATUS status;
 	Suspect    *suspect;
-	MarkHead	head = {MARK_MAGIC, act_roster_max_workers};
+	MarkHead	head = {MARK_MAGIC, act_registry_max_workers};
 	int			fd;
 
 	(void) unlink(MARK_FILE);
@@ -515,7 +515,7 @@ act_crashmark_handle_quit(SIGNAL_ARGS)
 	{
 		ssize_t		written = pwrite(mark_fd, &no_mark, MARK_SIZE(0),
 									 slot_offset(my_slot,
-												 act_roster_max_workers));
+												 act_registry_max_workers));
 
 		(void) written;			/* if it cannot be, they stay suspect */
 	}

@@ -45,7 +45,7 @@
 
 #include "sched/entry.h"
 #include "sched/lane.h"
-#include "sched/roster.h"
+#include "sched/registry.h"
 
 int			act_entry_limit = 65536;
 
@@ -149,7 +149,7 @@ enter_pool(ReadyEntry *entry, Pool *pool)
 {
 	entry->pool = pool;
 	pool->nentries++;
-	pool->tenant->nentries++;
+	pool->db->nentries++;
 }
 
 /*
@@ -163,14 +163,14 @@ leave_pool(ReadyEntry *entry)
 	Pool	   *pool = entry->pool;
 
 	pool->nentries--;
-	pool->tenant->nentries--;
+	pool->db->nentries--;
 	entry->pool = NULL;
 	if (pool->dropped && act_entry_room(pool) >= pool->nentries)
 	{
 		pool->dropped = false;
-		pool->tenant->sweep_at = Min(pool->tenant->sweep_at,
-									 GetCurrentTimestamp());
-		act_roster_call_manager(pool->tenant);
+		pool->db->sweep_at = Min(pool->db->sweep_at,
+								 GetCurrentTimestamp());
+		act_registry_call_manager(pool->db);
 	}
 }
 
@@ -368,7 +368,7 @@ compare_leases(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 void
 act_entry_lend(ReadyEntry *entry, TimestampTz until)
 {
-	Tenant	   *tenant = entry->pool->tenant;
+	Database   *db = entry->pool->db;
 
 	Assert(entry->slot == NULL);
 	if (entry->state != ENTRY_NEW && entry->state != ENTRY_RUNNING &&
@@ -379,27 +379,27 @@ act_entry_lend(ReadyEntry *entry, TimestampTz until)
 	entry->since = until;
 	entry->delay = -1;
 	entry->posted = false;
-	tenant->leases.ph_compare = compare_leases;
-	pairingheap_add(&tenant->leases, &entry->lease_node);
-	if (until >= tenant->lease_alarm)
+	db->leases.ph_compare = compare_leases;
+	pairingheap_add(&db->leases, &entry->lease_node);
+	if (until >= db->lease_alarm)
 		return;
 
 	/* Whoever looks at the alarm has to look earlier. */
-	tenant->lease_alarm = until;
-	if (tenant->manager == MANAGER_RUNNING)
-		act_roster_call_manager(tenant);
+	db->lease_alarm = until;
+	if (db->manager == MANAGER_RUNNING)
+		act_registry_call_manager(db);
 	else
-		act_roster_call_launcher();
+		act_registry_call_launcher();
 }
 
 /* The entry whose lease ends first, or NULL. */
 ReadyEntry *
-act_entry_first_lent(Tenant *tenant)
+act_entry_first_lent(Database *db)
 {
-	if (pairingheap_is_empty(&tenant->leases))
+	if (pairingheap_is_empty(&db->leases))
 		return NULL;
 	return pairingheap_container(ReadyEntry, lease_node,
-								 pairingheap_first(&tenant->leases));
+								 pairingheap_first(&db->leases));
 }
 
 /*
@@ -407,15 +407,15 @@ act_entry_first_lent(Tenant *tenant)
  * lease ends early; it is set anew when it rings.
  */
 TimestampTz
-act_entry_lease_alarm(Tenant *tenant, TimestampTz now)
+act_entry_lease_alarm(Database *db, TimestampTz now)
 {
-	if (tenant->lease_alarm <= now)
+	if (db->lease_alarm <= now)
 	{
-		ReadyEntry *first = act_entry_first_lent(tenant);
+		ReadyEntry *first = act_entry_first_lent(db);
 
-		tenant->lease_alarm = first == NULL ? DT_NOEND : first->since;
+		db->lease_alarm = first == NULL ? DT_NOEND : first->since;
 	}
-	return tenant->lease_alarm;
+	return db->lease_alarm;
 }
 
 /* queued, delayed, lent -> new: taken off its list */
@@ -429,7 +429,7 @@ act_entry_withdraw(ReadyEntry *entry)
 
 	if (entry->state == ENTRY_LENT)
 	{
-		pairingheap_remove(&pool->tenant->leases, &entry->lease_node);
+		pairingheap_remove(&pool->db->leases, &entry->lease_node);
 		entry->state = ENTRY_NEW;
 		return;
 	}

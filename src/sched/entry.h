@@ -9,7 +9,7 @@
 
 #include "actornot.h"
 #include "sched/lane.h"
-#include "sched/roster.h"
+#include "sched/registry.h"
 
 typedef enum EntryState
 {
@@ -74,7 +74,7 @@ extern void act_entry_release(ReadyEntry *entry);
 extern void act_entry_withdraw(ReadyEntry *entry);
 extern void act_entry_change_pool(ReadyEntry *entry, Pool *pool);
 extern void act_entry_lend(ReadyEntry *entry, TimestampTz until);
-extern ReadyEntry *act_entry_first_lent(Tenant *tenant);
-extern TimestampTz act_entry_lease_alarm(Tenant *tenant, TimestampTz now);
+extern ReadyEntry *act_entry_first_lent(Database *db);
+extern TimestampTz act_entry_lease_alarm(Database *db, TimestampTz now);
 
 #endif							/* ACT_ENTRY_H */

@@ -31,7 +31,7 @@
 
 #include "compat.h"
 #include "sched/lane.h"
-#include "sched/roster.h"
+#include "sched/registry.h"
 
 #define MAX_LANES 4096
 
@@ -120,7 +120,7 @@ act_lane_enter(Oid database, int32 runner)
 	Lane	   *lane;
 	bool		found;
 
-	Assert(LWLockHeldByMeInMode(&act_roster->lock, LW_EXCLUSIVE));
+	Assert(LWLockHeldByMeInMode(&act_registry->lock, LW_EXCLUSIVE));
 
 	lane = hash_search(lane_table, &key, HASH_FIND, NULL);
 	if (lane != NULL)
@@ -255,7 +255,7 @@ act_lane_wait(Oid database, int32 runner, const EntityKey *entity)
 		before_shmem_exit(leave_at_exit, 0);
 		registered = true;
 	}
-	LWLockAcquire(&act_roster->lock, LW_EXCLUSIVE);
+	LWLockAcquire(&act_registry->lock, LW_EXCLUSIVE);
 	waiter->woken = false;
 	lane = waiter->queued ? NULL : act_lane_enter(database, runner);
 	if (lane != NULL)
@@ -269,7 +269,7 @@ act_lane_wait(Oid database, int32 runner, const EntityKey *entity)
 		waiter->queued = true;
 		shared->nqueued++;
 	}
-	LWLockRelease(&act_roster->lock);
+	LWLockRelease(&act_registry->lock);
 }
 
 bool
@@ -285,7 +285,7 @@ act_lane_leave(void)
 	Waiter	   *waiter = my_waiter();
 	Lane	   *lane;
 
-	LWLockAcquire(&act_roster->lock, LW_EXCLUSIVE);
+	LWLockAcquire(&act_registry->lock, LW_EXCLUSIVE);
 	if (waiter->queued)
 		leave_queue(waiter);
 	else if (waiter->woken)
@@ -295,5 +295,5 @@ act_lane_leave(void)
 			act_lane_wake_one(lane);
 	}
 	waiter->woken = false;
-	LWLockRelease(&act_roster->lock);
+	LWLockRelease(&act_registry->lock);
 }

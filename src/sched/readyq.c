@@ -16,7 +16,7 @@
  * The smaller half: the last known place (TID) of mailbox rows, an array that
  * anybody reads and overwrites without a lock.
  *
- * Locks: the roster's, see roster.c.  Memory: all of a fixed size, in shared
+ * Locks: the roster's, see registry.c.  Memory: all of a fixed size, in shared
  * memory; the entries and their lists are in entry.c.
  *
  * Failure: after a crash the queue is empty, and the sweep fills it.
@@ -35,7 +35,7 @@
 #include "sched/entry.h"
 #include "sched/lane.h"
 #include "sched/readyq.h"
-#include "sched/roster.h"
+#include "sched/registry.h"
 
 /* The lock is let go after so many keys, for the others' sake. */
 #define PUSH_CHUNK 256
@@ -104,13 +104,13 @@ act_readyq_attached(void)
 static inline void
 lock_queue(void)
 {
-	LWLockAcquire(&act_roster->lock, LW_EXCLUSIVE);
+	LWLockAcquire(&act_registry->lock, LW_EXCLUSIVE);
 }
 
 static inline void
 unlock_queue(void)
 {
-	LWLockRelease(&act_roster->lock);
+	LWLockRelease(&act_registry->lock);
 }
 
 /* ------------------------------------------------------------------- push */
@@ -119,12 +119,12 @@ unlock_queue(void)
 static void
 refuse_all(Oid database, TimestampTz now)
 {
-	Tenant	   *tenant = act_roster_enter_tenant(database);
+	Database   *db = act_registry_enter_tenant(database);
 
-	if (tenant == NULL)
+	if (db == NULL)
 		return;
-	tenant->sweep_at = Min(tenant->sweep_at, now + REFUSED_SWEEP_DELAY);
-	act_roster_call_manager(tenant);
+	db->sweep_at = Min(db->sweep_at, now + REFUSED_SWEEP_DELAY);
+	act_registry_call_manager(db);
 }
 
 /*
@@ -149,12 +149,12 @@ static void
 announce(Pool *pool)
 {
 	if (pool->nready == 0 || !OidIsValid(pool->key.owner) ||
-		act_roster_wake_worker(pool))
+		act_registry_wake_worker(pool))
 		return;
 	if (!pool->wants_help)
 	{
 		pool->wants_help = true;
-		act_roster_call_manager(pool->tenant);
+		act_registry_call_manager(pool->db);
 	}
 }
 
@@ -224,15 +224,15 @@ push(Oid database, Oid owner, const EntityKey *keys, int nkeys, bool unlent)
 		Pool	   *pool;
 
 		lock_queue();
-		pool = act_roster_enter_pool(database, owner);
+		pool = act_registry_enter_pool(database, owner);
 		if (pool != NULL)
 		{
 			for (int i = done; i < end; i++)
 				push_entry(pool, &keys[i], now, unlent);
 
 			/* What the manager finds is no reason for it to search again. */
-			if (pool->tenant->manager_pid != MyProcPid)
-				pool->tenant->pushes++;
+			if (pool->db->manager_pid != MyProcPid)
+				pool->db->pushes++;
 			announce(pool);
 		}
 		else
@@ -259,7 +259,7 @@ void
 act_readyq_request_sweep(Oid database)
 {
 	TimestampTz now;
-	Tenant	   *tenant;
+	Database   *db;
 
 	if (!act_readyq_attached())
 		return;
@@ -267,11 +267,11 @@ act_readyq_request_sweep(Oid database)
 	now = GetCurrentTimestamp();
 	pg_atomic_fetch_add_u64(&places->sweep_requests, 1);
 	lock_queue();
-	tenant = act_roster_enter_tenant(database);
-	if (tenant != NULL)
+	db = act_registry_enter_tenant(database);
+	if (db != NULL)
 	{
-		tenant->sweep_at = Min(tenant->sweep_at, now);
-		act_roster_call_manager(tenant);
+		db->sweep_at = Min(db->sweep_at, now);
+		act_registry_call_manager(db);
 	}
 	act_lane_wake_all(database);
 	unlock_queue();
@@ -327,10 +327,10 @@ watch_delayed(Pool *pool)
 		if (slot->wake_at <= pool->delayed_until)
 			return;
 	}
-	if (!act_roster_wake_worker(pool) && !pool->wants_help)
+	if (!act_registry_wake_worker(pool) && !pool->wants_help)
 	{
 		pool->wants_help = true;
-		act_roster_call_manager(pool->tenant);
+		act_registry_call_manager(pool->db);
 	}
 }
 
@@ -342,7 +342,7 @@ watch_delayed(Pool *pool)
 static void
 requeue_held(int code, Datum arg)
 {
-	WorkerSlot *slot = act_roster_my_slot;
+	WorkerSlot *slot = act_registry_my_slot;
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (slot == NULL)
@@ -375,7 +375,7 @@ int
 act_readyq_pop(EntityKey *keys, int max)
 {
 	static bool registered = false;
-	WorkerSlot *slot = act_roster_my_slot;
+	WorkerSlot *slot = act_registry_my_slot;
 	TimestampTz now;
 	Pool	   *pool;
 	int			share;
@@ -406,7 +406,7 @@ act_readyq_pop(EntityKey *keys, int max)
 	{
 		/* The next one is to tell again. */
 		pool->wants_help = false;
-		act_roster_end_starved(pool);
+		act_registry_end_starved(pool);
 	}
 	announce(pool);
 	watch_delayed(pool);
@@ -421,7 +421,7 @@ act_readyq_pop(EntityKey *keys, int max)
 static ReadyEntry *
 release_entry(const EntityKey *entity)
 {
-	WorkerSlot *slot = act_roster_my_slot;
+	WorkerSlot *slot = act_registry_my_slot;
 	ReadyEntry *entry = act_entry_find(slot->pool->key.database, entity);
 
 	if (entry == NULL || entry->slot != slot)
@@ -448,7 +448,7 @@ return_not_run(const EntityKey *keys, const ReadyOutcome *outcomes, int nkeys)
 		if (entry == NULL)
 			continue;
 		act_entry_return(entry);
-		act_lane_wake_entity(act_roster_my_slot->pool->key.database,
+		act_lane_wake_entity(act_registry_my_slot->pool->key.database,
 							 &keys[i]);
 	}
 }
@@ -463,7 +463,7 @@ act_readyq_finish(const EntityKey *keys, const ReadyOutcome *outcomes,
 {
 	TimestampTz now;
 
-	if (act_roster_my_slot == NULL || nkeys <= 0)
+	if (act_registry_my_slot == NULL || nkeys <= 0)
 		return;
 
 	now = GetCurrentTimestamp();
@@ -493,7 +493,7 @@ act_readyq_finish(const EntityKey *keys, const ReadyOutcome *outcomes,
 			act_entry_queue(entry, now);
 		else
 			act_entry_remove(entry);
-		act_lane_wake_entity(act_roster_my_slot->pool->key.database,
+		act_lane_wake_entity(act_registry_my_slot->pool->key.database,
 							 &keys[i]);
 	}
 	unlock_queue();
@@ -505,7 +505,7 @@ act_readyq_move(const EntityKey *key, Oid owner)
 	TimestampTz now;
 	ReadyEntry *entry;
 
-	if (act_roster_my_slot == NULL)
+	if (act_registry_my_slot == NULL)
 		return;
 
 	now = GetCurrentTimestamp();
@@ -514,7 +514,7 @@ act_readyq_move(const EntityKey *key, Oid owner)
 	if (entry != NULL)
 	{
 		Oid			database = entry->key.database;
-		Pool	   *pool = act_roster_enter_pool(database, owner);
+		Pool	   *pool = act_registry_enter_pool(database, owner);
 
 		entry->delay = -1;
 		if (pool == NULL || (pool != entry->pool && act_entry_room(pool) <= 0))
@@ -578,7 +578,7 @@ act_readyq_take(Oid database, Oid owner, int32 runner, TakenKey *taken,
 		return 0;
 	now = GetCurrentTimestamp();
 	lock_queue();
-	pool = act_roster_find_pool(database, owner);
+	pool = act_registry_find_pool(database, owner);
 	if (pool != NULL)
 		resume_due(pool, now);
 	lane = act_lane_find(database, runner);
@@ -623,7 +623,7 @@ act_readyq_put_back(Oid database, Oid owner, const TakenKey *taken)
 		return;
 	now = GetCurrentTimestamp();
 	lock_queue();
-	pool = act_roster_enter_pool(database, owner);
+	pool = act_registry_enter_pool(database, owner);
 	if (pool == NULL)
 		refuse_all(database, now);
 	else if (act_entry_find(database, key) == NULL)
@@ -665,7 +665,7 @@ act_readyq_lend(Oid database, Oid owner, const EntityKey *key,
 	entry = act_entry_find(database, key);
 	if (entry != NULL && entry->slot != NULL)
 	{
-		if (entry->slot != act_roster_my_slot)
+		if (entry->slot != act_registry_my_slot)
 		{
 			/* It may have looked before. */
 			if (entry->state == ENTRY_RUNNING)
@@ -687,7 +687,7 @@ act_readyq_lend(Oid database, Oid owner, const EntityKey *key,
 	else if (entry == NULL)
 	{
 		posted = false;
-		pool = act_roster_enter_pool(database, owner);
+		pool = act_registry_enter_pool(database, owner);
 		entry = pool == NULL ? NULL : act_entry_add(key, pool);
 	}
 	if (entry != NULL)
@@ -697,16 +697,16 @@ act_readyq_lend(Oid database, Oid owner, const EntityKey *key,
 	}
 	else
 	{
-		Tenant	   *tenant = act_roster_enter_tenant(database);
+		Database   *db = act_registry_enter_tenant(database);
 
 		/* No place: what is pending then is found by a sweep. */
-		if (tenant != NULL && until < tenant->sweep_at)
+		if (db != NULL && until < db->sweep_at)
 		{
-			tenant->sweep_at = Max(until, now + REFUSED_SWEEP_DELAY);
-			if (tenant->manager == MANAGER_RUNNING)
-				act_roster_call_manager(tenant);
+			db->sweep_at = Max(until, now + REFUSED_SWEEP_DELAY);
+			if (db->manager == MANAGER_RUNNING)
+				act_registry_call_manager(db);
 			else
-				act_roster_call_launcher();
+				act_registry_call_launcher();
 		}
 	}
 done:
@@ -744,21 +744,21 @@ act_readyq_end_lease(Oid database, Oid owner, const EntityKey *key,
 void
 act_readyq_expire(Oid database, TimestampTz now, TimestampTz *next)
 {
-	Tenant	   *tenant;
+	Database   *db;
 	ReadyEntry *entry;
 
 	lock_queue();
-	tenant = act_roster_find_tenant(database);
-	if (tenant != NULL)
+	db = act_registry_find_database(database);
+	if (db != NULL)
 	{
-		while ((entry = act_entry_first_lent(tenant)) != NULL &&
+		while ((entry = act_entry_first_lent(db)) != NULL &&
 			   entry->since <= now)
 		{
 			act_lane_wake_entity(database, &entry->key.entity);
 			requeue_entry(entry, entry->pool, now);
 			announce(entry->pool);
 		}
-		*next = Min(*next, act_entry_lease_alarm(tenant, now));
+		*next = Min(*next, act_entry_lease_alarm(db, now));
 	}
 	unlock_queue();
 }
@@ -771,7 +771,7 @@ act_readyq_expire(Oid database, TimestampTz now, TimestampTz *next)
 int
 act_readyq_room(Oid database)
 {
-	Tenant	   *tenant;
+	Database   *db;
 	dlist_iter	iter;
 	int			room;
 
@@ -780,10 +780,10 @@ act_readyq_room(Oid database)
 
 	lock_queue();
 	room = (int) (3 * (int64) act_entry_count_free() / 4);
-	tenant = act_roster_find_tenant(database);
-	if (tenant != NULL)
+	db = act_registry_find_database(database);
+	if (db != NULL)
 	{
-		dlist_foreach(iter, &tenant->pools)
+		dlist_foreach(iter, &db->pools)
 		{
 			Pool	   *pool = dlist_container(Pool, node, iter.cur);
 
@@ -830,7 +830,7 @@ get_pool_room(Oid database, Oid owner, int *ready)
 		return PG_INT32_MAX;
 
 	lock_queue();
-	pool = act_roster_find_pool(database, owner);
+	pool = act_registry_find_pool(database, owner);
 	if (pool == NULL)
 		room = (int) (3 * (int64) act_entry_count_free() / 4);
 	else if (pool->block == POOL_OPEN)
@@ -894,7 +894,7 @@ forget_list(dlist_head *list)
 void
 act_readyq_forget(Oid database)
 {
-	Tenant	   *tenant;
+	Database   *db;
 	ReadyEntry *entry;
 	dlist_iter	iter;
 
@@ -902,10 +902,10 @@ act_readyq_forget(Oid database)
 		return;
 
 	lock_queue();
-	tenant = act_roster_find_tenant(database);
-	if (tenant != NULL)
+	db = act_registry_find_database(database);
+	if (db != NULL)
 	{
-		dlist_foreach(iter, &tenant->pools)
+		dlist_foreach(iter, &db->pools)
 		{
 			Pool	   *pool = dlist_container(Pool, node, iter.cur);
 
@@ -914,7 +914,7 @@ act_readyq_forget(Oid database)
 			for (int i = 0; i < ACT_DELAYS; i++)
 				forget_list(&pool->delayed[i]);
 		}
-		while ((entry = act_entry_first_lent(tenant)) != NULL)
+		while ((entry = act_entry_first_lent(db)) != NULL)
 		{
 			act_entry_withdraw(entry);
 			act_entry_remove(entry);

@@ -1,12 +1,12 @@
 /*
- * roster.h
+ * registry.h
  *	  Who is here: databases, pools and workers in shared memory.
  *
  * The structs are open to the rooms right above (readyq, fleet, tenant),
  * which own parts of them as said below.  Nobody else looks inside.
  */
-#ifndef ACT_ROSTER_H
-#define ACT_ROSTER_H
+#ifndef ACT_REGISTRY_H
+#define ACT_REGISTRY_H
 
 #include "lib/ilist.h"
 #include "lib/pairingheap.h"
@@ -20,12 +20,12 @@
 #define ACT_DELAYS 11
 
 /* Is the extension in a database? */
-typedef enum TenantPresence
+typedef enum DatabasePresence
 {
-	TENANT_UNKNOWN,				/* nobody has looked yet */
-	TENANT_WAITING,				/* yes, but its data waits for adoption */
-	TENANT_PRESENT
-} TenantPresence;
+	DATABASE_UNKNOWN,			/* nobody has looked yet */
+	DATABASE_WAITING,			/* yes, but its data waits for adoption */
+	DATABASE_PRESENT
+} DatabasePresence;
 
 typedef enum ManagerState
 {
@@ -36,17 +36,17 @@ typedef enum ManagerState
 } ManagerState;
 
 /* A database that has, or may have, the extension. */
-typedef struct Tenant
+typedef struct Database
 {
 	Oid			database;		/* hash key; immutable */
 
 	/* All that follows: guarded by the roster's lock. */
-	dlist_node	node;			/* in Roster.tenants */
+	dlist_node	node;			/* in Registry.tenants */
 	dlist_head	pools;
 	int			nslots;			/* worker slots not free */
 	int			nentries;		/* of the ready queue, running ones too */
-	int			nholds;			/* > 0: none of our processes may be here */
-	TenantPresence presence;
+	int			nevictions;		/* > 0: none of our processes may be here */
+	DatabasePresence presence;
 	bool		told;			/* that it waits for adoption is in the log */
 
 	ManagerState manager;
@@ -74,7 +74,7 @@ typedef struct Tenant
 	/* Owned by entry. */
 	pairingheap leases;			/* entries that are lent, by their end */
 	TimestampTz lease_alarm;	/* somebody looks at them then */
-} Tenant;
+} Database;
 
 /* Why a pool gets no workers. */
 typedef enum PoolBlock
@@ -95,10 +95,10 @@ typedef struct PoolKey
 typedef struct Pool
 {
 	PoolKey		key;			/* hash key; immutable */
-	Tenant	   *tenant;			/* immutable */
+	Database   *db;				/* immutable */
 
 	/* All that follows: guarded by the roster's lock. */
-	dlist_node	node;			/* in Tenant.pools */
+	dlist_node	node;			/* in Database.pools */
 	int			nslots;			/* not free */
 	int			nworkers;		/* of these, not leaving */
 	int			nstarting;
@@ -151,7 +151,7 @@ typedef struct WorkerSlot
 	bool		leave;			/* asked to go; read by it without the lock */
 } WorkerSlot;
 
-typedef struct Roster
+typedef struct Registry
 {
 	/* Immutable. */
 	int			tranche;
@@ -174,52 +174,52 @@ typedef struct Roster
 
 	int			nmanagers;		/* starting, running or leaving */
 	int			nstarved;		/* pools that wait for a slot */
-	dlist_head	tenants;		/* whose turn it is comes first */
+	dlist_head	databases;		/* whose turn it is comes first */
 	WorkerSlot	slots[FLEXIBLE_ARRAY_MEMBER];
-} Roster;
+} Registry;
 
 /* NULL without shared_preload_libraries. */
-extern Roster *act_roster;
+extern Registry *act_registry;
 
 /* The slot of this process; NULL unless it is a worker that has attached. */
-extern WorkerSlot *act_roster_my_slot;
+extern WorkerSlot *act_registry_my_slot;
 
-extern int	act_roster_max_workers;
+extern int	act_registry_max_workers;
 
-extern void act_roster_define_settings(void);
-extern Size act_roster_shmem_size(void);
-extern void act_roster_shmem_init(void);
+extern void act_registry_define_settings(void);
+extern Size act_registry_shmem_size(void);
+extern void act_registry_shmem_init(void);
 
 /*
  * All that follows wants the lock held exclusively, and is safe in a commit
  * callback: no error, no memory, no catalogue.
  */
-extern Tenant *act_roster_find_tenant(Oid database);
-extern Tenant *act_roster_enter_tenant(Oid database);	/* NULL: full */
-extern void act_roster_remove_tenant(Tenant *tenant);
-extern Pool *act_roster_find_pool(Oid database, Oid owner);
-extern Pool *act_roster_enter_pool(Oid database, Oid owner);	/* NULL: full */
-extern void act_roster_remove_pool(Pool *pool);
+extern Database *act_registry_find_database(Oid database);
+extern Database *act_registry_enter_tenant(Oid database);	/* NULL: full */
+extern void act_registry_remove_tenant(Database *db);
+extern Pool *act_registry_find_pool(Oid database, Oid owner);
+extern Pool *act_registry_enter_pool(Oid database, Oid owner);	/* NULL: full */
+extern void act_registry_remove_pool(Pool *pool);
 
-extern void act_roster_call_launcher(void);
-extern void act_roster_call_manager(Tenant *tenant);
-extern void act_roster_call_starved(void);
-extern bool act_roster_note_shortage(TimestampTz now, bool tell);
-extern void act_roster_note_success(void);
-extern void act_roster_note_exit(void);
-extern int	act_roster_count_free(TimestampTz now);
-extern void act_roster_set_starved(Pool *pool, TimestampTz now);
-extern void act_roster_end_starved(Pool *pool);
-extern bool act_roster_wake_worker(Pool *pool);
-extern bool act_roster_has_work(const Pool *pool, TimestampTz now);
+extern void act_registry_call_launcher(void);
+extern void act_registry_call_manager(Database *db);
+extern void act_registry_call_starved(void);
+extern bool act_registry_note_shortage(TimestampTz now, bool tell);
+extern void act_registry_note_success(void);
+extern void act_registry_note_exit(void);
+extern int	act_registry_count_free(TimestampTz now);
+extern void act_registry_set_starved(Pool *pool, TimestampTz now);
+extern void act_registry_end_starved(Pool *pool);
+extern bool act_registry_wake_worker(Pool *pool);
+extern bool act_registry_has_work(const Pool *pool, TimestampTz now);
 
-extern void act_roster_claim_slot(WorkerSlot *slot, Pool *pool,
-								  TimestampTz now);
-extern void act_roster_slot_here(WorkerSlot *slot, TimestampTz now);
-extern void act_roster_slot_works(WorkerSlot *slot);
-extern void act_roster_slot_rests(WorkerSlot *slot, TimestampTz wake_at);
-extern void act_roster_slot_leaves(WorkerSlot *slot);
-extern void act_roster_free_slot(WorkerSlot *slot);
-extern void act_roster_ask_slot(WorkerSlot *slot);
+extern void act_registry_claim_slot(WorkerSlot *slot, Pool *pool,
+									TimestampTz now);
+extern void act_registry_slot_here(WorkerSlot *slot, TimestampTz now);
+extern void act_registry_slot_works(WorkerSlot *slot);
+extern void act_registry_slot_rests(WorkerSlot *slot, TimestampTz wake_at);
+extern void act_registry_slot_leaves(WorkerSlot *slot);
+extern void act_registry_free_slot(WorkerSlot *slot);
+extern void act_registry_ask_slot(WorkerSlot *slot);
 
-#endif							/* ACT_ROSTER_H */
+#endif							/* ACT_REGISTRY_H */

@@ -1,10 +1,10 @@
 /*
- * fleet.c
+ * slot.c
  *	  Workers: coming, waiting for work, and going.
  *
  * A handler never shares a session with another role's code, so a worker
  * belongs to one pool: the work of one owner role in one database.  It is
- * started for it (see allot.c), connects as that role, sleeps while the pool
+ * started for it (see pool.c), connects as that role, sleeps while the pool
  * has nothing to do, and leaves when that lasts, when another pool needs
  * its slot, or when nobody may be in the database.
  *
@@ -32,8 +32,8 @@
 #include "utils/wait_event.h"
 
 #include "compat.h"
-#include "sched/fleet.h"
-#include "sched/roster.h"
+#include "sched/registry.h"
+#include "sched/slot.h"
 
 /* After a worker died at its start, and while the role may not connect. */
 #define MIN_DELAY (1 * USECS_PER_SEC)
@@ -42,7 +42,7 @@
 static int	worker_idle_timeout = 60;	/* seconds */
 
 void
-act_fleet_define_settings(void)
+act_slot_define_settings(void)
 {
 	DefineCustomIntVariable("actornot.worker_idle_timeout",
 							"How long a worker without work stays.",
@@ -54,21 +54,21 @@ act_fleet_define_settings(void)
 }
 
 static inline void
-lock_roster(void)
+lock_registry(void)
 {
-	LWLockAcquire(&act_roster->lock, LW_EXCLUSIVE);
+	LWLockAcquire(&act_registry->lock, LW_EXCLUSIVE);
 }
 
 static inline void
-unlock_roster(void)
+unlock_registry(void)
 {
-	LWLockRelease(&act_roster->lock);
+	LWLockRelease(&act_registry->lock);
 }
 
 int
-act_fleet_max_workers(void)
+act_slot_max_workers(void)
 {
-	return act_roster_max_workers;
+	return act_registry_max_workers;
 }
 
 /*
@@ -76,17 +76,17 @@ act_fleet_max_workers(void)
  * of a quarter of the server's lock table.
  */
 int
-act_fleet_lock_share(void)
+act_slot_lock_share(void)
 {
 	int64		locks = (int64) max_locks_per_xact *
 	(MaxBackends + max_prepared_xacts);
 
-	return (int) Max(1, locks / 4 / Max(1, act_roster_max_workers));
+	return (int) Max(1, locks / 4 / Max(1, act_registry_max_workers));
 }
 
 /* What a worker is started with: its slot and the number of the claim. */
 Datum
-act_fleet_slot_arg(const WorkerSlot *slot)
+act_slot_slot_arg(const WorkerSlot *slot)
 {
 	return UInt64GetDatum(((uint64) slot->generation << 32) |
 						  (uint64) slot->number);
@@ -94,15 +94,15 @@ act_fleet_slot_arg(const WorkerSlot *slot)
 
 /* The slot of that claim, or NULL if it is no longer good. */
 WorkerSlot *
-act_fleet_find_claim(Datum main_arg)
+act_slot_find_claim(Datum main_arg)
 {
 	uint32		number = (uint32) DatumGetUInt64(main_arg);
 	uint32		generation = (uint32) (DatumGetUInt64(main_arg) >> 32);
 	WorkerSlot *slot;
 
-	if (number >= act_roster->nslots)
+	if (number >= act_registry->nslots)
 		return NULL;
-	slot = &act_roster->slots[number];
+	slot = &act_registry->slots[number];
 	if (slot->state != SLOT_STARTING || slot->generation != generation)
 		return NULL;
 	return slot;
@@ -110,7 +110,7 @@ act_fleet_find_claim(Datum main_arg)
 
 /* The next try of a pool comes later, twice as late as the last one. */
 void
-act_fleet_delay_pool(Pool *pool, TimestampTz now)
+act_slot_delay_pool(Pool *pool, TimestampTz now)
 {
 	pool->delay = pool->delay == 0 ? MIN_DELAY :
 		Min(pool->delay * 2, MAX_DELAY);
@@ -119,25 +119,25 @@ act_fleet_delay_pool(Pool *pool, TimestampTz now)
 
 /* Free a slot, and tell those whom that concerns. */
 void
-act_fleet_vacate_slot(WorkerSlot *slot)
+act_slot_vacate_slot(WorkerSlot *slot)
 {
 	Pool	   *pool = slot->pool;
-	Tenant	   *tenant = pool->tenant;
+	Database   *db = pool->db;
 
-	act_roster_free_slot(slot);
-	act_roster_note_exit();
-	act_roster_call_starved();
+	act_registry_free_slot(slot);
+	act_registry_note_exit();
+	act_registry_call_starved();
 
 	/* Work left over, or nobody left: the manager may start one, or go. */
 	if (pool->nready + pool->ndelayed > 0)
 	{
-		if (!act_roster_wake_worker(pool))
-			act_roster_call_manager(tenant);
+		if (!act_registry_wake_worker(pool))
+			act_registry_call_manager(db);
 	}
-	else if (tenant->nslots == 0 && tenant->manager == MANAGER_RUNNING)
-		act_roster_call_manager(tenant);
-	if (tenant->nholds > 0)
-		ConditionVariableBroadcast(&act_roster->gone);
+	else if (db->nslots == 0 && db->manager == MANAGER_RUNNING)
+		act_registry_call_manager(db);
+	if (db->nevictions > 0)
+		ConditionVariableBroadcast(&act_registry->gone);
 }
 
 /* ------------------------------------------------------------ the worker */
@@ -145,17 +145,17 @@ act_fleet_vacate_slot(WorkerSlot *slot)
 static void
 detach_worker(int code, Datum arg)
 {
-	WorkerSlot *slot = act_roster_my_slot;
+	WorkerSlot *slot = act_registry_my_slot;
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (slot == NULL)
 		return;
-	lock_roster();
-	act_roster_my_slot = NULL;
+	lock_registry();
+	act_registry_my_slot = NULL;
 	if (!slot->has_worked && code != 0 && !slot->leave)
-		act_fleet_delay_pool(slot->pool, now);
-	act_fleet_vacate_slot(slot);
-	unlock_roster();
+		act_slot_delay_pool(slot->pool, now);
+	act_slot_vacate_slot(slot);
+	unlock_registry();
 }
 
 /*
@@ -164,23 +164,23 @@ detach_worker(int code, Datum arg)
  * process ends here, before it has touched the database.
  */
 void
-act_fleet_attach_worker(Datum main_arg)
+act_slot_attach_worker(Datum main_arg)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	WorkerSlot *slot;
 	PoolKey		key = {InvalidOid, InvalidOid};
 
 	on_shmem_exit(detach_worker, 0);
-	lock_roster();
-	slot = act_fleet_find_claim(main_arg);
-	if (slot != NULL && slot->pool->tenant->nholds == 0)
+	lock_registry();
+	slot = act_slot_find_claim(main_arg);
+	if (slot != NULL && slot->pool->db->nevictions == 0)
 	{
-		act_roster_slot_here(slot, now);
-		act_roster_my_slot = slot;
+		act_registry_slot_here(slot, now);
+		act_registry_my_slot = slot;
 		key = slot->pool->key;
 	}
-	unlock_roster();
-	if (act_roster_my_slot == NULL)
+	unlock_registry();
+	if (act_registry_my_slot == NULL)
 		proc_exit(0);
 
 	BackgroundWorkerUnblockSignals();
@@ -194,17 +194,17 @@ act_fleet_attach_worker(Datum main_arg)
 }
 
 int
-act_fleet_slot(void)
+act_slot_slot(void)
 {
-	Assert(act_roster_my_slot != NULL);
-	return act_roster_my_slot->number;
+	Assert(act_registry_my_slot != NULL);
+	return act_registry_my_slot->number;
 }
 
 Oid
-act_fleet_role(void)
+act_slot_role(void)
 {
-	Assert(act_roster_my_slot != NULL);
-	return act_roster_my_slot->pool->key.owner;
+	Assert(act_registry_my_slot != NULL);
+	return act_registry_my_slot->pool->key.owner;
 }
 
 static void
@@ -222,10 +222,10 @@ reload_settings(void)
  * costs nothing.
  */
 bool
-act_fleet_should_leave(void)
+act_slot_should_leave(void)
 {
 	reload_settings();
-	return *(volatile bool *) &act_roster_my_slot->leave;
+	return *(volatile bool *) &act_registry_my_slot->leave;
 }
 
 typedef enum Look
@@ -243,7 +243,7 @@ note_good_start(WorkerSlot *slot, TimestampTz now)
 	slot->since = now;
 	slot->pool->delay = 0;
 	if (slot->pool->wants_help)
-		act_roster_call_manager(slot->pool->tenant);
+		act_registry_call_manager(slot->pool->db);
 }
 
 /*
@@ -253,37 +253,37 @@ note_good_start(WorkerSlot *slot, TimestampTz now)
 static Look
 look_for_work(TimestampTz deadline, TimestampTz *until)
 {
-	WorkerSlot *slot = act_roster_my_slot;
+	WorkerSlot *slot = act_registry_my_slot;
 	TimestampTz now = GetCurrentTimestamp();
 	Pool	   *pool;
 	Look		look;
 
-	lock_roster();
+	lock_registry();
 	pool = slot->pool;
 	if (!slot->has_worked)
 		note_good_start(slot, now);
-	act_roster_slot_works(slot);
-	if (slot->leave || pool->tenant->nholds > 0)
+	act_registry_slot_works(slot);
+	if (slot->leave || pool->db->nevictions > 0)
 		look = LOOK_LEAVE;
-	else if (act_roster_has_work(pool, now))
+	else if (act_registry_has_work(pool, now))
 		look = LOOK_WORK;
 	else if (pool->ndelayed > 0 && pool->nworkers == 1)
 		look = LOOK_WAIT;
-	else if (now >= deadline || act_roster->nstarved > 0)
+	else if (now >= deadline || act_registry->nstarved > 0)
 		look = LOOK_LEAVE;		/* for good, or for a pool that has work */
 	else
 		look = LOOK_WAIT;
 
 	if (look == LOOK_LEAVE)
-		act_roster_slot_leaves(slot);
+		act_registry_slot_leaves(slot);
 	if (look == LOOK_WAIT)
 	{
 		*until = pool->delayed_until;
 		if (now < deadline)
 			*until = Min(*until, deadline);
-		act_roster_slot_rests(slot, *until);
+		act_registry_slot_rests(slot, *until);
 	}
-	unlock_roster();
+	unlock_registry();
 	return look;
 }
 
@@ -303,7 +303,7 @@ milliseconds_until(TimestampTz then)
  * this database.  Must be called outside of a transaction.
  */
 bool
-act_fleet_wait_for_work(void)
+act_slot_wait_for_work(void)
 {
 	TimestampTz deadline;
 	bool		stats_pending = true;

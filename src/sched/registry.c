@@ -1,5 +1,5 @@
 /*
- * roster.c
+ * registry.c
  *	  Who is here: databases, pools and workers in shared memory.
  *
  * The commit of a post must find, within a microsecond, the worker that is
@@ -19,7 +19,7 @@
  * (the tables are the truth).
  *
  * Failure: a process that dies on its own frees what it has in exit callbacks
- * (see fleet.c and tenant.c).  After a crash all of this starts out empty,
+ * (see slot.c and database.c).  After a crash all of this starts out empty,
  * and the launcher looks into every database again.
  */
 #include "postgres.h"
@@ -30,7 +30,7 @@
 #include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
-#include "sched/roster.h"
+#include "sched/registry.h"
 
 /*
  * XXX More databases than this are not served, and more (database, owner)
@@ -46,10 +46,10 @@
 #define SHORTAGE_GRACE (1 * USECS_PER_SEC)
 #define WARNING_INTERVAL (600 * USECS_PER_SEC)
 
-int			act_roster_max_workers = 4;
+int			act_registry_max_workers = 4;
 
-Roster	   *act_roster = NULL;
-WorkerSlot *act_roster_my_slot = NULL;
+Registry   *act_registry = NULL;
+WorkerSlot *act_registry_my_slot = NULL;
 
 static HTAB *tenant_table = NULL;
 static HTAB *pool_table = NULL;
@@ -58,7 +58,7 @@ static HTAB *pool_table = NULL;
 
 /* To be called by _PG_init; the setting needs shared memory. */
 void
-act_roster_define_settings(void)
+act_registry_define_settings(void)
 {
 	if (!process_shared_preload_libraries_in_progress)
 		return;
@@ -66,7 +66,7 @@ act_roster_define_settings(void)
 	DefineCustomIntVariable("actornot.max_workers",
 							"Number of workers that run batches, in all databases together.",
 							"Each of them takes one of max_worker_processes.",
-							&act_roster_max_workers,
+							&act_registry_max_workers,
 							4, 1, 256,
 							PGC_POSTMASTER, 0,
 							NULL, NULL, NULL);
@@ -75,46 +75,46 @@ act_roster_define_settings(void)
 static Size
 roster_size(void)
 {
-	return add_size(offsetof(Roster, slots),
-					mul_size(act_roster_max_workers, sizeof(WorkerSlot)));
+	return add_size(offsetof(Registry, slots),
+					mul_size(act_registry_max_workers, sizeof(WorkerSlot)));
 }
 
 Size
-act_roster_shmem_size(void)
+act_registry_shmem_size(void)
 {
 	Size		size = MAXALIGN(roster_size());
 
-	size = add_size(size, hash_estimate_size(MAX_TENANTS, sizeof(Tenant)));
+	size = add_size(size, hash_estimate_size(MAX_TENANTS, sizeof(Database)));
 	return add_size(size, hash_estimate_size(MAX_POOLS, sizeof(Pool)));
 }
 
 /* The caller holds AddinShmemInitLock. */
 void
-act_roster_shmem_init(void)
+act_registry_shmem_init(void)
 {
 	HASHCTL		info;
 	bool		found;
 
-	act_roster = ShmemInitStruct("actornot roster", roster_size(), &found);
+	act_registry = ShmemInitStruct("actornot roster", roster_size(), &found);
 	if (!found)
 	{
-		memset(act_roster, 0, roster_size());
-		act_roster->tranche = LWLockNewTrancheId();
-		act_roster->nslots = act_roster_max_workers;
-		LWLockInitialize(&act_roster->lock, act_roster->tranche);
-		ConditionVariableInit(&act_roster->gone);
-		dlist_init(&act_roster->tenants);
-		for (int i = 0; i < act_roster->nslots; i++)
+		memset(act_registry, 0, roster_size());
+		act_registry->tranche = LWLockNewTrancheId();
+		act_registry->nslots = act_registry_max_workers;
+		LWLockInitialize(&act_registry->lock, act_registry->tranche);
+		ConditionVariableInit(&act_registry->gone);
+		dlist_init(&act_registry->databases);
+		for (int i = 0; i < act_registry->nslots; i++)
 		{
-			act_roster->slots[i].number = i;
-			dlist_init(&act_roster->slots[i].held);
+			act_registry->slots[i].number = i;
+			dlist_init(&act_registry->slots[i].held);
 		}
 	}
-	LWLockRegisterTranche(act_roster->tranche, "actornot");
+	LWLockRegisterTranche(act_registry->tranche, "actornot");
 
 	memset(&info, 0, sizeof(info));
 	info.keysize = sizeof(Oid);
-	info.entrysize = sizeof(Tenant);
+	info.entrysize = sizeof(Database);
 	tenant_table = ShmemInitHash("actornot databases",
 								 MAX_TENANTS, MAX_TENANTS, &info,
 								 HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
@@ -127,57 +127,57 @@ act_roster_shmem_init(void)
 
 /* ------------------------------------------------------ databases, pools */
 
-Tenant *
-act_roster_find_tenant(Oid database)
+Database *
+act_registry_find_database(Oid database)
 {
 	return hash_search(tenant_table, &database, HASH_FIND, NULL);
 }
 
-Tenant *
-act_roster_enter_tenant(Oid database)
+Database *
+act_registry_enter_tenant(Oid database)
 {
-	Tenant	   *tenant;
+	Database   *db;
 	bool		found;
 
-	Assert(LWLockHeldByMeInMode(&act_roster->lock, LW_EXCLUSIVE));
+	Assert(LWLockHeldByMeInMode(&act_registry->lock, LW_EXCLUSIVE));
 
-	tenant = hash_search(tenant_table, &database, HASH_ENTER_NULL, &found);
-	if (tenant == NULL || found)
-		return tenant;
+	db = hash_search(tenant_table, &database, HASH_ENTER_NULL, &found);
+	if (db == NULL || found)
+		return db;
 
-	memset(tenant, 0, sizeof(Tenant));
-	tenant->database = database;
-	dlist_init(&tenant->pools);
-	tenant->presence = TENANT_UNKNOWN;
-	tenant->manager = MANAGER_NONE;
+	memset(db, 0, sizeof(Database));
+	db->database = database;
+	dlist_init(&db->pools);
+	db->presence = DATABASE_UNKNOWN;
+	db->manager = MANAGER_NONE;
 
 	/* Nothing is known: whoever comes first looks for all of it. */
-	tenant->next_due = DT_NOBEGIN;
-	tenant->sweep_at = DT_NOBEGIN;
-	tenant->rotate_at = DT_NOBEGIN;
-	tenant->lease_alarm = DT_NOEND;
-	dlist_push_tail(&act_roster->tenants, &tenant->node);
-	return tenant;
+	db->next_due = DT_NOBEGIN;
+	db->sweep_at = DT_NOBEGIN;
+	db->rotate_at = DT_NOBEGIN;
+	db->lease_alarm = DT_NOEND;
+	dlist_push_tail(&act_registry->databases, &db->node);
+	return db;
 }
 
 /* There must be no process of ours, no hold and no entry left. */
 void
-act_roster_remove_tenant(Tenant *tenant)
+act_registry_remove_tenant(Database *db)
 {
 	dlist_mutable_iter iter;
 
-	Assert(LWLockHeldByMeInMode(&act_roster->lock, LW_EXCLUSIVE));
-	Assert(tenant->manager == MANAGER_NONE && tenant->nslots == 0 &&
-		   tenant->nholds == 0 && tenant->nentries == 0);
+	Assert(LWLockHeldByMeInMode(&act_registry->lock, LW_EXCLUSIVE));
+	Assert(db->manager == MANAGER_NONE && db->nslots == 0 &&
+		   db->nevictions == 0 && db->nentries == 0);
 
-	dlist_foreach_modify(iter, &tenant->pools)
-		act_roster_remove_pool(dlist_container(Pool, node, iter.cur));
-	dlist_delete(&tenant->node);
-	hash_search(tenant_table, &tenant->database, HASH_REMOVE, NULL);
+	dlist_foreach_modify(iter, &db->pools)
+		act_registry_remove_pool(dlist_container(Pool, node, iter.cur));
+	dlist_delete(&db->node);
+	hash_search(tenant_table, &db->database, HASH_REMOVE, NULL);
 }
 
 Pool *
-act_roster_find_pool(Oid database, Oid owner)
+act_registry_find_pool(Oid database, Oid owner)
 {
 	PoolKey		key = {database, owner};
 
@@ -185,20 +185,20 @@ act_roster_find_pool(Oid database, Oid owner)
 }
 
 Pool *
-act_roster_enter_pool(Oid database, Oid owner)
+act_registry_enter_pool(Oid database, Oid owner)
 {
 	PoolKey		key = {database, owner};
-	Tenant	   *tenant;
+	Database   *db;
 	Pool	   *pool;
 	bool		found;
 
-	Assert(LWLockHeldByMeInMode(&act_roster->lock, LW_EXCLUSIVE));
+	Assert(LWLockHeldByMeInMode(&act_registry->lock, LW_EXCLUSIVE));
 
 	pool = hash_search(pool_table, &key, HASH_FIND, NULL);
 	if (pool != NULL)
 		return pool;
-	tenant = act_roster_enter_tenant(database);
-	if (tenant == NULL)
+	db = act_registry_enter_tenant(database);
+	if (db == NULL)
 		return NULL;
 	pool = hash_search(pool_table, &key, HASH_ENTER_NULL, &found);
 	if (pool == NULL)
@@ -206,24 +206,24 @@ act_roster_enter_pool(Oid database, Oid owner)
 
 	memset(pool, 0, sizeof(Pool));
 	pool->key = key;
-	pool->tenant = tenant;
+	pool->db = db;
 	dlist_init(&pool->idle);
 	dlist_init(&pool->ready);
 	for (int i = 0; i < ACT_DELAYS; i++)
 		dlist_init(&pool->delayed[i]);
 	pool->delayed_until = DT_NOEND;
-	dlist_push_tail(&tenant->pools, &pool->node);
+	dlist_push_tail(&db->pools, &pool->node);
 	return pool;
 }
 
 /* There must be no worker and no entry left. */
 void
-act_roster_remove_pool(Pool *pool)
+act_registry_remove_pool(Pool *pool)
 {
-	Assert(LWLockHeldByMeInMode(&act_roster->lock, LW_EXCLUSIVE));
+	Assert(LWLockHeldByMeInMode(&act_registry->lock, LW_EXCLUSIVE));
 	Assert(pool->nslots == 0 && pool->nentries == 0);
 
-	act_roster_end_starved(pool);
+	act_registry_end_starved(pool);
 	dlist_delete(&pool->node);
 	hash_search(pool_table, &pool->key, HASH_REMOVE, NULL);
 }
@@ -231,10 +231,10 @@ act_roster_remove_pool(Pool *pool)
 /* -------------------------------------------------------------- wake-ups */
 
 void
-act_roster_call_launcher(void)
+act_registry_call_launcher(void)
 {
-	if (act_roster->launcher_latch != NULL)
-		SetLatch(act_roster->launcher_latch);
+	if (act_registry->launcher_latch != NULL)
+		SetLatch(act_registry->launcher_latch);
 }
 
 /*
@@ -242,55 +242,55 @@ act_roster_call_launcher(void)
  * which starts one.  Told once, until somebody has looked.
  */
 void
-act_roster_call_manager(Tenant *tenant)
+act_registry_call_manager(Database *db)
 {
-	if (tenant->wanted)
+	if (db->wanted)
 		return;
-	tenant->wanted = true;
-	if (tenant->manager == MANAGER_RUNNING)
-		SetLatch(tenant->manager_latch);
-	else if (tenant->manager == MANAGER_NONE && tenant->nholds == 0)
-		act_roster_call_launcher();
+	db->wanted = true;
+	if (db->manager == MANAGER_RUNNING)
+		SetLatch(db->manager_latch);
+	else if (db->manager == MANAGER_NONE && db->nevictions == 0)
+		act_registry_call_launcher();
 
 	/* A manager that starts or leaves looks at "wanted" by itself. */
 }
 
 /* The pool has work and waits for a slot; who began first comes first. */
 void
-act_roster_set_starved(Pool *pool, TimestampTz now)
+act_registry_set_starved(Pool *pool, TimestampTz now)
 {
 	if (pool->starved_since == 0)
 	{
 		pool->starved_since = now;
-		act_roster->nstarved++;
+		act_registry->nstarved++;
 	}
 }
 
 void
-act_roster_end_starved(Pool *pool)
+act_registry_end_starved(Pool *pool)
 {
 	if (pool->starved_since != 0)
 	{
 		pool->starved_since = 0;
-		act_roster->nstarved--;
+		act_registry->nstarved--;
 	}
 }
 
 /* A worker slot became free: tell those who wait for one. */
 void
-act_roster_call_starved(void)
+act_registry_call_starved(void)
 {
-	dlist_iter	tenants;
+	dlist_iter	databases;
 	dlist_iter	pools;
 
-	dlist_foreach(tenants, &act_roster->tenants)
+	dlist_foreach(databases, &act_registry->databases)
 	{
-		Tenant	   *tenant = dlist_container(Tenant, node, tenants.cur);
+		Database   *db = dlist_container(Database, node, databases.cur);
 
-		dlist_foreach(pools, &tenant->pools)
+		dlist_foreach(pools, &db->pools)
 		{
 			if (dlist_container(Pool, node, pools.cur)->starved_since != 0)
-				act_roster_call_manager(tenant);
+				act_registry_call_manager(db);
 		}
 	}
 }
@@ -304,9 +304,9 @@ act_roster_call_starved(void)
  * caller would tell.
  */
 bool
-act_roster_note_shortage(TimestampTz now, bool tell)
+act_registry_note_shortage(TimestampTz now, bool tell)
 {
-	Roster	   *roster = act_roster;
+	Registry   *roster = act_registry;
 
 	if (roster->short_since == 0)
 		roster->short_since = now;
@@ -325,31 +325,31 @@ act_roster_note_shortage(TimestampTz now, bool tell)
 }
 
 void
-act_roster_note_success(void)
+act_registry_note_success(void)
 {
-	act_roster->short_since = 0;
-	act_roster->short_until = 0;
-	act_roster->short_delay = 0;
+	act_registry->short_since = 0;
+	act_registry->short_until = 0;
+	act_registry->short_delay = 0;
 }
 
 /* A process of ours has left: the server will have a place in a moment. */
 void
-act_roster_note_exit(void)
+act_registry_note_exit(void)
 {
-	act_roster->short_delay = 0;
+	act_registry->short_delay = 0;
 }
 
 /* How many workers can be started, as far as we know? */
 int
-act_roster_count_free(TimestampTz now)
+act_registry_count_free(TimestampTz now)
 {
 	int			used = 0;
 
-	for (int i = 0; i < act_roster->nslots; i++)
-		used += (act_roster->slots[i].state != SLOT_FREE);
-	if (now < act_roster->short_until)
-		return Max(act_roster->short_slots - used, 0);
-	return act_roster->nslots - used;
+	for (int i = 0; i < act_registry->nslots; i++)
+		used += (act_registry->slots[i].state != SLOT_FREE);
+	if (now < act_registry->short_until)
+		return Max(act_registry->short_slots - used, 0);
+	return act_registry->nslots - used;
 }
 
 /* ---------------------------------------------------------- worker slots */
@@ -381,7 +381,7 @@ count_slot(WorkerSlot *slot, int one)
 			break;
 	}
 	pool->nslots += one;
-	pool->tenant->nslots += one;
+	pool->db->nslots += one;
 	if (slot->state != SLOT_LEAVING)
 		pool->nworkers += one;
 }
@@ -389,7 +389,7 @@ count_slot(WorkerSlot *slot, int one)
 static void
 change_slot(WorkerSlot *slot, SlotState state)
 {
-	Assert(LWLockHeldByMeInMode(&act_roster->lock, LW_EXCLUSIVE));
+	Assert(LWLockHeldByMeInMode(&act_registry->lock, LW_EXCLUSIVE));
 
 	count_slot(slot, -1);
 	slot->state = state;
@@ -398,7 +398,7 @@ change_slot(WorkerSlot *slot, SlotState state)
 
 /* A process will be started for this pool. */
 void
-act_roster_claim_slot(WorkerSlot *slot, Pool *pool, TimestampTz now)
+act_registry_claim_slot(WorkerSlot *slot, Pool *pool, TimestampTz now)
 {
 	Assert(slot->state == SLOT_FREE && slot->pool == NULL);
 	Assert(dlist_is_empty(&slot->held));
@@ -413,7 +413,7 @@ act_roster_claim_slot(WorkerSlot *slot, Pool *pool, TimestampTz now)
 
 /* The process is here: this one. */
 void
-act_roster_slot_here(WorkerSlot *slot, TimestampTz now)
+act_registry_slot_here(WorkerSlot *slot, TimestampTz now)
 {
 	Assert(slot->state == SLOT_STARTING);
 
@@ -425,7 +425,7 @@ act_roster_slot_here(WorkerSlot *slot, TimestampTz now)
 
 /* It looks for work, or has found some. */
 void
-act_roster_slot_works(WorkerSlot *slot)
+act_registry_slot_works(WorkerSlot *slot)
 {
 	Assert(slot->state == SLOT_BUSY || slot->state == SLOT_IDLE ||
 		   slot->state == SLOT_WOKEN);
@@ -436,7 +436,7 @@ act_roster_slot_works(WorkerSlot *slot)
 
 /* It found none and is going to sleep until wake_at. */
 void
-act_roster_slot_rests(WorkerSlot *slot, TimestampTz wake_at)
+act_registry_slot_rests(WorkerSlot *slot, TimestampTz wake_at)
 {
 	Assert(slot->state == SLOT_BUSY);
 
@@ -449,7 +449,7 @@ act_roster_slot_rests(WorkerSlot *slot, TimestampTz wake_at)
  * it will wake the next if there is more than it takes.  True if there is one.
  */
 bool
-act_roster_wake_worker(Pool *pool)
+act_registry_wake_worker(Pool *pool)
 {
 	WorkerSlot *slot;
 
@@ -466,7 +466,7 @@ act_roster_wake_worker(Pool *pool)
 
 /* It has decided to go; nobody counts on it any more. */
 void
-act_roster_slot_leaves(WorkerSlot *slot)
+act_registry_slot_leaves(WorkerSlot *slot)
 {
 	Assert(slot->state == SLOT_BUSY);
 
@@ -475,7 +475,7 @@ act_roster_slot_leaves(WorkerSlot *slot)
 
 /* Gone, or never came. */
 void
-act_roster_free_slot(WorkerSlot *slot)
+act_registry_free_slot(WorkerSlot *slot)
 {
 	Assert(slot->state != SLOT_FREE);
 	Assert(dlist_is_empty(&slot->held));
@@ -490,7 +490,7 @@ act_roster_free_slot(WorkerSlot *slot)
 
 /* Ask a worker to go as soon as its transaction has committed. */
 void
-act_roster_ask_slot(WorkerSlot *slot)
+act_registry_ask_slot(WorkerSlot *slot)
 {
 	Assert(slot->pid != 0);
 
@@ -500,7 +500,7 @@ act_roster_ask_slot(WorkerSlot *slot)
 
 /* Would a worker that looks now find something? */
 bool
-act_roster_has_work(const Pool *pool, TimestampTz now)
+act_registry_has_work(const Pool *pool, TimestampTz now)
 {
 	return pool->nready > 0 || pool->delayed_until <= now;
 }

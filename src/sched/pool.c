@@ -1,5 +1,5 @@
 /*
- * allot.c
+ * pool.c
  *	  Which pool gets a worker, and who has to give way.
  *
  * The cluster has actornot.max_workers slots for the workers of all pools.
@@ -27,9 +27,9 @@
 
 #include "utils/timestamp.h"
 
-#include "sched/allot.h"
-#include "sched/fleet.h"
-#include "sched/roster.h"
+#include "sched/pool.h"
+#include "sched/registry.h"
+#include "sched/slot.h"
 
 /* Work that waits so long, or is so much, gets the pool another worker. */
 #define PATIENCE (5 * INT64CONST(1000))
@@ -42,15 +42,15 @@
 #define START_LIMIT (30 * USECS_PER_SEC)
 
 static inline void
-lock_roster(void)
+lock_registry(void)
 {
-	LWLockAcquire(&act_roster->lock, LW_EXCLUSIVE);
+	LWLockAcquire(&act_registry->lock, LW_EXCLUSIVE);
 }
 
 static inline void
-unlock_roster(void)
+unlock_registry(void)
 {
-	LWLockRelease(&act_roster->lock);
+	LWLockRelease(&act_registry->lock);
 }
 
 /* --------------------------------------------------- who gets a worker */
@@ -64,9 +64,9 @@ newest_worker_since(const Pool *pool)
 {
 	TimestampTz newest = DT_NOBEGIN;
 
-	for (int i = 0; i < act_roster->nslots; i++)
+	for (int i = 0; i < act_registry->nslots; i++)
 	{
-		WorkerSlot *slot = &act_roster->slots[i];
+		WorkerSlot *slot = &act_registry->slots[i];
 
 		if (slot->pool != pool || slot->state == SLOT_LEAVING)
 			continue;
@@ -90,7 +90,7 @@ wants_worker(Pool *pool, TimestampTz now, TimestampTz *next)
 	/* Nobody's work is for programs outside. */
 	if (pool->nready + pool->ndelayed == 0 || !OidIsValid(pool->key.owner))
 		return false;
-	if (!act_roster_has_work(pool, now))
+	if (!act_registry_has_work(pool, now))
 	{
 		*next = Min(*next, pool->delayed_until);
 		return false;
@@ -102,7 +102,7 @@ wants_worker(Pool *pool, TimestampTz now, TimestampTz *next)
 	}
 	if (pool->nworkers == 0)
 		return true;
-	if (pool->nworkers >= act_roster->nslots)
+	if (pool->nworkers >= act_registry->nslots)
 		return false;
 	newest = newest_worker_since(pool);
 	if (newest == DT_NOEND)
@@ -124,14 +124,14 @@ wants_worker(Pool *pool, TimestampTz now, TimestampTz *next)
 static void
 give_up_starts(TimestampTz now)
 {
-	for (int i = 0; i < act_roster->nslots; i++)
+	for (int i = 0; i < act_registry->nslots; i++)
 	{
-		WorkerSlot *slot = &act_roster->slots[i];
+		WorkerSlot *slot = &act_registry->slots[i];
 
 		if (slot->state == SLOT_STARTING && slot->since + START_LIMIT <= now)
 		{
-			act_fleet_delay_pool(slot->pool, now);
-			act_fleet_vacate_slot(slot);
+			act_slot_delay_pool(slot->pool, now);
+			act_slot_vacate_slot(slot);
 		}
 	}
 }
@@ -141,24 +141,24 @@ give_up_starts(TimestampTz now)
  * them.  Forgets pools that are empty.
  */
 int
-act_allot_find_wanting(Oid database, TimestampTz now, Oid *owners, int max,
-					   TimestampTz *next)
+act_pool_find_wanting(Oid database, TimestampTz now, Oid *owners, int max,
+					  TimestampTz *next)
 {
-	Tenant	   *tenant;
+	Database   *db;
 	dlist_mutable_iter iter;
 	int			n = 0;
 
-	lock_roster();
+	lock_registry();
 	give_up_starts(now);
-	tenant = act_roster_find_tenant(database);
-	Assert(tenant != NULL);
-	dlist_foreach_modify(iter, &tenant->pools)
+	db = act_registry_find_database(database);
+	Assert(db != NULL);
+	dlist_foreach_modify(iter, &db->pools)
 	{
 		Pool	   *pool = dlist_container(Pool, node, iter.cur);
 
 		if (pool->nentries == 0 && pool->nslots == 0)
 		{
-			act_roster_remove_pool(pool);
+			act_registry_remove_pool(pool);
 			continue;
 		}
 		if (pool->nstarting > 0)
@@ -171,9 +171,9 @@ act_allot_find_wanting(Oid database, TimestampTz now, Oid *owners, int max,
 				owners[n++] = pool->key.owner;
 		}
 		else if (pool->not_before <= now)
-			act_roster_end_starved(pool);
+			act_registry_end_starved(pool);
 	}
-	unlock_roster();
+	unlock_registry();
 	return n;
 }
 
@@ -185,9 +185,9 @@ oldest_worker(const Pool *pool)
 {
 	WorkerSlot *oldest = NULL;
 
-	for (int i = 0; i < act_roster->nslots; i++)
+	for (int i = 0; i < act_registry->nslots; i++)
 	{
-		WorkerSlot *slot = &act_roster->slots[i];
+		WorkerSlot *slot = &act_registry->slots[i];
 
 		if (slot->pool == pool && slot->pid != 0 && !slot->leave &&
 			slot->state != SLOT_LEAVING &&
@@ -204,15 +204,15 @@ oldest_worker(const Pool *pool)
 static int
 count_rivals(const Pool *pool)
 {
-	dlist_iter	tenants;
+	dlist_iter	databases;
 	dlist_iter	pools;
 	int			n = 0;
 
-	dlist_foreach(tenants, &act_roster->tenants)
+	dlist_foreach(databases, &act_registry->databases)
 	{
-		Tenant	   *tenant = dlist_container(Tenant, node, tenants.cur);
+		Database   *db = dlist_container(Database, node, databases.cur);
 
-		dlist_foreach(pools, &tenant->pools)
+		dlist_foreach(pools, &db->pools)
 		{
 			Pool	   *other = dlist_container(Pool, node, pools.cur);
 
@@ -234,9 +234,9 @@ count_leaving(void)
 {
 	int			n = 0;
 
-	for (int i = 0; i < act_roster->nslots; i++)
+	for (int i = 0; i < act_registry->nslots; i++)
 	{
-		WorkerSlot *slot = &act_roster->slots[i];
+		WorkerSlot *slot = &act_registry->slots[i];
 
 		if (slot->state == SLOT_LEAVING || slot->leave)
 			n++;
@@ -253,17 +253,17 @@ choose_victim(const Pool *pool, TimestampTz now, TimestampTz *next)
 {
 	WorkerSlot *victim = NULL;
 
-	for (int i = 0; i < act_roster->nslots; i++)
+	for (int i = 0; i < act_registry->nslots; i++)
 	{
-		WorkerSlot *slot = &act_roster->slots[i];
+		WorkerSlot *slot = &act_registry->slots[i];
 
 		if (slot->state == SLOT_IDLE && slot->pool != pool && !slot->leave &&
-			!act_roster_has_work(slot->pool, now))
+			!act_registry_has_work(slot->pool, now))
 			return slot;
 	}
-	for (int i = 0; i < act_roster->nslots; i++)
+	for (int i = 0; i < act_registry->nslots; i++)
 	{
-		Pool	   *other = act_roster->slots[i].pool;
+		Pool	   *other = act_registry->slots[i].pool;
 		WorkerSlot *slot;
 
 		if (other == NULL || other == pool ||
@@ -281,9 +281,9 @@ choose_victim(const Pool *pool, TimestampTz now, TimestampTz *next)
 		return victim;
 
 	/* All have one worker, this pool none: they take turns. */
-	for (int i = 0; i < act_roster->nslots; i++)
+	for (int i = 0; i < act_registry->nslots; i++)
 	{
-		WorkerSlot *slot = &act_roster->slots[i];
+		WorkerSlot *slot = &act_registry->slots[i];
 
 		if (slot->pid != 0 && slot->pool != pool && !slot->leave &&
 			slot->state != SLOT_LEAVING &&
@@ -301,10 +301,10 @@ choose_victim(const Pool *pool, TimestampTz now, TimestampTz *next)
 static WorkerSlot *
 find_free_slot(void)
 {
-	for (int i = 0; i < act_roster->nslots; i++)
+	for (int i = 0; i < act_registry->nslots; i++)
 	{
-		if (act_roster->slots[i].state == SLOT_FREE)
-			return &act_roster->slots[i];
+		if (act_registry->slots[i].state == SLOT_FREE)
+			return &act_registry->slots[i];
 	}
 	return NULL;
 }
@@ -318,14 +318,14 @@ make_room_for(Pool *pool, TimestampTz now, TimestampTz *next)
 {
 	WorkerSlot *victim;
 
-	if (now < act_roster->short_until)
-		*next = Min(*next, act_roster->short_until);
-	act_roster_set_starved(pool, now);
+	if (now < act_registry->short_until)
+		*next = Min(*next, act_registry->short_until);
+	act_registry_set_starved(pool, now);
 	if (count_leaving() > count_rivals(pool))
 		return;
 	victim = choose_victim(pool, now, next);
 	if (victim != NULL)
-		act_roster_ask_slot(victim);
+		act_registry_ask_slot(victim);
 }
 
 /*
@@ -333,30 +333,30 @@ make_room_for(Pool *pool, TimestampTz now, TimestampTz *next)
  * somebody has been asked to leave, and the manager will be told.
  */
 bool
-act_allot_claim(Oid database, Oid owner, TimestampTz now, Datum *main_arg,
-				TimestampTz *next)
+act_pool_claim(Oid database, Oid owner, TimestampTz now, Datum *main_arg,
+			   TimestampTz *next)
 {
 	Pool	   *pool;
 	bool		claimed = false;
 
-	lock_roster();
-	pool = act_roster_find_pool(database, owner);
-	if (pool != NULL && pool->tenant->nholds == 0)
+	lock_registry();
+	pool = act_registry_find_pool(database, owner);
+	if (pool != NULL && pool->db->nevictions == 0)
 	{
-		if (act_roster_count_free(now) > count_rivals(pool))
+		if (act_registry_count_free(now) > count_rivals(pool))
 		{
 			WorkerSlot *slot = find_free_slot();
 
-			act_roster_claim_slot(slot, pool, now);
-			act_roster_end_starved(pool);
+			act_registry_claim_slot(slot, pool, now);
+			act_registry_end_starved(pool);
 			pool->block = POOL_OPEN;
-			*main_arg = act_fleet_slot_arg(slot);
+			*main_arg = act_slot_slot_arg(slot);
 			claimed = true;
 		}
 		else
 			make_room_for(pool, now, next);
 	}
-	unlock_roster();
+	unlock_registry();
 	return claimed;
 }
 
@@ -366,25 +366,25 @@ act_allot_claim(Oid database, Oid owner, TimestampTz now, Datum *main_arg,
  * at all because of that, for long, and nobody has said so.
  */
 bool
-act_allot_note_start(Datum main_arg, bool started, TimestampTz *next)
+act_pool_note_start(Datum main_arg, bool started, TimestampTz *next)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	WorkerSlot *slot;
 	bool		news = false;
 
-	lock_roster();
-	slot = act_fleet_find_claim(main_arg);
+	lock_registry();
+	slot = act_slot_find_claim(main_arg);
 	if (started)
-		act_roster_note_success();
+		act_registry_note_success();
 	else if (slot != NULL)
 	{
 		Pool	   *pool = slot->pool;
 
-		act_roster_free_slot(slot);
-		news = act_roster_note_shortage(now, pool->nworkers == 0);
+		act_registry_free_slot(slot);
+		news = act_registry_note_shortage(now, pool->nworkers == 0);
 		make_room_for(pool, now, next);
 	}
-	unlock_roster();
+	unlock_registry();
 	return news;
 }
 
@@ -393,22 +393,22 @@ act_allot_note_start(Datum main_arg, bool started, TimestampTz *next)
  * that is news.
  */
 bool
-act_allot_block(Oid database, Oid owner, PoolBlock block, TimestampTz now)
+act_pool_block(Oid database, Oid owner, PoolBlock block, TimestampTz now)
 {
 	Pool	   *pool;
 	bool		news = false;
 
-	lock_roster();
-	pool = act_roster_find_pool(database, owner);
+	lock_registry();
+	pool = act_registry_find_pool(database, owner);
 	if (pool != NULL)
 	{
 		news = (pool->block != block);
 		if (news)
 			pool->delay = 0;
 		pool->block = block;
-		act_roster_end_starved(pool);
-		act_fleet_delay_pool(pool, now);
+		act_registry_end_starved(pool);
+		act_slot_delay_pool(pool, now);
 	}
-	unlock_roster();
+	unlock_registry();
 	return news;
 }

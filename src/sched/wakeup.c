@@ -1,5 +1,5 @@
 /*
- * atcommit.c
+ * wakeup.c
  *	  Hints that are given when the transaction commits, and only then.
  *
  * A post becomes visible when its transaction commits, and not before that
@@ -17,7 +17,7 @@
  * dropped, since this backend will never hear of the second phase; COMMIT
  * PREPARED asks for a sweep.  What was taken off the queue is put back.
  * More than
- * ACT_ATCOMMIT_MAX entities, or posts to runners of more than MAX_GROUPS
+ * ACT_WAKEUP_MAX entities, or posts to runners of more than MAX_GROUPS
  * owners, become one request for a sweep.  A subtransaction that was rolled
  * back leaves hints without messages, which do no harm.
  *
@@ -35,15 +35,15 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
-#include "sched/atcommit.h"
+#include "sched/database.h"
 #include "sched/readyq.h"
-#include "sched/tenant.h"
+#include "sched/wakeup.h"
 
 /* Owners whose entities are kept apart. */
 #define MAX_GROUPS 16
 
 /* Slots of the table: a power of two, twice what may be in it. */
-#define TABLE_SLOTS (2 * ACT_ATCOMMIT_MAX)
+#define TABLE_SLOTS (2 * ACT_WAKEUP_MAX)
 
 /* Room for so many keys is kept from one transaction to the next. */
 #define KEEP_KEYS 1024
@@ -179,7 +179,7 @@ give_hints(void)
 		(silent && act_readyq_sweep_requests() != silent_since))
 		act_readyq_request_sweep(MyDatabaseId);
 	if (due_at != 0)
-		act_tenant_due_at(MyDatabaseId, due_at);
+		act_database_due_at(MyDatabaseId, due_at);
 }
 
 /*
@@ -311,7 +311,7 @@ append_key(OwnerGroup *group, const EntityKey *key)
  * Note an entity.  A poster calls this for each message.
  */
 void
-act_atcommit_push(Oid owner, const EntityKey *key)
+act_wakeup_push(Oid owner, const EntityKey *key)
 {
 	uint32		i;
 	OwnerGroup *group;
@@ -332,7 +332,7 @@ act_atcommit_push(Oid owner, const EntityKey *key)
 	}
 
 	group = find_group(owner);
-	if (group == NULL || nkeys == ACT_ATCOMMIT_MAX)
+	if (group == NULL || nkeys == ACT_WAKEUP_MAX)
 	{
 		overflow = want_sweep = true;
 		return;
@@ -373,7 +373,7 @@ note_change(Oid owner, const EntityKey *key, bool taken, bool empty)
 }
 
 void
-act_atcommit_taken(Oid owner, const EntityKey *key)
+act_wakeup_taken(Oid owner, const EntityKey *key)
 {
 	/* Lent again: that its last lease ended does not say that it is idle. */
 	for (int i = 0; nended > 0 && i < nchanges; i++)
@@ -389,7 +389,7 @@ act_atcommit_taken(Oid owner, const EntityKey *key)
  * due to what the transaction did before.
  */
 void
-act_atcommit_rollback_search(void)
+act_wakeup_rollback_search(void)
 {
 	in_search = true;
 	RollbackAndReleaseCurrentSubTransaction();
@@ -397,7 +397,7 @@ act_atcommit_rollback_search(void)
 }
 
 void
-act_atcommit_end_lease(Oid owner, const EntityKey *key, bool empty)
+act_wakeup_end_lease(Oid owner, const EntityKey *key, bool empty)
 {
 	note_change(owner, key, false, empty);
 }
@@ -408,13 +408,13 @@ act_atcommit_end_lease(Oid owner, const EntityKey *key, bool empty)
  * our commit: then we ask for another one.
  */
 uint64
-act_atcommit_requests(void)
+act_wakeup_requests(void)
 {
 	return act_readyq_attached() ? act_readyq_sweep_requests() : 0;
 }
 
 void
-act_atcommit_silent(uint64 requests)
+act_wakeup_silent(uint64 requests)
 {
 	if (silent || !begin_hint())
 		return;
@@ -423,7 +423,7 @@ act_atcommit_silent(uint64 requests)
 }
 
 void
-act_atcommit_sweep(void)
+act_wakeup_sweep(void)
 {
 	if (begin_hint())
 		want_sweep = true;
@@ -433,7 +433,7 @@ act_atcommit_sweep(void)
  * Of several times the earliest counts.
  */
 void
-act_atcommit_due(TimestampTz at)
+act_wakeup_due(TimestampTz at)
 {
 	if (!begin_hint())
 		return;

@@ -1,5 +1,5 @@
 /*
- * hold.c
+ * evict.c
  *	  Keeping our processes out of a database for a while.
  *
  * Some statements need a database that nobody is in (DROP DATABASE and the
@@ -19,9 +19,9 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
-#include "sched/hold.h"
-#include "sched/roster.h"
-#include "sched/tenant.h"
+#include "sched/database.h"
+#include "sched/evict.h"
+#include "sched/registry.h"
 
 /* Processes in a held database are asked first, and terminated after that. */
 #define ASK_FIRST_MS 200
@@ -30,86 +30,86 @@
 #define ASK_AGAIN_MS 1000
 
 static inline void
-lock_roster(void)
+lock_registry(void)
 {
-	LWLockAcquire(&act_roster->lock, LW_EXCLUSIVE);
+	LWLockAcquire(&act_registry->lock, LW_EXCLUSIVE);
 }
 
 static inline void
-unlock_roster(void)
+unlock_registry(void)
 {
-	LWLockRelease(&act_roster->lock);
+	LWLockRelease(&act_registry->lock);
 }
 
 /* Ask, or terminate, our processes in a database; not this process. */
 static void
-evict(Tenant *tenant, bool terminate)
+evict(Database *db, bool terminate)
 {
-	for (int i = 0; i < act_roster->nslots; i++)
+	for (int i = 0; i < act_registry->nslots; i++)
 	{
-		WorkerSlot *slot = &act_roster->slots[i];
+		WorkerSlot *slot = &act_registry->slots[i];
 
-		if (slot->state == SLOT_FREE || slot->pool->tenant != tenant)
+		if (slot->state == SLOT_FREE || slot->pool->db != db)
 			continue;
 		if (slot->state == SLOT_STARTING)
-			act_roster_free_slot(slot); /* it will find its claim void */
+			act_registry_free_slot(slot);	/* it will find its claim void */
 		else if (!terminate)
-			act_roster_ask_slot(slot);
+			act_registry_ask_slot(slot);
 		else if (slot->pid != MyProcPid)
 			kill(slot->pid, SIGTERM);
 	}
-	if (tenant->manager == MANAGER_STARTING)
-		act_tenant_end_manager(tenant);
-	else if (tenant->manager == MANAGER_RUNNING)
+	if (db->manager == MANAGER_STARTING)
+		act_database_end_manager(db);
+	else if (db->manager == MANAGER_RUNNING)
 	{
-		tenant->manager_leave = true;
+		db->manager_leave = true;
 		if (terminate)
-			kill(tenant->manager_pid, SIGTERM);
+			kill(db->manager_pid, SIGTERM);
 		else
-			SetLatch(tenant->manager_latch);
+			SetLatch(db->manager_latch);
 	}
 }
 
 /*
- * From now on until act_hold_end no process of ours may come to this
+ * From now on until act_evict_end no process of ours may come to this
  * database, and those who are there are asked to leave.  False: there is no
  * place to note that, which also means that none is there.
  */
 bool
-act_hold_begin(Oid database)
+act_evict_begin(Oid database)
 {
-	Tenant	   *tenant;
+	Database   *db;
 
-	lock_roster();
-	tenant = act_roster_enter_tenant(database);
-	if (tenant != NULL)
+	lock_registry();
+	db = act_registry_enter_tenant(database);
+	if (db != NULL)
 	{
-		tenant->nholds++;
-		evict(tenant, false);
+		db->nevictions++;
+		evict(db, false);
 	}
-	unlock_roster();
-	return tenant != NULL;
+	unlock_registry();
+	return db != NULL;
 }
 
 /* Is one of our processes there, apart from this one? */
 static bool
 is_occupied(Oid database, bool terminate)
 {
-	Tenant	   *tenant;
+	Database   *db;
 	int			nothers = 0;
 
-	lock_roster();
-	tenant = act_roster_find_tenant(database);
-	if (tenant != NULL)
+	lock_registry();
+	db = act_registry_find_database(database);
+	if (db != NULL)
 	{
-		nothers = tenant->nslots + (tenant->manager != MANAGER_NONE ? 1 : 0);
-		if (act_roster_my_slot != NULL &&
-			act_roster_my_slot->pool->tenant == tenant)
+		nothers = db->nslots + (db->manager != MANAGER_NONE ? 1 : 0);
+		if (act_registry_my_slot != NULL &&
+			act_registry_my_slot->pool->db == db)
 			nothers--;
 		if (nothers > 0 && terminate)
-			evict(tenant, true);
+			evict(db, true);
 	}
-	unlock_roster();
+	unlock_registry();
 	return nothers > 0;
 }
 
@@ -119,7 +119,7 @@ is_occupied(Oid database, bool terminate)
  * terminated.  False: some are still there when the time is over.
  */
 bool
-act_hold_wait_until_empty(Oid database, int timeout_ms)
+act_evict_wait_until_empty(Oid database, int timeout_ms)
 {
 	TimestampTz start = GetCurrentTimestamp();
 	TimestampTz terminate_at =
@@ -128,7 +128,7 @@ act_hold_wait_until_empty(Oid database, int timeout_ms)
 	bool		terminate = false;
 	bool		occupied;
 
-	ConditionVariablePrepareToSleep(&act_roster->gone);
+	ConditionVariablePrepareToSleep(&act_registry->gone);
 	for (;;)
 	{
 		TimestampTz now;
@@ -144,7 +144,7 @@ act_hold_wait_until_empty(Oid database, int timeout_ms)
 			terminate_at = TimestampTzPlusMilliseconds(now, ASK_AGAIN_MS);
 			continue;
 		}
-		ConditionVariableTimedSleep(&act_roster->gone,
+		ConditionVariableTimedSleep(&act_registry->gone,
 									TimestampDifferenceMilliseconds(now,
 																	terminate_at),
 									PG_WAIT_EXTENSION);
@@ -155,23 +155,23 @@ act_hold_wait_until_empty(Oid database, int timeout_ms)
 
 /* One hold less.  Without any the launcher looks what is to be done there. */
 void
-act_hold_end(Oid database)
+act_evict_end(Oid database)
 {
-	Tenant	   *tenant;
+	Database   *db;
 
-	lock_roster();
-	tenant = act_roster_find_tenant(database);
-	if (tenant != NULL && --tenant->nholds == 0)
+	lock_registry();
+	db = act_registry_find_database(database);
+	if (db != NULL && --db->nevictions == 0)
 	{
-		if (tenant->presence == TENANT_UNKNOWN && !tenant->wanted &&
-			tenant->manager == MANAGER_NONE && tenant->nslots == 0 &&
-			tenant->nentries == 0)
-			act_roster_remove_tenant(tenant);
+		if (db->presence == DATABASE_UNKNOWN && !db->wanted &&
+			db->manager == MANAGER_NONE && db->nslots == 0 &&
+			db->nentries == 0)
+			act_registry_remove_tenant(db);
 		else
 		{
-			tenant->wanted = false;
-			act_roster_call_manager(tenant);
+			db->wanted = false;
+			act_registry_call_manager(db);
 		}
 	}
-	unlock_roster();
+	unlock_registry();
 }

@@ -1,14 +1,14 @@
 /*
- * atcommit.h
+ * wakeup.h
  *	  Hints that are given when the transaction commits, and only then.
  */
-#ifndef ACT_ATCOMMIT_H
-#define ACT_ATCOMMIT_H
+#ifndef ACT_WAKEUP_H
+#define ACT_WAKEUP_H
 
 #include "actornot.h"
 
 /* More entities than this in one transaction: the sweep finds them. */
-#define ACT_ATCOMMIT_MAX 8192
+#define ACT_WAKEUP_MAX 8192
 
 /*
  * Each may be called as often as one likes, in any transaction; without
@@ -17,39 +17,39 @@
  */
 
 /* This entity has, or may have, something to do. */
-extern void act_atcommit_push(Oid owner, const EntityKey *key);
+extern void act_wakeup_push(Oid owner, const EntityKey *key);
 
 /*
  * Something was posted that nobody can run now; "requests" is the number of
  * requests for a sweep before that was found out.
  */
-extern uint64 act_atcommit_requests(void);
-extern void act_atcommit_silent(uint64 requests);
+extern uint64 act_wakeup_requests(void);
+extern void act_wakeup_silent(uint64 requests);
 
 /*
  * The entity was taken off the ready queue, or lent there, for what this
  * transaction does: it is queued again if that is undone.
  */
-extern void act_atcommit_taken(Oid owner, const EntityKey *key);
+extern void act_wakeup_taken(Oid owner, const EntityKey *key);
 
 /*
  * Roll back the present subtransaction, which has looked for work in vain:
  * what it took is not queued again.
  */
-extern void act_atcommit_rollback_search(void);
+extern void act_wakeup_rollback_search(void);
 
 /*
  * The entity's lease ends, or its row is changed otherwise so that it may have
  * something to do.  "empty": nothing was pending under a snapshot newer than
  * the lease.
  */
-extern void act_atcommit_end_lease(Oid owner, const EntityKey *key,
-								   bool empty);
+extern void act_wakeup_end_lease(Oid owner, const EntityKey *key,
+								 bool empty);
 
 /* Any entity of this database may have something to do. */
-extern void act_atcommit_sweep(void);
+extern void act_wakeup_sweep(void);
 
 /* Something of this database is due at that time. */
-extern void act_atcommit_due(TimestampTz at);
+extern void act_wakeup_due(TimestampTz at);
 
-#endif							/* ACT_ATCOMMIT_H */
+#endif							/* ACT_WAKEUP_H */

@@ -1,0 +1,796 @@
+/*
+ * database.c
+ *	  Databases: which have a manager, and which need one.
+ *
+ * A database with the extension is a tenant.  It has a manager while
+ * something is going on there and none otherwise; the launcher, which is not
+ * connected to any database, keeps what it needs to start one in time: that
+ * somebody called, when the next back-off ends, when the next sweep is due,
+ * when a blocked pool is to be looked at again.
+ *
+ *		none -> starting		the launcher claims and registers a process
+ *		starting -> running		the process is here, before it connects
+ *		running -> leaving		nothing is to be done for a while
+ *		leaving, running -> none	its exit callback
+ *		starting -> none		the server had no worker slot, or a hold came
+ *								in between, or nobody came for half a minute
+ *
+ * Locks: the roster's; no memory.  Failure: a manager that dies is replaced
+ * after a delay that doubles up to a minute; what it had taken to do (a
+ * sweep, due back-offs) is due again.
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "storage/ipc.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "sched/database.h"
+#include "sched/entry.h"
+#include "sched/registry.h"
+
+/* A process that has not come by then is not expected any more. */
+#define START_LIMIT (30 * USECS_PER_SEC)
+
+#define MIN_DELAY (1 * USECS_PER_SEC)
+#define MAX_DELAY (60 * USECS_PER_SEC)
+
+/* A manager that has been here for so long had a good start. */
+#define GOOD_START (60 * USECS_PER_SEC)
+
+/* The log's segments are looked at so often at most. */
+#define ROTATE_DELAY (25 * INT64CONST(1000))
+
+/* When managers are short, each may stay so long. */
+#define TENURE (10 * USECS_PER_SEC)
+
+static int	sweep_interval = 300;	/* seconds */
+
+/* The manager's own tenant; it cannot be removed while we are in it. */
+static Database *my_db = NULL;
+
+/* Did this manager leave of its own will?  Else its work is due again. */
+static bool left_properly = false;
+
+void
+act_database_define_settings(void)
+{
+	DefineCustomIntVariable("actornot.sweep_interval",
+							"How often a database that is in use is searched for messages that nobody works on.",
+							"A safety net: in the normal course there are none.",
+							&sweep_interval,
+							300, 1, INT_MAX / 1000,
+							PGC_SIGHUP, GUC_UNIT_S,
+							NULL, NULL, NULL);
+}
+
+static inline void
+lock_registry(void)
+{
+	LWLockAcquire(&act_registry->lock, LW_EXCLUSIVE);
+}
+
+static inline void
+unlock_registry(void)
+{
+	LWLockRelease(&act_registry->lock);
+}
+
+/* ------------------------------------------------- states of a manager */
+
+/* none -> starting */
+static void
+set_starting(Database *db, TimestampTz now)
+{
+	Assert(db->manager == MANAGER_NONE);
+
+	db->manager = MANAGER_STARTING;
+	db->generation++;
+	db->manager_since = now;
+	db->manager_leave = false;
+	db->leave_since = 0;
+	act_registry->nmanagers++;
+}
+
+/* starting -> running: this process */
+static void
+set_running(Database *db, TimestampTz now)
+{
+	Assert(db->manager == MANAGER_STARTING);
+
+	db->manager = MANAGER_RUNNING;
+	db->manager_pid = MyProcPid;
+	db->manager_latch = MyLatch;
+	db->manager_since = now;
+}
+
+/* running -> leaving */
+static void
+set_leaving(Database *db)
+{
+	Assert(db->manager == MANAGER_RUNNING);
+
+	db->manager = MANAGER_LEAVING;
+}
+
+/* any other -> none */
+void
+act_database_end_manager(Database *db)
+{
+	Assert(db->manager != MANAGER_NONE);
+
+	db->manager = MANAGER_NONE;
+	db->generation++;
+	db->manager_pid = 0;
+	db->manager_latch = NULL;
+	db->manager_leave = false;
+	act_registry->nmanagers--;
+	if (db->nevictions > 0)
+		ConditionVariableBroadcast(&act_registry->gone);
+
+	/* Somebody may have called in between, or want one of the others. */
+	act_registry_call_launcher();
+}
+
+/* The next manager comes later, twice as late as the last time. */
+static void
+delay_manager(Database *db, TimestampTz now)
+{
+	int64		delay = MIN_DELAY << Min(db->failures, 6);
+
+	db->failures++;
+	db->not_before = now + Min(delay, MAX_DELAY);
+}
+
+/* What a manager is started with: its database and the number of the claim. */
+static Datum
+make_arg(const Database *db)
+{
+	return UInt64GetDatum(((uint64) db->generation << 32) |
+						  db->database);
+}
+
+/* The tenant of that claim, or NULL if it is no longer good. */
+static Database *
+find_claim(Datum main_arg)
+{
+	Oid			database = (Oid) DatumGetUInt64(main_arg);
+	uint32		generation = (uint32) (DatumGetUInt64(main_arg) >> 32);
+	Database   *db = act_registry_find_database(database);
+
+	if (db == NULL || db->manager != MANAGER_STARTING ||
+		db->generation != generation)
+		return NULL;
+	return db;
+}
+
+/* ------------------------------------------------------------- launcher */
+
+static void
+detach_launcher(int code, Datum arg)
+{
+	lock_registry();
+	if (act_registry->launcher_pid == MyProcPid)
+	{
+		act_registry->launcher_pid = 0;
+		act_registry->launcher_latch = NULL;
+	}
+	unlock_registry();
+}
+
+void
+act_database_attach_launcher(void)
+{
+	on_shmem_exit(detach_launcher, 0);
+	lock_registry();
+	act_registry->launcher_pid = MyProcPid;
+	act_registry->launcher_latch = MyLatch;
+	unlock_registry();
+}
+
+/* Has every database been looked into since the server's start? */
+bool
+act_database_is_probed(void)
+{
+	return act_registry->probed;
+}
+
+void
+act_database_set_probed(void)
+{
+	lock_registry();
+	act_registry->probed = true;
+	unlock_registry();
+}
+
+/* Is it known whether the database has the extension, or is nobody looking? */
+bool
+act_database_is_settled(Oid database)
+{
+	Database   *db;
+	bool		settled;
+
+	lock_registry();
+	db = act_registry_find_database(database);
+	settled = (db == NULL || db->presence != DATABASE_UNKNOWN ||
+			   db->manager == MANAGER_NONE);
+	unlock_registry();
+	return settled;
+}
+
+/* When is the next sweep due? */
+static TimestampTz
+next_sweep(const Database *db)
+{
+	TimestampTz at = db->sweep_at;
+
+	/* However often it is asked for, it takes half of the time at most. */
+	if (at != DT_NOEND)
+		at = Max(at, db->sweep_ended + db->sweep_took);
+	if (db->pushes != db->pushes_swept)
+		at = Min(at, db->sweep_ended +
+				 (int64) sweep_interval * USECS_PER_SEC);
+	return at;
+}
+
+/* When are the segments of the log to be looked at? */
+static TimestampTz
+next_rotation(const Database *db)
+{
+	return db->rotate_at == DT_NOEND ? DT_NOEND :
+		Max(db->rotate_at, db->rotated_at + ROTATE_DELAY);
+}
+
+/*
+ * When is there something to do for the manager, apart from what is going on?
+ * Pools that are blocked are to be looked at when their delay is over.
+ */
+static TimestampTz
+next_chore(Database *db)
+{
+	TimestampTz at;
+	dlist_iter	iter;
+
+	if (db->wanted)
+		return DT_NOBEGIN;
+	if (db->presence != DATABASE_PRESENT)
+		return DT_NOEND;
+	at = Min(db->next_due, next_sweep(db));
+	at = Min(at, next_rotation(db));
+	at = Min(at, act_entry_lease_alarm(db, GetCurrentTimestamp()));
+	dlist_foreach(iter, &db->pools)
+	{
+		Pool	   *pool = dlist_container(Pool, node, iter.cur);
+
+		if (!OidIsValid(pool->key.owner))
+			continue;
+		if (pool->nready > 0 && pool->nworkers == 0)
+			at = Min(at, pool->not_before);
+		else if (pool->ndelayed > 0 && pool->nworkers == 0)
+			at = Min(at, Max(pool->not_before, pool->delayed_until));
+	}
+	return at;
+}
+
+/* Is there nothing for a manager to do before that time? */
+static bool
+is_idle(Database *db, TimestampTz horizon)
+{
+	return !db->sweeping && db->presence == DATABASE_PRESENT &&
+		next_chore(db) > horizon;
+}
+
+/*
+ * A database that wants a manager now, InvalidOid if there is none; "next" is
+ * then when to ask again, if nobody tells.
+ */
+Oid
+act_database_find_wanting(TimestampTz now, TimestampTz *next)
+{
+	dlist_iter	iter;
+	Oid			found = InvalidOid;
+
+	lock_registry();
+	dlist_foreach(iter, &act_registry->databases)
+	{
+		Database   *db = dlist_container(Database, node, iter.cur);
+		TimestampTz at;
+
+		if (db->manager == MANAGER_STARTING)
+		{
+			at = db->manager_since + START_LIMIT;
+			if (at > now)
+			{
+				*next = Min(*next, at);
+				continue;
+			}
+			act_database_end_manager(db);
+			delay_manager(db, now);
+		}
+		if (db->manager != MANAGER_NONE || db->nevictions > 0)
+			continue;
+		at = Max(next_chore(db), db->not_before);
+		if (at <= now)
+		{
+			found = db->database;
+			break;
+		}
+		*next = Min(*next, at);
+	}
+	unlock_registry();
+	return found;
+}
+
+/*
+ * Is this manager on its way out?  One that has been for long is not expected
+ * any more: something keeps it, a table that is locked, say.
+ */
+static bool
+is_expected_to_leave(Database *db, TimestampTz now)
+{
+	if (db->manager != MANAGER_LEAVING && !db->manager_leave)
+		return false;
+	if (db->leave_since == 0 || db->leave_since > now)
+		db->leave_since = now;
+	return db->leave_since + TENURE > now;
+}
+
+/*
+ * Too many managers: ask one to go that has nothing to do but to wait for its
+ * workers, or else the one that has been here longest.
+ */
+static void
+ask_oldest_manager(TimestampTz now)
+{
+	Database   *oldest = NULL;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &act_registry->databases)
+	{
+		Database   *db = dlist_container(Database, node, iter.cur);
+
+		if (is_expected_to_leave(db, now))
+			return;
+		if (db->manager != MANAGER_RUNNING || db->manager_leave)
+			continue;
+		if (is_idle(db, now))
+		{
+			oldest = db;
+			break;
+		}
+		if (db->manager_since + TENURE <= now &&
+			(oldest == NULL || db->manager_since < oldest->manager_since))
+			oldest = db;
+	}
+	if (oldest != NULL)
+	{
+		oldest->manager_leave = true;
+		oldest->leave_since = now;
+		SetLatch(oldest->manager_latch);
+	}
+}
+
+/*
+ * A manager will be started.  False if there are as many as there may be, so
+ * that workers find a place too; then they take turns.
+ */
+bool
+act_database_claim(Oid database, int max_managers, TimestampTz now,
+				   Datum *main_arg)
+{
+	Database   *db;
+	bool		claimed = false;
+
+	lock_registry();
+	db = act_registry_find_database(database);
+	if (db == NULL || db->manager != MANAGER_NONE ||
+		db->nevictions > 0)
+		;						/* somebody was faster */
+	else if (act_registry->nmanagers >= max_managers)
+		ask_oldest_manager(now);
+	else
+	{
+		set_starting(db, now);
+		*main_arg = make_arg(db);
+		claimed = true;
+
+		/* The others come first the next time. */
+		dlist_delete(&db->node);
+		dlist_push_tail(&act_registry->databases, &db->node);
+	}
+	unlock_registry();
+	return claimed;
+}
+
+/*
+ * Has the server started a process for that claim?  True if it has had no
+ * place for one for long, and nobody has said so.
+ */
+bool
+act_database_note_start(Datum main_arg, bool started)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Database   *db;
+	bool		news = false;
+
+	lock_registry();
+	db = find_claim(main_arg);
+	if (started)
+		act_registry_note_success();
+	else if (db != NULL)
+	{
+		act_database_end_manager(db);
+		news = act_registry_note_shortage(now, true);
+		db->not_before = act_registry->short_until;
+	}
+	unlock_registry();
+	return news;
+}
+
+/* The launcher will look whether the database is there: see begin_look. */
+void
+act_database_end_call(Oid database)
+{
+	Database   *db;
+
+	lock_registry();
+	db = act_registry_find_database(database);
+	if (db != NULL)
+		db->wanted = false;
+	unlock_registry();
+}
+
+/*
+ * The database is gone, or nobody can connect to it.  The caller has emptied
+ * its queue.  Where something is still going on it stays for now.
+ */
+void
+act_database_forget(Oid database)
+{
+	Database   *db;
+
+	lock_registry();
+	db = act_registry_find_database(database);
+	if (db != NULL)
+	{
+		db->presence = DATABASE_UNKNOWN;
+		if (db->manager == MANAGER_NONE && !db->wanted &&
+			db->nslots == 0 && db->nevictions == 0 &&
+			db->nentries == 0)
+			act_registry_remove_tenant(db);
+	}
+	unlock_registry();
+}
+
+/* -------------------------------------------------------------- manager */
+
+/*
+ * Exit callback of a manager, registered before it connects: runs after the
+ * abort and when the process has left the database.
+ */
+static void
+detach_manager(int code, Datum arg)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Database   *db = my_db;
+	dlist_iter	iter;
+
+	if (db == NULL)
+		return;
+	lock_registry();
+	my_db = NULL;
+	if (db->manager_since + GOOD_START <= now || code == 0)
+		db->failures = 0;
+	if (!left_properly)
+	{
+		db->wanted = true;
+		db->next_due = DT_NOBEGIN;
+		db->rotate_at = Min(db->rotate_at, now);
+		if (db->sweeping)
+			db->sweep_at = Min(db->sweep_at, now);
+		if (code != 0 && !db->manager_leave)
+			delay_manager(db, now);
+	}
+	db->sweeping = false;
+	dlist_foreach(iter, &db->pools)
+	{
+		Pool	   *pool = dlist_container(Pool, node, iter.cur);
+
+		if (!OidIsValid(pool->key.owner))
+			continue;
+
+		/* Nobody keeps an eye on it now; let the next one know. */
+		act_registry_end_starved(pool);
+		pool->wants_help = false;
+		if (db->presence == DATABASE_PRESENT && pool->nready > 0 &&
+			pool->not_before <= now)
+			db->wanted = true;
+	}
+	act_database_end_manager(db);
+	act_registry_note_exit();
+	if (db->presence == DATABASE_UNKNOWN && left_properly &&
+		!db->wanted && db->nslots == 0 && db->nevictions == 0 &&
+		db->nentries == 0)
+		act_registry_remove_tenant(db);
+	unlock_registry();
+}
+
+/*
+ * Become the manager that was asked for, and connect.  The caller has set its
+ * signal handlers.  If the claim is no longer good the process ends here.
+ */
+void
+act_database_attach_manager(Datum main_arg)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Database   *db;
+
+	on_shmem_exit(detach_manager, 0);
+	lock_registry();
+	db = find_claim(main_arg);
+	if (db != NULL && db->nevictions == 0)
+	{
+		set_running(db, now);
+		my_db = db;
+	}
+	unlock_registry();
+	if (my_db == NULL)
+		proc_exit(0);
+
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(my_db->database, InvalidOid,
+											  0);
+}
+
+bool
+act_database_should_leave(void)
+{
+	return *(volatile bool *) &my_db->manager_leave;
+}
+
+/*
+ * The manager has found out whether the extension is here.  True if it waits
+ * for adoption and nobody has said so yet.  The launcher goes on to the next
+ * database.
+ */
+bool
+act_database_set_presence(DatabasePresence presence)
+{
+	bool		news;
+
+	lock_registry();
+	my_db->presence = presence;
+	if (presence == DATABASE_PRESENT)
+		my_db->told = false;
+	news = (presence == DATABASE_WAITING && !my_db->told);
+	if (news)
+		my_db->told = true;
+
+	/*
+	 * It leaves at once; who has called since it began to look calls the
+	 * next.
+	 */
+	if (presence != DATABASE_PRESENT)
+	{
+		left_properly = true;
+
+		/* The next data are others. */
+		my_db->next_due = DT_NOBEGIN;
+	}
+	act_registry_call_launcher();
+	unlock_registry();
+	return news;
+}
+
+/* Before anything is looked at: from now on a call is a new one. */
+void
+act_database_begin_look(void)
+{
+	lock_registry();
+	my_db->wanted = false;
+	unlock_registry();
+}
+
+/*
+ * Are back-offs due?  Then they are taken: what becomes due from now on has
+ * to be said again (act_database_due_at).
+ *
+ * No row with an earlier end than "from" is new: each has been queued once,
+ * after its end, and that is enough.  Whoever commits one says so after that.
+ * Who finds that it has not ended, since the clock was set back, says it again.
+ * What was refused by the queue, or is paused, is left to the sweep that
+ * follows.  A manager that did not leave properly has lost its place, and the
+ * next one starts from the beginning.
+ */
+bool
+act_database_take_due(TimestampTz now, TimestampTz *from, TimestampTz *next)
+{
+	bool		due;
+
+	lock_registry();
+	*from = my_db->next_due;
+	due = (*from <= now);
+	if (due)
+		my_db->next_due = DT_NOEND;
+	else
+		*next = Min(*next, *from);
+	unlock_registry();
+	return due;
+}
+
+/*
+ * Is a sweep due?  Then it is taken: what is asked for from now on, before the
+ * sweep's first snapshot, makes another one due.
+ */
+bool
+act_database_take_sweep(TimestampTz now, TimestampTz *next)
+{
+	TimestampTz at;
+
+	lock_registry();
+	at = next_sweep(my_db);
+	if (at <= now)
+	{
+		my_db->sweep_at = DT_NOEND;
+		my_db->pushes_swept = my_db->pushes;
+		my_db->sweeping = true;
+		my_db->sweep_began = now;
+	}
+	else
+		*next = Min(*next, at);
+	unlock_registry();
+	return at <= now;
+}
+
+/* The main walk has ended. */
+void
+act_database_end_sweep(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	lock_registry();
+	my_db->sweep_ended = now;
+	my_db->sweep_took = Max(now - my_db->sweep_began, 0);
+	my_db->rotate_at = Min(my_db->rotate_at, now);
+	unlock_registry();
+}
+
+/*
+ * Are the segments of the log to be looked at?  Then that is taken, too.
+ */
+bool
+act_database_take_rotation(TimestampTz now, TimestampTz *next)
+{
+	TimestampTz at;
+
+	lock_registry();
+	at = next_rotation(my_db);
+	if (at <= now)
+		my_db->rotate_at = DT_NOEND;
+	else
+		*next = Min(*next, at);
+	unlock_registry();
+	return at <= now;
+}
+
+/* They were, and are to be looked at again then, unless somebody asks. */
+void
+act_database_end_rotation(TimestampTz again)
+{
+	lock_registry();
+	my_db->rotated_at = GetCurrentTimestamp();
+	my_db->rotate_at = Min(my_db->rotate_at, again);
+	unlock_registry();
+}
+
+/* No walk is going on any more. */
+void
+act_database_end_sweeping(void)
+{
+	lock_registry();
+	my_db->sweeping = false;
+	unlock_registry();
+}
+
+/* Is nothing going on, and nothing to be done before that time? */
+bool
+act_database_is_quiet(TimestampTz horizon)
+{
+	bool		quiet;
+
+	lock_registry();
+	quiet = is_idle(my_db, horizon) && my_db->nslots == 0;
+	unlock_registry();
+	return quiet;
+}
+
+/*
+ * Leave, if there is nothing to be done before that time (workers that sleep
+ * can do without a manager).  True: the process must end now.  Whoever calls from
+ * now on calls the next manager.
+ */
+bool
+act_database_try_leave(TimestampTz horizon)
+{
+	lock_registry();
+	left_properly = is_idle(my_db, horizon);
+	if (left_properly)
+		set_leaving(my_db);
+	unlock_registry();
+	return left_properly;
+}
+
+/* ------------------------------------------------------------- everybody */
+
+bool
+act_database_is_known(Oid database)
+{
+	Database   *db;
+	bool		known;
+
+	lock_registry();
+	db = act_registry_find_database(database);
+	known = (db != NULL && db->presence != DATABASE_UNKNOWN);
+	unlock_registry();
+	return known;
+}
+
+void
+act_database_want(Oid database)
+{
+	Database   *db;
+
+	lock_registry();
+	db = act_registry_enter_tenant(database);
+	if (db != NULL)
+		act_registry_call_manager(db);
+	unlock_registry();
+}
+
+/* The log has grown: its segments are to be looked at. */
+void
+act_database_want_rotation(Oid database)
+{
+	Database   *db;
+
+	if (act_registry == NULL)
+		return;
+	lock_registry();
+	db = act_registry_enter_tenant(database);
+	if (db != NULL)
+	{
+		db->rotate_at = Min(db->rotate_at, GetCurrentTimestamp());
+		act_registry_call_manager(db);
+	}
+	unlock_registry();
+}
+
+/*
+ * A back-off of this database ends then.  Whoever has to look at it is told
+ * if it is earlier than what is known.
+ */
+void
+act_database_due_at(Oid database, TimestampTz at)
+{
+	Database   *db;
+
+	if (act_registry == NULL)
+		return;
+	lock_registry();
+	db = act_registry_enter_tenant(database);
+	if (db != NULL && at < db->next_due)
+	{
+		db->next_due = at;
+		if (db->manager == MANAGER_RUNNING)
+			act_registry_call_manager(db);
+		else
+			act_registry_call_launcher();
+	}
+	unlock_registry();
+}

@@ -1,0 +1,24 @@
+/*
+ * pool.h
+ *	  Which pool gets a worker, and who has to give way.
+ */
+#ifndef ACT_POOL_H
+#define ACT_POOL_H
+
+#include "actornot.h"
+#include "sched/registry.h"
+
+/*
+ * All for the manager.  "next" is lowered to the time when it has to ask
+ * again, if nobody tells it before.
+ */
+extern int	act_pool_find_wanting(Oid database, TimestampTz now,
+								  Oid *owners, int max, TimestampTz *next);
+extern bool act_pool_claim(Oid database, Oid owner, TimestampTz now,
+						   Datum *main_arg, TimestampTz *next);
+extern bool act_pool_note_start(Datum main_arg, bool started,
+								TimestampTz *next);
+extern bool act_pool_block(Oid database, Oid owner, PoolBlock block,
+						   TimestampTz now);
+
+#endif							/* ACT_POOL_H */
