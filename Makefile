@@ -16,7 +16,7 @@ OBJS = src/actornot.o \
 	$(addprefix src/runner/, \
 		handler.o runner.o) \
 	$(addprefix src/log/, \
-		absent.o clock.o exported.o message.o near.o segment.o token.o \
+		bloom.o clock.o exported.o reader.o near.o segment.o token.o \
 		writer.o) \
 	$(addprefix src/mailbox/, \
 		deadletter.o leftover.o mailbox.o pending.o work.o) \

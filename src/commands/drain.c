@@ -41,7 +41,7 @@
 #include "exec/batch.h"
 #include "exec/failure.h"
 #include "exec/wholebatch.h"
-#include "log/absent.h"
+#include "log/bloom.h"
 #include "log/clock.h"
 #include "mailbox/mailbox.h"
 #include "mailbox/work.h"
@@ -426,7 +426,7 @@ drain_runners(int32 runner)
 	} while (!complete);
 	act_sweep_end(sweep);
 	for (int i = 0; i < ACT_SEGMENTS; i++)
-		act_absent_forget(i);
+		act_bloom_forget(i);
 	if (!act_readyq_attached())
 		rotate_log(&drain);
 	SPI_finish();

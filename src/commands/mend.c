@@ -28,7 +28,7 @@
 #include "common/catalog.h"
 #include "common/entity.h"
 #include "log/clock.h"
-#include "log/message.h"
+#include "log/reader.h"
 #include "log/segment.h"
 #include "mailbox/deadletter.h"
 #include "mailbox/mailbox.h"
@@ -187,13 +187,13 @@ count_entity(const Runner *runner, const char *entity, int len)
 	table.snapshot = snapshot;
 	act_mailbox_init(&mailbox, &key, entity, len);
 	act_mailbox_load(&table, &mailbox);
-	act_message_open_reader(&reader, snapshot);
+	act_reader_open_reader(&reader, snapshot);
 	count = act_pending_count(&reader, &mailbox, &now, &collided);
 	if (reader.blocked)
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("could not obtain lock on a segment of the log")));
-	act_message_close_reader(&reader);
+	act_reader_close_reader(&reader);
 	act_mailbox_close(&table);
 	PopActiveSnapshot();
 	UnregisterSnapshot(snapshot);

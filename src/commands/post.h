@@ -6,7 +6,7 @@
 #define ACT_POST_H
 
 #include "actornot.h"
-#include "log/message.h"
+#include "log/reader.h"
 #include "runner/runner.h"
 
 /* The arguments that name an entity, checked (22004, 22023). */

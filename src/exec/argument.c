@@ -30,7 +30,7 @@
 #include "actornot.h"
 #include "common/catalog.h"
 #include "exec/argument.h"
-#include "log/message.h"
+#include "log/reader.h"
 #include "runner/runner.h"
 
 /* The fields of actornot_message. */

@@ -8,7 +8,7 @@
 #include "access/tupdesc.h"
 
 #include "actornot.h"
-#include "log/message.h"
+#include "log/reader.h"
 #include "runner/handler.h"
 
 struct JsonbParseState;

@@ -37,7 +37,7 @@
 #include "common/subxact.h"
 #include "exec/batch.h"
 #include "exec/failure.h"
-#include "log/message.h"
+#include "log/reader.h"
 #include "mailbox/deadletter.h"
 #include "mailbox/mailbox.h"
 #include "mailbox/work.h"

@@ -37,7 +37,7 @@
 #include "exec/lend.h"
 #include "exec/visit.h"
 #include "log/clock.h"
-#include "log/message.h"
+#include "log/reader.h"
 #include "log/token.h"
 #include "mailbox/deadletter.h"
 #include "mailbox/leftover.h"

@@ -228,8 +228,8 @@ act_visit_take(BatchWork *work, Mailbox *mailbox, PendingList *list,
 		}
 		while (ahead < list->nitems && ahead <= list->next + PREFETCH_AHEAD)
 		{
-			act_message_prefetch(list->items[ahead].segment,
-								 &list->items[ahead].tid);
+			act_reader_prefetch(list->items[ahead].segment,
+								&list->items[ahead].tid);
 			ahead++;
 		}
 		if (act_work_fetch(work, mailbox, item, &row))

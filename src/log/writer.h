@@ -9,7 +9,7 @@
 
 #include "actornot.h"
 #include "common/index.h"
-#include "log/message.h"
+#include "log/reader.h"
 
 /* What is put in; payload and headers are jsonb datums, 0 for NULL. */
 typedef struct NewMessage

@@ -16,7 +16,7 @@
 
 #include "actornot.h"
 #include "common/cursor.h"
-#include "log/message.h"
+#include "log/reader.h"
 #include "mailbox/leftover.h"
 #include "mailbox/mailbox.h"
 #include "mailbox/pending.h"
@@ -49,7 +49,7 @@ act_leftover_take(PendingList *taken, MessageReader *reader,
 	leftover.valid = false;
 	if (!act_cursor_equal(&leftover.done, &mailbox->done) ||
 		!act_cursor_equal(&leftover.target, &mailbox->target) ||
-		!act_message_get_files(reader, leftover.files, true))
+		!act_reader_get_files(reader, leftover.files, true))
 		return false;
 
 	/* The row may have gone on, or back to where a failure had found it. */
@@ -103,7 +103,7 @@ act_leftover_keep(const PendingList *list, MessageReader *reader,
 	if (chunks > 0)
 		leftover.list.chunks = memcpy(palloc(chunks), list->chunks,
 									  chunks);
-	act_message_get_files(reader, leftover.files, false);
+	act_reader_get_files(reader, leftover.files, false);
 	MemoryContextSwitchTo(old);
 	leftover.valid = true;
 }

@@ -5,7 +5,7 @@
 #ifndef ACT_LEFTOVER_H
 #define ACT_LEFTOVER_H
 
-#include "log/message.h"
+#include "log/reader.h"
 #include "mailbox/mailbox.h"
 #include "mailbox/pending.h"
 

@@ -36,7 +36,7 @@
 
 #include "actornot.h"
 #include "common/cursor.h"
-#include "log/message.h"
+#include "log/reader.h"
 #include "mailbox/mailbox.h"
 #include "mailbox/pending.h"
 #include "runner/runner.h"
@@ -323,9 +323,9 @@ scan_ticks(PendingScan *scan, uint64 first_tick, uint64 below_tick,
 	if (start.tick >= below_tick)
 		return true;
 
-	if (!act_message_seek(scan->reader, scan->hash, start, below_tick))
+	if (!act_reader_seek(scan->reader, scan->hash, start, below_tick))
 		return false;
-	while (act_message_next(scan->reader, &entry))
+	while (act_reader_next(scan->reader, &entry))
 	{
 		if (!act_position_is_before(entry.at, to))
 			break;
@@ -506,17 +506,17 @@ act_pending_count(MessageReader *reader, const Mailbox *mailbox,
 		LogEntry	entry;
 		MessageRow	row;
 
-		if (!act_message_seek(reader, mailbox->key.hash, from, main_range ?
-							  target->xmax : from.tick + 1))
+		if (!act_reader_seek(reader, mailbox->key.hash, from, main_range ?
+							 target->xmax : from.tick + 1))
 			break;
-		while (act_message_next(reader, &entry))
+		while (act_reader_next(reader, &entry))
 		{
 			CHECK_FOR_INTERRUPTS();
 			if (entry.at.id == last_id ||
 				!act_cursor_settled(target, entry.at.tick) ||
 				act_mailbox_has_consumed(mailbox, entry.at.tick,
 										 entry.at.id) ||
-				!act_message_fetch(reader, &entry, &row))
+				!act_reader_fetch(reader, &entry, &row))
 				continue;
 			if (!act_mailbox_is_of(mailbox, row.runner,
 								   DatumGetTextPP(row.entity)))

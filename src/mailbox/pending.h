@@ -5,7 +5,7 @@
 #ifndef ACT_PENDING_H
 #define ACT_PENDING_H
 
-#include "log/message.h"
+#include "log/reader.h"
 #include "mailbox/mailbox.h"
 
 /* How many entries are kept at most. */

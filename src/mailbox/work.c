@@ -24,7 +24,7 @@
 #include "common/catalog.h"
 #include "common/cursor.h"
 #include "log/clock.h"
-#include "log/message.h"
+#include "log/reader.h"
 #include "log/segment.h"
 #include "mailbox/mailbox.h"
 #include "mailbox/pending.h"
@@ -75,7 +75,7 @@ act_work_open(BatchWork *work)
 	work->snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	work->mailboxes.snapshot = work->snapshot;
 	act_cursor_from_snapshot(&work->now, work->snapshot, act_clock_offset());
-	act_message_open_reader(&work->messages, work->snapshot);
+	act_reader_open_reader(&work->messages, work->snapshot);
 }
 
 /*
@@ -84,7 +84,7 @@ act_work_open(BatchWork *work)
 void
 act_work_close(BatchWork *work)
 {
-	act_message_close_reader(&work->messages);
+	act_reader_close_reader(&work->messages);
 	act_mailbox_close(&work->mailboxes);
 	UnregisterSnapshot(work->snapshot);
 	MemoryContextDelete(work->visit_context);
@@ -173,7 +173,7 @@ act_work_fetch(BatchWork *work, Mailbox *mailbox, const PendingItem *item,
 	entry.at.id = item->id;
 	entry.tid = item->tid;
 	entry.segment = item->segment;
-	if (!act_message_fetch(&work->messages, &entry, row))
+	if (!act_reader_fetch(&work->messages, &entry, row))
 		return false;
 	if (belongs(work, mailbox, row))
 		return true;

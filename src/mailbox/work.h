@@ -6,7 +6,7 @@
 #define ACT_WORK_H
 
 #include "common/cursor.h"
-#include "log/message.h"
+#include "log/reader.h"
 #include "mailbox/mailbox.h"
 #include "mailbox/pending.h"
 

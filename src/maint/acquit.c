@@ -25,7 +25,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#include "log/message.h"
+#include "log/reader.h"
 #include "mailbox/mailbox.h"
 #include "mailbox/work.h"
 #include "maint/acquit.h"

@@ -24,7 +24,7 @@
 #include "actornot.h"
 #include "common/catalog.h"
 #include "common/cursor.h"
-#include "log/message.h"
+#include "log/reader.h"
 #include "log/segment.h"
 #include "mailbox/mailbox.h"
 #include "maint/inspect.h"
@@ -51,7 +51,7 @@ act_inspect_open(Inspection *check, int number, const Segment *row)
 	check->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	PushActiveSnapshot(check->snapshot);
 	check->mailboxes.snapshot = check->snapshot;
-	act_message_open_reader(&check->messages, check->snapshot);
+	act_reader_open_reader(&check->messages, check->snapshot);
 	check->ncollisions = act_segment_read_collisions(&check->collisions,
 													 check->snapshot);
 }
@@ -59,7 +59,7 @@ act_inspect_open(Inspection *check, int number, const Segment *row)
 void
 act_inspect_close(Inspection *check)
 {
-	act_message_close_reader(&check->messages);
+	act_reader_close_reader(&check->messages);
 	act_mailbox_close(&check->mailboxes);
 	PopActiveSnapshot();
 	UnregisterSnapshot(check->snapshot);
@@ -104,8 +104,8 @@ look_at_message(Inspection *check, const MessageRow *row)
 		 act_mailbox_has_consumed(&check->mailbox, row->tick, row->id)))
 		return;
 	if (check->row->copied &&
-		act_message_has_copy(&check->messages, check->row->turn, row->hash,
-							 at))
+		act_reader_has_copy(&check->messages, check->row->turn, row->hash,
+							at))
 		return;
 	check->bytes += 64 + toast_datum_size(row->entity);
 	if (row->payload != (Datum) 0)
@@ -130,13 +130,13 @@ look_at_range(Inspection *check, int64 hash, uint64 from_tick, uint64 below_tick
 
 	if (from_tick >= below_tick)
 		return;
-	act_message_seek_in(&check->messages, check->number, hash, from_tick,
-						below_tick);
+	act_reader_seek_in(&check->messages, check->number, hash, from_tick,
+					   below_tick);
 	while (check->bytes <= check->limit &&
-		   act_message_next_in(&check->messages, check->number, &entry))
+		   act_reader_next_in(&check->messages, check->number, &entry))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (act_message_fetch(&check->messages, &entry, &row))
+		if (act_reader_fetch(&check->messages, &entry, &row))
 			look_at_message(check, &row);
 	}
 }
@@ -151,13 +151,13 @@ load_first_mailbox(Inspection *check, int64 hash, const LogEntry *first)
 	LogEntry	entry;
 	MessageRow	row;
 
-	if (first != NULL && act_message_fetch(&check->messages, first, &row))
+	if (first != NULL && act_reader_fetch(&check->messages, first, &row))
 		return load_mailbox(check, &row);
-	act_message_seek_in(&check->messages, check->number, hash, 0,
-						PG_UINT64_MAX);
-	while (act_message_next_in(&check->messages, check->number, &entry))
+	act_reader_seek_in(&check->messages, check->number, hash, 0,
+					   PG_UINT64_MAX);
+	while (act_reader_next_in(&check->messages, check->number, &entry))
 	{
-		if (act_message_fetch(&check->messages, &entry, &row))
+		if (act_reader_fetch(&check->messages, &entry, &row))
 			return load_mailbox(check, &row);
 	}
 	return false;
@@ -212,8 +212,8 @@ act_inspect_next(Inspection *check, int64 from, int64 *hash, LogEntry *first)
 	{
 		for (int i = 0; i < STEPS; i++)
 		{
-			if (!act_message_walk(&check->messages, check->number, hash,
-								  first))
+			if (!act_reader_walk(&check->messages, check->number, hash,
+								 first))
 				return false;
 			if (*hash != last)
 				return true;
@@ -223,6 +223,6 @@ act_inspect_next(Inspection *check, int64 from, int64 *hash, LogEntry *first)
 		from = last + 1;
 	}
 	check->walking = true;
-	act_message_walk_from(&check->messages, check->number, from);
-	return act_message_walk(&check->messages, check->number, hash, first);
+	act_reader_walk_from(&check->messages, check->number, from);
+	return act_reader_walk(&check->messages, check->number, hash, first);
 }

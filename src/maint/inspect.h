@@ -6,7 +6,7 @@
 #define ACT_INSPECT_H
 
 #include "actornot.h"
-#include "log/message.h"
+#include "log/reader.h"
 #include "log/writer.h"
 #include "mailbox/mailbox.h"
 

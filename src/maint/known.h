@@ -7,7 +7,7 @@
 
 #include "actornot.h"
 #include "common/cursor.h"
-#include "log/message.h"
+#include "log/reader.h"
 #include "mailbox/mailbox.h"
 
 typedef struct KnownTable KnownTable;

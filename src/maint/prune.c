@@ -34,7 +34,7 @@
 #include "common/catalog.h"
 #include "common/entity.h"
 #include "log/clock.h"
-#include "log/message.h"
+#include "log/reader.h"
 #include "log/segment.h"
 #include "log/token.h"
 #include "mailbox/mailbox.h"
@@ -118,10 +118,10 @@ is_in_log(MessageReader *reader, int64 hash)
 
 		if (reader->rows[i].state == SEGMENT_EMPTY)
 			continue;
-		if (!act_message_open_segment(reader, i))
+		if (!act_reader_open_segment(reader, i))
 			return true;
-		act_message_seek_in(reader, i, hash, 0, PG_UINT64_MAX);
-		if (act_message_next_in(reader, i, &entry))
+		act_reader_seek_in(reader, i, hash, 0, PG_UINT64_MAX);
+		if (act_reader_next_in(reader, i, &entry))
 			return true;
 	}
 	return false;
@@ -218,7 +218,7 @@ act_prune_step(Prune *prune)
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	PushActiveSnapshot(snapshot);
 	table.snapshot = snapshot;
-	act_message_open_reader(&reader, snapshot);
+	act_reader_open_reader(&reader, snapshot);
 
 	n = find_candidates(prune, &table, &reader, candidates);
 	/* Tokens only grow, also where there is no row that knows the last one. */
@@ -231,7 +231,7 @@ act_prune_step(Prune *prune)
 			prune->removed++;
 	}
 
-	act_message_close_reader(&reader);
+	act_reader_close_reader(&reader);
 	act_mailbox_close(&table);
 	PopActiveSnapshot();
 	UnregisterSnapshot(snapshot);

@@ -41,7 +41,7 @@
 #include "common/entity.h"
 #include "common/subxact.h"
 #include "log/clock.h"
-#include "log/message.h"
+#include "log/reader.h"
 #include "log/segment.h"
 #include "log/writer.h"
 #include "mailbox/mailbox.h"
@@ -210,7 +210,7 @@ check_piece(Step *step)
 
 	act_inspect_open(&check, step->number,
 					 &step->rotation->ring[step->number]);
-	if (!act_message_open_segment(&check.messages, step->number))
+	if (!act_reader_open_segment(&check.messages, step->number))
 	{
 		act_inspect_close(&check);
 		step->later = true;
@@ -305,7 +305,7 @@ lock_pending(Step *step, int64 *hashes)
 	act_inspect_open(&check, step->number,
 					 &step->rotation->ring[step->number]);
 	check.limit = 0;
-	if (!act_message_open_segment(&check.messages, step->number))
+	if (!act_reader_open_segment(&check.messages, step->number))
 		step->later = true;
 	for (int i = 0; i < CHECK_PIECE && n < COPY_PIECE && !step->later &&
 		 !watch->finished; i++)
@@ -349,7 +349,7 @@ copy_piece(Step *step)
 	act_inspect_open(&check, step->number,
 					 &step->rotation->ring[step->number]);
 	if (writer.segment == step->number ||
-		!act_message_open_segment(&check.messages, step->number))
+		!act_reader_open_segment(&check.messages, step->number))
 		step->later = true;
 	check.writer = &writer;
 	for (int i = 0; i < n && !step->later; i++)

@@ -50,7 +50,7 @@
 #include "common/catalog.h"
 #include "common/cursor.h"
 #include "log/clock.h"
-#include "log/message.h"
+#include "log/reader.h"
 #include "mailbox/mailbox.h"
 #include "maint/found.h"
 #include "maint/known.h"
@@ -411,7 +411,7 @@ has_copy(Sweep *sweep, const MessageRow *row)
 	LogPosition at = {row->tick, row->id};
 
 	return segment->copied &&
-		act_message_has_copy(&sweep->messages, segment->turn, row->hash, at);
+		act_reader_has_copy(&sweep->messages, segment->turn, row->hash, at);
 }
 
 /*
@@ -535,7 +535,7 @@ walk_segment(Sweep *sweep, int *blocks)
 		while (table_scan_getnextslot_tidrange(scan, ForwardScanDirection,
 											   slot))
 		{
-			act_message_deform(slot, &row);
+			act_reader_deform(slot, &row);
 			consider(sweep, &row);
 			if (sweep->full)
 			{
@@ -794,7 +794,7 @@ act_sweep_step(Sweep *sweep, int max)
 	sweep->mailboxes.snapshot = sweep->snapshot;
 	sweep->mailboxes.without_state = true;
 	PushActiveSnapshot(sweep->snapshot);
-	act_message_open_reader(&sweep->messages, sweep->snapshot);
+	act_reader_open_reader(&sweep->messages, sweep->snapshot);
 
 	complete = walk_segments(sweep);
 	act_found_flush(sweep->found_keys);
@@ -804,7 +804,7 @@ act_sweep_step(Sweep *sweep, int max)
 		complete = false;
 	}
 
-	act_message_close_reader(&sweep->messages);
+	act_reader_close_reader(&sweep->messages);
 	PopActiveSnapshot();
 	act_mailbox_close(&sweep->mailboxes);
 	UnregisterSnapshot(sweep->snapshot);

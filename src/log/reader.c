@@ -1,5 +1,5 @@
 /*
- * message.c
+ * reader.c
  *	  The log: reading all of its segments.
  *
  * The log is a ring of plain tables; nobody updates or deletes a message.
@@ -33,9 +33,9 @@
 #include "actornot.h"
 #include "common/catalog.h"
 #include "compat.h"
-#include "log/absent.h"
+#include "log/bloom.h"
 #include "log/clock.h"
-#include "log/message.h"
+#include "log/reader.h"
 #include "log/segment.h"
 
 /*
@@ -89,7 +89,7 @@ may_lack(const Segment *row)
  * Get ready to read messages with a registered snapshot.
  */
 void
-act_message_open_reader(MessageReader *reader, Snapshot snapshot)
+act_reader_open_reader(MessageReader *reader, Snapshot snapshot)
 {
 	reader->context = CurrentMemoryContext;
 	reader->snapshot = snapshot;
@@ -102,7 +102,7 @@ act_message_open_reader(MessageReader *reader, Snapshot snapshot)
 		reader->segment[i].heap = NULL;
 		reader->segment[i].active = false;
 		if (!may_lack(&reader->rows[i]))
-			act_absent_forget(i);
+			act_bloom_forget(i);
 	}
 }
 
@@ -111,7 +111,7 @@ act_message_open_reader(MessageReader *reader, Snapshot snapshot)
  * ends, for a plan may hold places in them.
  */
 void
-act_message_close_reader(MessageReader *reader)
+act_reader_close_reader(MessageReader *reader)
 {
 	for (int i = 0; i < ACT_SEGMENTS; i++)
 	{
@@ -297,8 +297,8 @@ can_hold(const Segment *row, uint64 tick)
  * reads must not take what it sees for all there is.
  */
 bool
-act_message_seek(MessageReader *reader, int64 hash, LogPosition from,
-				 uint64 below_tick)
+act_reader_seek(MessageReader *reader, int64 hash, LogPosition from,
+				uint64 below_tick)
 {
 	/* The scans outlive whatever context the caller works in. */
 	MemoryContext old = MemoryContextSwitchTo(reader->context);
@@ -310,7 +310,7 @@ act_message_seek(MessageReader *reader, int64 hash, LogPosition from,
 
 		segment->active = false;
 		if (!can_hold(row, from.tick) ||
-			(may_lack(row) && act_absent_is_known(i, row->turn, hash)))
+			(may_lack(row) && act_bloom_is_known(i, row->turn, hash)))
 			continue;
 		if (!open_segment(reader, i))
 		{
@@ -326,7 +326,7 @@ act_message_seek(MessageReader *reader, int64 hash, LogPosition from,
 		/* From a later place on, its messages may be there, and done. */
 		if (!segment->active && !segment->by_near &&
 			from.tick <= ACT_CURSOR_NOTHING_XMAX && may_lack(row))
-			act_absent_note_vain(i, row->turn, segment->heap, segment->index);
+			act_bloom_note_vain(i, row->turn, segment->heap, segment->index);
 	}
 	MemoryContextSwitchTo(old);
 	return !reader->blocked;
@@ -338,7 +338,7 @@ act_message_seek(MessageReader *reader, int64 hash, LogPosition from,
  * other, for they keep tick and id.
  */
 bool
-act_message_next(MessageReader *reader, LogEntry *entry)
+act_reader_next(MessageReader *reader, LogEntry *entry)
 {
 	SegmentReader *first = NULL;
 	MemoryContext old;
@@ -369,7 +369,7 @@ act_message_next(MessageReader *reader, LogEntry *entry)
  * changed, or could not be locked at once.
  */
 bool
-act_message_get_files(MessageReader *reader, Oid *files, bool open)
+act_reader_get_files(MessageReader *reader, Oid *files, bool open)
 {
 	for (int i = 0; i < ACT_SEGMENTS; i++)
 	{
@@ -401,7 +401,7 @@ act_message_get_files(MessageReader *reader, Oid *files, bool open)
  * points into the slot's tuple.
  */
 void
-act_message_deform(TupleTableSlot *slot, MessageRow *row)
+act_reader_deform(TupleTableSlot *slot, MessageRow *row)
 {
 	slot_getallattrs(slot);
 	row->hash = DatumGetInt64(slot->tts_values[MSG_HASH - 1]);
@@ -435,7 +435,7 @@ find_place(int segment, BlockNumber block)
  * cannot fail.  The fetch itself checks everything.
  */
 void
-act_message_prefetch(int segment, const ItemPointerData *tid)
+act_reader_prefetch(int segment, const ItemPointerData *tid)
 {
 	BlockNumber block = ItemPointerGetBlockNumber(tid);
 	OffsetNumber offset = ItemPointerGetOffsetNumber(tid);
@@ -480,10 +480,10 @@ read_block(SegmentReader *segment, int number, BlockNumber block)
 
 /*
  * Walk through a segment's index from a hash on, whatever else is read in the
- * segment meanwhile.  It is open (act_message_open_segment).
+ * segment meanwhile.  It is open (act_reader_open_segment).
  */
 void
-act_message_walk_from(MessageReader *reader, int number, int64 hash)
+act_reader_walk_from(MessageReader *reader, int number, int64 hash)
 {
 	SegmentReader *segment = &reader->segment[number];
 	MemoryContext old = MemoryContextSwitchTo(reader->context);
@@ -505,8 +505,8 @@ act_message_walk_from(MessageReader *reader, int number, int64 hash)
  * The next entry of the walk and its hash; false at the end.
  */
 bool
-act_message_walk(MessageReader *reader, int number, int64 *hash,
-				 LogEntry *entry)
+act_reader_walk(MessageReader *reader, int number, int64 *hash,
+				LogEntry *entry)
 {
 	MemoryContext old = MemoryContextSwitchTo(reader->context);
 	IndexScanDesc scan = reader->segment[number].walk;
@@ -524,11 +524,11 @@ act_message_walk(MessageReader *reader, int number, int64 *hash,
 }
 
 /*
- * As act_message_seek, in one segment that is open.
+ * As act_reader_seek, in one segment that is open.
  */
 void
-act_message_seek_in(MessageReader *reader, int number, int64 hash,
-					uint64 from_tick, uint64 below_tick)
+act_reader_seek_in(MessageReader *reader, int number, int64 hash,
+				   uint64 from_tick, uint64 below_tick)
 {
 	MemoryContext old = MemoryContextSwitchTo(reader->context);
 	SegmentReader *segment = &reader->segment[number];
@@ -541,10 +541,10 @@ act_message_seek_in(MessageReader *reader, int number, int64 hash,
 }
 
 /*
- * As act_message_next, in one segment.
+ * As act_reader_next, in one segment.
  */
 bool
-act_message_next_in(MessageReader *reader, int number, LogEntry *entry)
+act_reader_next_in(MessageReader *reader, int number, LogEntry *entry)
 {
 	MemoryContext old = MemoryContextSwitchTo(reader->context);
 	SegmentReader *segment = &reader->segment[number];
@@ -563,7 +563,7 @@ act_message_next_in(MessageReader *reader, int number, LogEntry *entry)
  * Open a segment for the four above; false if it cannot be locked at once.
  */
 bool
-act_message_open_segment(MessageReader *reader, int number)
+act_reader_open_segment(MessageReader *reader, int number)
 {
 	MemoryContext old = MemoryContextSwitchTo(reader->context);
 	bool		opened = open_segment(reader, number);
@@ -577,8 +577,8 @@ act_message_open_segment(MessageReader *reader, int number)
  * reader's snapshot?  Sets "blocked" if one of those could not be locked.
  */
 bool
-act_message_has_copy(MessageReader *reader, int64 turn, int64 hash,
-					 LogPosition at)
+act_reader_has_copy(MessageReader *reader, int64 turn, int64 hash,
+					LogPosition at)
 {
 	MemoryContext old = MemoryContextSwitchTo(reader->context);
 	bool		found = false;
@@ -603,7 +603,7 @@ act_message_has_copy(MessageReader *reader, int64 turn, int64 hash,
 		{
 			MessageRow	row;
 
-			found = act_message_fetch(reader, &segment->head, &row);
+			found = act_reader_fetch(reader, &segment->head, &row);
 			advance_head(segment, i);
 		}
 		segment->active = false;
@@ -622,8 +622,8 @@ act_message_has_copy(MessageReader *reader, int64 turn, int64 hash,
  * page: nobody updates or deletes a message.
  */
 bool
-act_message_fetch(MessageReader *reader, const LogEntry *entry,
-				  MessageRow *row)
+act_reader_fetch(MessageReader *reader, const LogEntry *entry,
+				 MessageRow *row)
 {
 	SegmentReader *segment = &reader->segment[entry->segment];
 	ItemPointerData tid = entry->tid;
@@ -646,6 +646,6 @@ act_message_fetch(MessageReader *reader, const LogEntry *entry,
 	}
 	segment->tuple.t_tableOid = RelationGetRelid(segment->heap);
 	ExecStorePinnedBufferHeapTuple(&segment->tuple, segment->slot, buffer);
-	act_message_deform(segment->slot, row);
+	act_reader_deform(segment->slot, row);
 	return row->id == entry->at.id;
 }

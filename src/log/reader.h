@@ -1,9 +1,9 @@
 /*
- * message.h
+ * reader.h
  *	  The log: its rows, and reading all of its segments.
  */
-#ifndef ACT_MESSAGE_H
-#define ACT_MESSAGE_H
+#ifndef ACT_READER_H
+#define ACT_READER_H
 
 #include "access/genam.h"
 #include "access/tableam.h"
@@ -94,28 +94,28 @@ typedef struct MessageReader
 	SegmentReader segment[ACT_SEGMENTS];
 } MessageReader;
 
-extern void act_message_open_reader(MessageReader *reader, Snapshot snapshot);
-extern void act_message_close_reader(MessageReader *reader);
-extern bool act_message_seek(MessageReader *reader, int64 hash,
-							 LogPosition from, uint64 below_tick);
-extern bool act_message_next(MessageReader *reader, LogEntry *entry);
-extern bool act_message_get_files(MessageReader *reader, Oid *files,
-								  bool open);
-extern void act_message_prefetch(int segment, const ItemPointerData *tid);
-extern bool act_message_open_segment(MessageReader *reader, int number);
-extern void act_message_walk_from(MessageReader *reader, int number,
-								  int64 hash);
-extern bool act_message_walk(MessageReader *reader, int number, int64 *hash,
-							 LogEntry *entry);
-extern void act_message_seek_in(MessageReader *reader, int number, int64 hash,
-								uint64 from_tick, uint64 below_tick);
-extern bool act_message_next_in(MessageReader *reader, int number,
-								LogEntry *entry);
-extern bool act_message_has_copy(MessageReader *reader, int64 turn,
-								 int64 hash, LogPosition at);
-extern bool act_message_fetch(MessageReader *reader, const LogEntry *entry,
-							  MessageRow *row);
-extern void act_message_deform(TupleTableSlot *slot, MessageRow *row);
+extern void act_reader_open_reader(MessageReader *reader, Snapshot snapshot);
+extern void act_reader_close_reader(MessageReader *reader);
+extern bool act_reader_seek(MessageReader *reader, int64 hash,
+							LogPosition from, uint64 below_tick);
+extern bool act_reader_next(MessageReader *reader, LogEntry *entry);
+extern bool act_reader_get_files(MessageReader *reader, Oid *files,
+								 bool open);
+extern void act_reader_prefetch(int segment, const ItemPointerData *tid);
+extern bool act_reader_open_segment(MessageReader *reader, int number);
+extern void act_reader_walk_from(MessageReader *reader, int number,
+								 int64 hash);
+extern bool act_reader_walk(MessageReader *reader, int number, int64 *hash,
+							LogEntry *entry);
+extern void act_reader_seek_in(MessageReader *reader, int number, int64 hash,
+							   uint64 from_tick, uint64 below_tick);
+extern bool act_reader_next_in(MessageReader *reader, int number,
+							   LogEntry *entry);
+extern bool act_reader_has_copy(MessageReader *reader, int64 turn,
+								int64 hash, LogPosition at);
+extern bool act_reader_fetch(MessageReader *reader, const LogEntry *entry,
+							 MessageRow *row);
+extern void act_reader_deform(TupleTableSlot *slot, MessageRow *row);
 
 
-#endif							/* ACT_MESSAGE_H */
+#endif							/* ACT_READER_H */

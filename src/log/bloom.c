@@ -1,5 +1,5 @@
 /*
- * absent.c
+ * bloom.c
  *	  Hashes of which a sealed segment has nothing.
  *
  * An entity that is visited for the first time is looked for in each segment
@@ -31,7 +31,7 @@
 #include "actornot.h"
 #include "common/catalog.h"
 #include "compat.h"
-#include "log/absent.h"
+#include "log/bloom.h"
 
 /* Entries in a page of the index of a segment, rather too many. */
 #define ENTRIES_PER_BLOCK 256
@@ -47,7 +47,7 @@
 #define MAX_HASHES (MAX_FILTER * INT64CONST(1024) * 8 / 4)
 
 /* What is known of a segment. */
-typedef struct Absence
+typedef struct BloomFilter
 {
 	Oid			indexid;		/* tells one installation from the next */
 	int64		turn;
@@ -55,37 +55,37 @@ typedef struct Absence
 	int64		limit;			/* worth a filter then; 0: not yet known */
 	MemoryContext context;		/* NULL, or holds what follows */
 	bloom_filter *filter;		/* NULL, or complete */
-} Absence;
+} BloomFilter;
 
-static Absence absences[ACT_SEGMENTS];
+static BloomFilter absences[ACT_SEGMENTS];
 
 static bool
-is_of(const Absence *absence, int number, int64 turn)
+is_of(const BloomFilter *absence, int number, int64 turn)
 {
 	return absence->turn == turn &&
 		absence->indexid == act_catalog_get()->message_key[number];
 }
 
 void
-act_absent_forget(int number)
+act_bloom_forget(int number)
 {
-	Absence    *absence = &absences[number];
+	BloomFilter *absence = &absences[number];
 
 	/* Asked for with each batch. */
 	if (!OidIsValid(absence->indexid))
 		return;
 	if (absence->context != NULL)
 		MemoryContextDelete(absence->context);
-	memset(absence, 0, sizeof(Absence));
+	memset(absence, 0, sizeof(BloomFilter));
 }
 
 /*
  * Is it known that a sealed segment has nothing of a hash?
  */
 bool
-act_absent_is_known(int number, int64 turn, int64 hash)
+act_bloom_is_known(int number, int64 turn, int64 hash)
 {
-	Absence    *absence = &absences[number];
+	BloomFilter *absence = &absences[number];
 
 	return absence->filter != NULL && is_of(absence, number, turn) &&
 		bloom_lacks_element(absence->filter, (unsigned char *) &hash,
@@ -96,7 +96,7 @@ act_absent_is_known(int number, int64 turn, int64 hash)
  * Read all hashes of an index.
  */
 static void
-make_filter(Absence *absence, int64 entries, Relation heap, Relation index)
+make_filter(BloomFilter *absence, int64 entries, Relation heap, Relation index)
 {
 	IndexScanDesc scan;
 	bloom_filter *filter;
@@ -135,14 +135,14 @@ make_filter(Absence *absence, int64 entries, Relation heap, Relation index)
  * An entity was looked for in a sealed segment, which is open, in vain.
  */
 void
-act_absent_note_vain(int number, int64 turn, Relation heap, Relation index)
+act_bloom_note_vain(int number, int64 turn, Relation heap, Relation index)
 {
-	Absence    *absence = &absences[number];
+	BloomFilter *absence = &absences[number];
 	int64		entries;
 
 	if (!is_of(absence, number, turn))
 	{
-		act_absent_forget(number);
+		act_bloom_forget(number);
 		absence->indexid = RelationGetRelid(index);
 		absence->turn = turn;
 	}
