@@ -19,7 +19,7 @@ OBJS = src/actornot.o \
 		bloom.o clock.o exported.o reader.o near.o segment.o token.o \
 		writer.o) \
 	$(addprefix src/mailbox/, \
-		deadletter.o leftover.o mailbox.o pending.o work.o) \
+		deadletter.o leftover.o mailbox.o pending.o head.o) \
 	$(addprefix src/exec/, \
 		argument.o batch.o call.o failure.o lend.o visit.o wholebatch.o \
 		wholecall.o) \

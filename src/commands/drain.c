@@ -43,8 +43,8 @@
 #include "exec/wholebatch.h"
 #include "log/bloom.h"
 #include "log/clock.h"
+#include "mailbox/head.h"
 #include "mailbox/mailbox.h"
-#include "mailbox/work.h"
 #include "maint/prune.h"
 #include "maint/rotate.h"
 #include "maint/sweep.h"
@@ -120,7 +120,7 @@ actornot_run(PG_FUNCTION_ARGS)
 
 	act_sqlarg_reject_null(fcinfo, 1, "entity");
 	act_sqlarg_check_may_write("actornot_run()");
-	act_work_check_isolation();
+	act_head_check_isolation();
 	entity = act_sqlarg_entity(fcinfo, runner, &entity_len, &key);
 	if (runner->handler == NULL)
 		ereport(ERROR,
@@ -257,7 +257,7 @@ visit_group(void *arg)
 	Visit	  **visits = palloc(sizeof(Visit *) * group->n);
 	int			depth = act_entity_depth();
 	int			n = 0;
-	BatchWork	work;
+	RunContext	work;
 
 	for (int i = 0; i < group->n; i++)
 	{
@@ -270,9 +270,9 @@ visit_group(void *arg)
 	}
 	for (int i = 0; i < n; i++)
 		act_entity_begin_run(visits[i]->key.hash, visits[i]->key.runner);
-	act_work_open(&work);
+	act_head_open(&work);
 	act_wholebatch_visit(&work, visits, n, 0);
-	act_work_close(&work);
+	act_head_close(&work);
 	if (act_entity_collided())
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),

@@ -54,8 +54,8 @@
 #include "log/clock.h"
 #include "log/token.h"
 #include "mailbox/deadletter.h"
+#include "mailbox/head.h"
 #include "mailbox/mailbox.h"
-#include "mailbox/work.h"
 #include "maint/sweep.h"
 #include "runner/runner.h"
 #include "sched/lane.h"
@@ -122,7 +122,7 @@ typedef struct Holding
 	char	   *entity;
 	int			entity_len;
 	int64		token;
-	BatchWork	work;
+	RunContext	work;
 	Mailbox		mailbox;
 } Holding;
 
@@ -134,7 +134,7 @@ static void
 check_may_write(const char *command)
 {
 	act_sqlarg_check_may_write(command);
-	act_work_check_isolation();
+	act_head_check_isolation();
 }
 
 /*
@@ -248,7 +248,7 @@ put_lease(FunctionCallInfo fcinfo, const Runner *runner, const Lease *lease)
  * again.
  */
 static LendResult
-lend_or_not(Acquisition *call, BatchWork *work, const TakenKey *taken,
+lend_or_not(Acquisition *call, RunContext *work, const TakenKey *taken,
 			const char *entity, int entity_len)
 {
 	const EntityKey *key = &taken->key;
@@ -303,7 +303,7 @@ lend_or_not(Acquisition *call, BatchWork *work, const TakenKey *taken,
  * changed.  What was read of it is kept only if it was lent.
  */
 static void
-lend_one(Acquisition *call, BatchWork *work, const TakenKey *taken,
+lend_one(Acquisition *call, RunContext *work, const TakenKey *taken,
 		 const char *entity, int entity_len)
 {
 	MemoryContext context = AllocSetContextCreate(call->context,
@@ -327,7 +327,7 @@ static void
 lend_keys(Acquisition *call, const TakenKey *taken, int ntaken)
 {
 	bool	   *locked = palloc0(sizeof(bool) * ntaken);
-	BatchWork	work;
+	RunContext	work;
 
 	/* First of all: to lock them can fail, and they are off the queue. */
 	for (int i = 0; i < ntaken; i++)
@@ -341,7 +341,7 @@ lend_keys(Acquisition *call, const TakenKey *taken, int ntaken)
 		if (!locked[i])
 			act_readyq_put_back(MyDatabaseId, call->pool, &taken[i]);
 	}
-	act_work_open(&work);
+	act_head_open(&work);
 	for (int i = 0; i < ntaken; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -350,7 +350,7 @@ lend_keys(Acquisition *call, const TakenKey *taken, int ntaken)
 		else if (locked[i])
 			act_entity_give_back(taken[i].key.hash);
 	}
-	act_work_close(&work);
+	act_head_close(&work);
 	pfree(locked);
 }
 
@@ -494,7 +494,7 @@ static void
 take_entity(Acquisition *call)
 {
 	TakenKey	taken = {call->key, -1};
-	BatchWork	work;
+	RunContext	work;
 
 	act_entity_check_closed(call->key.hash, call->terms.runner.name,
 							call->entity);
@@ -504,9 +504,9 @@ take_entity(Acquisition *call)
 		return;
 	}
 	act_wakeup_taken(call->pool, &call->key);
-	act_work_open(&work);
+	act_head_open(&work);
 	lend_one(call, &work, &taken, call->entity, call->entity_len);
-	act_work_close(&work);
+	act_head_close(&work);
 	if (!act_readyq_attached())
 		call->retry = Min(call->retry, GetCurrentTimestamp() + UNTOLD_DELAY);
 }
@@ -741,7 +741,7 @@ begin_holding(FunctionCallInfo fcinfo, Holding *holding, const char *command)
 		peek_token(holding);
 		act_entity_take(holding->key.hash, true);
 	}
-	act_work_open(&holding->work);
+	act_head_open(&holding->work);
 	act_mailbox_init(&holding->mailbox, &holding->key, holding->entity,
 					 holding->entity_len);
 	act_mailbox_load(&holding->work.mailboxes, &holding->mailbox);
@@ -755,7 +755,7 @@ begin_holding(FunctionCallInfo fcinfo, Holding *holding, const char *command)
 static void
 end_holding(Holding *holding, bool idle)
 {
-	act_work_close(&holding->work);
+	act_head_close(&holding->work);
 	act_wakeup_end_lease(act_runner_pool(&holding->runner), &holding->key,
 						 idle);
 }
@@ -803,7 +803,7 @@ actornot_update_locked(PG_FUNCTION_ARGS)
 	if (terms.max_messages > 0 &&
 		lend_next(&holding, &terms, &lease, &result))
 	{
-		act_work_close(&holding.work);
+		act_head_close(&holding.work);
 		act_token_flush();
 		put_lease(fcinfo, &holding.runner, &lease);
 		return (Datum) 0;
@@ -829,7 +829,7 @@ actornot_renew(PG_FUNCTION_ARGS)
 	until = GetCurrentTimestamp() + read_length(fcinfo, 3, &holding.runner);
 	holding.mailbox.lease_until = until;
 	act_mailbox_save(&holding.work.mailboxes, &holding.mailbox);
-	act_work_close(&holding.work);
+	act_head_close(&holding.work);
 	act_wakeup_taken(act_runner_pool(&holding.runner), &holding.key);
 	act_readyq_lend(MyDatabaseId, act_runner_pool(&holding.runner),
 					&holding.key, until, false);

@@ -31,9 +31,9 @@
 #include "log/reader.h"
 #include "log/segment.h"
 #include "mailbox/deadletter.h"
+#include "mailbox/head.h"
 #include "mailbox/mailbox.h"
 #include "mailbox/pending.h"
-#include "mailbox/work.h"
 #include "maint/sweep.h"
 #include "runner/runner.h"
 #include "sched/wakeup.h"
@@ -57,7 +57,7 @@ typedef struct Mending
 	EntityKey	key;
 	char	   *entity;
 	int			entity_len;
-	BatchWork	work;
+	RunContext	work;
 	Mailbox		mailbox;
 } Mending;
 
@@ -94,12 +94,12 @@ begin_mending(FunctionCallInfo fcinfo, Mending *mending, const char *command)
 	PreventCommandIfReadOnly(command);
 	PreventCommandIfParallelMode(command);
 	PreventCommandDuringRecovery(command);
-	act_work_check_isolation();
+	act_head_check_isolation();
 
 	act_entity_check_closed(mending->key.hash, mending->runner.name,
 							mending->entity);
 	act_entity_take(mending->key.hash, true);
-	act_work_open(&mending->work);
+	act_head_open(&mending->work);
 	act_mailbox_init(&mending->mailbox, &mending->key, mending->entity,
 					 mending->entity_len);
 	act_mailbox_load(&mending->work.mailboxes, &mending->mailbox);
@@ -134,7 +134,7 @@ end_mending(Mending *mending, bool changed)
 {
 	if (changed)
 		act_mailbox_save(&mending->work.mailboxes, &mending->mailbox);
-	act_work_close(&mending->work);
+	act_head_close(&mending->work);
 	act_wakeup_end_lease(act_runner_pool(&mending->runner), &mending->key,
 						 false);
 }
@@ -328,9 +328,9 @@ actornot_skip(PG_FUNCTION_ARGS)
 
 	begin_mending(fcinfo, &mending, "actornot_skip()");
 	check_lease(&mending, false, false);
-	act_work_finish_empty(&mending.work, mailbox);
+	act_head_finish_empty(&mending.work, mailbox);
 	target = mailbox->has_target ? &mailbox->target : &mending.work.now;
-	if (!act_work_find_head(&mending.work, mailbox, target, &row))
+	if (!act_head_find_head(&mending.work, mailbox, target, &row))
 	{
 		end_mending(&mending, false);
 		PG_RETURN_NULL();
@@ -349,8 +349,8 @@ actornot_skip(PG_FUNCTION_ARGS)
 		pstrdup("skipped by hand");
 	act_deadletter_insert(&dead, &failure);
 
-	act_work_pin(mailbox, target);
-	act_work_consume(mailbox, id);
+	act_head_pin(mailbox, target);
+	act_head_consume(mailbox, id);
 	end_mending(&mending, true);
 	PG_RETURN_INT64(id);
 }
@@ -381,7 +381,7 @@ actornot_purge(PG_FUNCTION_ARGS)
 	mailbox->done = mending.work.now;
 	mailbox->has_target = false;
 	mailbox->plan = NULL;
-	act_work_consume(mailbox, 0);
+	act_head_consume(mailbox, 0);
 	mailbox->state = (Datum) 0;
 	end_mending(&mending, true);
 	PG_RETURN_INT64(count);

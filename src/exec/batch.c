@@ -3,7 +3,7 @@
  *	  The verb "take out": one visit of one entity.
  *
  * A visit, all within one (sub)transaction of the caller's:
- *	1. The caller holds the entity's lock, taken before act_work_open took
+ *	1. The caller holds the entity's lock, taken before act_head_open took
  *	   the snapshot "now" (or else what the last holder wrote could be unseen).
  *	2. Load the mailbox row.  Leased, paused, backing off: pass by.
  *	   A lease that has ended is taken over, if the row is saved.
@@ -36,9 +36,9 @@
 #include "exec/call.h"
 #include "exec/visit.h"
 #include "exec/wholecall.h"
+#include "mailbox/head.h"
 #include "mailbox/mailbox.h"
 #include "mailbox/pending.h"
-#include "mailbox/work.h"
 #include "runner/handler.h"
 #include "runner/runner.h"
 
@@ -204,13 +204,13 @@ run_batch(VisitState *state)
 
 	/* What was consumed, and what is left under this target. */
 	if (!state->mailbox.has_target)
-		act_work_pin(&state->mailbox, &state->target);
+		act_head_pin(&state->mailbox, &state->target);
 	if (messages.nmessages > 0)
-		act_work_consume(&state->mailbox, last_id);
+		act_head_consume(&state->mailbox, last_id);
 	else
 		state->mailbox.last_id = last_id;	/* the head is still the head */
 	if (state->list.complete && state->list.next >= state->list.nitems)
-		act_work_finish_target(&state->mailbox, &state->target);
+		act_head_finish_target(&state->mailbox, &state->target);
 	state->dirty = true;
 	return true;
 }
@@ -268,7 +268,7 @@ act_batch_go_on(VisitState *state)
  * (act_entity_begin_run).
  */
 void
-act_batch_visit(BatchWork *work, Visit *visit)
+act_batch_visit(RunContext *work, Visit *visit)
 {
 	VisitState	state;
 	Runner		runner;

@@ -39,8 +39,8 @@
 #include "exec/failure.h"
 #include "log/reader.h"
 #include "mailbox/deadletter.h"
+#include "mailbox/head.h"
 #include "mailbox/mailbox.h"
-#include "mailbox/work.h"
 #include "runner/runner.h"
 #include "sched/wakeup.h"
 
@@ -111,13 +111,13 @@ back_off(const Runner *runner, const Mailbox *mailbox, bool counted)
  * read now.
  */
 static bool
-bury_head(BatchWork *work, Mailbox *mailbox, const Runner *runner,
+bury_head(RunContext *work, Mailbox *mailbox, const Runner *runner,
 		  const Failure *failure)
 {
 	MessageRow	row;
 	DeadMessage dead;
 
-	if (!act_work_find_head(work, mailbox, &mailbox->target, &row))
+	if (!act_head_find_head(work, mailbox, &mailbox->target, &row))
 		return false;
 	dead.id = row.id;
 	dead.runner = runner->id;
@@ -130,7 +130,7 @@ bury_head(BatchWork *work, Mailbox *mailbox, const Runner *runner,
 	dead.posted_at = row.posted_at;
 	dead.attempts = mailbox->attempts;
 	act_deadletter_insert(&dead, failure);
-	act_work_consume(mailbox, row.id);
+	act_head_consume(mailbox, row.id);
 	return true;
 }
 
@@ -149,14 +149,14 @@ is_unchanged(Visit *visit, Mailbox *mailbox)
  * Lock the entity of a visit and open the tables; false if it is busy.
  */
 static bool
-enter(Visit *visit, BatchWork *work)
+enter(Visit *visit, RunContext *work)
 {
 	if (!act_entity_take(visit->key.hash, false))
 	{
 		visit->result = VISIT_BUSY;
 		return false;
 	}
-	act_work_open(work);
+	act_head_open(work);
 	return true;
 }
 
@@ -164,7 +164,7 @@ enter(Visit *visit, BatchWork *work)
  * Load the mailbox of a visit, and find out its entity if it has no row.
  */
 static bool
-load_mailbox(Visit *visit, BatchWork *work, Mailbox *mailbox,
+load_mailbox(Visit *visit, RunContext *work, Mailbox *mailbox,
 			 const Cursor *target)
 {
 	MessageRow	row;
@@ -172,7 +172,7 @@ load_mailbox(Visit *visit, BatchWork *work, Mailbox *mailbox,
 	act_mailbox_init(mailbox, &visit->key, visit->entity, visit->entity_len);
 	act_mailbox_load(&work->mailboxes, mailbox);
 	return mailbox->entity != NULL ||
-		act_work_find_head(work, mailbox, target, &row);
+		act_head_find_head(work, mailbox, target, &row);
 }
 
 /*
@@ -196,7 +196,7 @@ name_entity(Visit *visit, const Runner *runner, const Mailbox *mailbox)
  * the end of the message.
  */
 static void
-note_failure(FailureWork *failed, BatchWork *work, Mailbox *mailbox,
+note_failure(FailureWork *failed, RunContext *work, Mailbox *mailbox,
 			 const Runner *runner, int64 retry_in)
 {
 	if (failed->counted)
@@ -223,7 +223,7 @@ note_failure(FailureWork *failed, BatchWork *work, Mailbox *mailbox,
  * The caller has pinned the head and ended the lease.
  */
 void
-act_failure_note(BatchWork *work, Mailbox *mailbox, const Runner *runner,
+act_failure_note(RunContext *work, Mailbox *mailbox, const Runner *runner,
 				 const Failure *failure, int64 retry_in)
 {
 	FailureWork failed = {NULL, failure};
@@ -240,7 +240,7 @@ record_failure(void *arg)
 {
 	FailureWork *failed = arg;
 	Visit	   *visit = failed->visit;
-	BatchWork	work;
+	RunContext	work;
 	Mailbox		mailbox;
 	const Runner *runner;
 
@@ -254,13 +254,13 @@ record_failure(void *arg)
 		name_entity(visit, runner, &mailbox);
 
 		/* The visit found it empty, if so, and went on to its own target. */
-		act_work_finish_empty(&work, &mailbox);
-		act_work_pin(&mailbox, &visit->target);
+		act_head_finish_empty(&work, &mailbox);
+		act_head_pin(&mailbox, &visit->target);
 		act_mailbox_end_lease(&mailbox);	/* the visit took it over */
 		note_failure(failed, &work, &mailbox, runner, -1);
 		failed->recorded = true;
 	}
-	act_work_close(&work);
+	act_head_close(&work);
 }
 
 /*
@@ -270,7 +270,7 @@ static void
 visit_alone(void *arg)
 {
 	Visit	   *visit = arg;
-	BatchWork	work;
+	RunContext	work;
 	int			depth = act_entity_depth();
 
 	visit->tried = 0;
@@ -280,7 +280,7 @@ visit_alone(void *arg)
 	act_entity_begin_run(visit->key.hash, visit->key.runner);
 	act_batch_visit(&work, visit);
 	act_entity_end_run(depth);
-	act_work_close(&work);
+	act_head_close(&work);
 
 	/* What fails at commit is the doing of what the handler wrote. */
 	if (visit->consumed > 0)
@@ -407,7 +407,7 @@ count_crash(void *arg)
 {
 	FailureWork *failed = arg;
 	Visit	   *visit = failed->visit;
-	BatchWork	work;
+	RunContext	work;
 	Mailbox		mailbox;
 	MessageRow	row;
 	const Runner *runner;
@@ -422,19 +422,19 @@ count_crash(void *arg)
 		{
 			visit->result = VISIT_LEASED;
 			visit->leased_until = mailbox.lease_until;
-			act_work_close(&work);
+			act_head_close(&work);
 			return;
 		}
 		if (runner->paused || act_mailbox_is_waiting(&mailbox))
 		{
 			visit->result = VISIT_WAITING;
-			act_work_close(&work);
+			act_head_close(&work);
 			return;
 		}
 		act_mailbox_end_lease(&mailbox);
-		act_work_finish_empty(&work, &mailbox);
-		act_work_pin(&mailbox, &work.now);
-		pending = act_work_find_head(&work, &mailbox, &mailbox.target, &row);
+		act_head_finish_empty(&work, &mailbox);
+		act_head_pin(&mailbox, &work.now);
+		pending = act_head_find_head(&work, &mailbox, &mailbox.target, &row);
 	}
 	if (pending)
 	{
@@ -453,7 +453,7 @@ count_crash(void *arg)
 	}
 	else
 		visit->result = work.messages.blocked ? VISIT_BUSY : VISIT_EMPTY;
-	act_work_close(&work);
+	act_head_close(&work);
 }
 
 /*

@@ -9,7 +9,7 @@
 #include "mailbox/deadletter.h"
 
 extern void act_failure_run(Visit *visit, ContainFunction contain, int elevel);
-extern void act_failure_note(BatchWork *work, Mailbox *mailbox,
+extern void act_failure_note(RunContext *work, Mailbox *mailbox,
 							 const Runner *runner, const Failure *failure,
 							 int64 retry_in);
 extern bool act_failure_count_crash(Visit *visit, bool was_alone,

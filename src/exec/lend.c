@@ -40,17 +40,17 @@
 #include "log/reader.h"
 #include "log/token.h"
 #include "mailbox/deadletter.h"
+#include "mailbox/head.h"
 #include "mailbox/leftover.h"
 #include "mailbox/mailbox.h"
 #include "mailbox/pending.h"
-#include "mailbox/work.h"
 #include "runner/handler.h"
 #include "runner/runner.h"
 
 /* The call of a runner's "runnable", to be contained. */
 typedef struct RunnableCall
 {
-	BatchWork  *work;
+	RunContext *work;
 	const Mailbox *mailbox;
 	const Runner *runner;
 	bool		result;
@@ -101,7 +101,7 @@ ask_runnable(void *arg)
  * handler, and is noted in the row.
  */
 static LendResult
-check_runnable(BatchWork *work, Mailbox *mailbox, const Runner *runner)
+check_runnable(RunContext *work, Mailbox *mailbox, const Runner *runner)
 {
 	RunnableCall ask = {work, mailbox, runner, true};
 	Failure		failure;
@@ -129,7 +129,7 @@ check_runnable(BatchWork *work, Mailbox *mailbox, const Runner *runner)
  * nothing is pending.  Moves the cursor over what proved to be nothing.
  */
 static LendResult
-find_batch(BatchWork *work, Mailbox *mailbox, const LendTerms *terms,
+find_batch(RunContext *work, Mailbox *mailbox, const LendTerms *terms,
 		   MessagesArgument *messages)
 {
 	for (;;)
@@ -149,7 +149,7 @@ find_batch(BatchWork *work, Mailbox *mailbox, const LendTerms *terms,
 		last_id = act_visit_take(work, mailbox, &list, terms->max_messages,
 								 terms->runner.batch_bytes, messages);
 		if (last_id != 0)
-			act_work_pin(mailbox, &target);
+			act_head_pin(mailbox, &target);
 		if (messages->nmessages > 0)
 		{
 			mailbox->lease_last_id = last_id;
@@ -161,7 +161,7 @@ find_batch(BatchWork *work, Mailbox *mailbox, const LendTerms *terms,
 
 		/* None of them was ours, or none is visible. */
 		if (list.complete)
-			act_work_finish_target(mailbox, &target);
+			act_head_finish_target(mailbox, &target);
 		else
 			mailbox->last_id = last_id;
 	}
@@ -193,7 +193,7 @@ make_lease(Mailbox *mailbox, const LendTerms *terms, Lease *lease)
  * state, under a new token.
  */
 LendResult
-act_lend(BatchWork *work, Mailbox *mailbox, const LendTerms *terms,
+act_lend(RunContext *work, Mailbox *mailbox, const LendTerms *terms,
 		 Lease *lease)
 {
 	MessagesArgument messages;
@@ -229,9 +229,9 @@ act_lend_consume(Mailbox *mailbox)
 {
 	if (mailbox->lease_last_id != 0)
 	{
-		act_work_consume(mailbox, mailbox->lease_last_id);
+		act_head_consume(mailbox, mailbox->lease_last_id);
 		if (mailbox->lease_all && mailbox->has_target)
-			act_work_finish_target(mailbox, &mailbox->target);
+			act_head_finish_target(mailbox, &mailbox->target);
 	}
 	act_mailbox_end_lease(mailbox);
 }
@@ -240,7 +240,7 @@ act_lend_consume(Mailbox *mailbox)
  * Is nothing pending?  False if that is not known.
  */
 bool
-act_lend_is_empty(BatchWork *work, Mailbox *mailbox)
+act_lend_is_empty(RunContext *work, Mailbox *mailbox)
 {
 	PendingList list;
 

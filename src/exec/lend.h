@@ -5,8 +5,8 @@
 #ifndef ACT_LEND_H
 #define ACT_LEND_H
 
+#include "mailbox/head.h"
 #include "mailbox/mailbox.h"
-#include "mailbox/work.h"
 #include "runner/runner.h"
 
 /* What a lease is to be like. */
@@ -40,9 +40,9 @@ typedef enum LendResult
 	LEND_BUSY					/* a segment is locked */
 } LendResult;
 
-extern LendResult act_lend(BatchWork *work, Mailbox *mailbox,
+extern LendResult act_lend(RunContext *work, Mailbox *mailbox,
 						   const LendTerms *terms, Lease *lease);
 extern void act_lend_consume(Mailbox *mailbox);
-extern bool act_lend_is_empty(BatchWork *work, Mailbox *mailbox);
+extern bool act_lend_is_empty(RunContext *work, Mailbox *mailbox);
 
 #endif							/* ACT_LEND_H */

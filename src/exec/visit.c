@@ -23,10 +23,10 @@
 #include "exec/argument.h"
 #include "exec/call.h"
 #include "exec/visit.h"
+#include "mailbox/head.h"
 #include "mailbox/leftover.h"
 #include "mailbox/mailbox.h"
 #include "mailbox/pending.h"
-#include "mailbox/work.h"
 #include "runner/handler.h"
 #include "runner/runner.h"
 
@@ -190,7 +190,7 @@ act_visit_collect(VisitState *state)
 			state->visit->result = VISIT_EMPTY;
 			return false;
 		}
-		act_work_finish_target(&state->mailbox, &state->target);
+		act_head_finish_target(&state->mailbox, &state->target);
 		state->dirty = true;
 	}
 }
@@ -201,7 +201,7 @@ act_visit_collect(VisitState *state)
  * taken, 0 if it held nothing any more.
  */
 int64
-act_visit_take(BatchWork *work, Mailbox *mailbox, PendingList *list,
+act_visit_take(RunContext *work, Mailbox *mailbox, PendingList *list,
 			   int limit, Size limit_bytes, MessagesArgument *messages)
 {
 	int64		last_id = 0;
@@ -232,7 +232,7 @@ act_visit_take(BatchWork *work, Mailbox *mailbox, PendingList *list,
 								&list->items[ahead].tid);
 			ahead++;
 		}
-		if (act_work_fetch(work, mailbox, item, &row))
+		if (act_head_fetch(work, mailbox, item, &row))
 		{
 			if (messages->nmessages > 0 &&
 				messages->bytes + act_argument_message_size(&row) > limit_bytes)

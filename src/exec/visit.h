@@ -9,9 +9,9 @@
 #include "common/cursor.h"
 #include "exec/argument.h"
 #include "exec/call.h"
+#include "mailbox/head.h"
 #include "mailbox/mailbox.h"
 #include "mailbox/pending.h"
-#include "mailbox/work.h"
 #include "runner/handler.h"
 #include "runner/runner.h"
 
@@ -76,7 +76,7 @@ typedef struct Visit
 /* A visit that is going on. */
 typedef struct VisitState
 {
-	BatchWork  *work;
+	RunContext *work;
 	Visit	   *visit;
 	const Runner *runner;		/* a copy: the cache may change under a call */
 	Mailbox		mailbox;
@@ -95,7 +95,7 @@ extern bool act_visit_admit_runner(Visit *visit, Runner *copy);
 extern HandlerCall *act_visit_find_handler(const Runner *copy);
 extern bool act_visit_admit_mailbox(VisitState *state);
 extern bool act_visit_collect(VisitState *state);
-extern int64 act_visit_take(BatchWork *work, Mailbox *mailbox,
+extern int64 act_visit_take(RunContext *work, Mailbox *mailbox,
 							PendingList *list, int limit,
 							Size limit_bytes, MessagesArgument *messages);
 extern void act_visit_init_frame(const VisitState *state, CallFrame *frame);

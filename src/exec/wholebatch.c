@@ -36,7 +36,7 @@
 #include "exec/visit.h"
 #include "exec/wholebatch.h"
 #include "exec/wholecall.h"
-#include "mailbox/work.h"
+#include "mailbox/head.h"
 #include "runner/handler.h"
 #include "runner/runner.h"
 
@@ -58,7 +58,7 @@ typedef struct Member
 
 typedef struct WholeVisit
 {
-	BatchWork  *work;
+	RunContext *work;
 	TimestampTz until;			/* 0: all entities are to be visited */
 	bool		over;
 	MemoryContext context;		/* lasts for all calls */
@@ -105,8 +105,8 @@ finish_member(Member *member, const WholeEntity *entity)
 	if (entity != NULL && entity->answered)
 		mailbox->state = entity->state;
 	if (member->nmessages > 0)
-		act_work_consume(mailbox, member->last_id);
-	act_work_finish_target(mailbox, &state->target);
+		act_head_consume(mailbox, member->last_id);
+	act_head_finish_target(mailbox, &state->target);
 	state->dirty = true;
 	act_visit_save(state);
 	state->visit->result = VISIT_EMPTY;
@@ -131,7 +131,7 @@ look_at_clock(WholeVisit *whole)
 static void
 run_call(WholeVisit *whole)
 {
-	BatchWork  *work = whole->work;
+	RunContext *work = whole->work;
 	CallFrame	frame;
 	MemoryContext old;
 
@@ -183,7 +183,7 @@ static Look
 take_all(WholeVisit *whole, Member *member)
 {
 	VisitState *state = &member->state;
-	BatchWork  *work = whole->work;
+	RunContext *work = whole->work;
 	MessagesArgument *messages = &whole->messages;
 
 	if (!act_visit_collect(state))
@@ -221,7 +221,7 @@ static Look
 look_closely(WholeVisit *whole, Visit *visit, Member *member)
 {
 	VisitState *state = &member->state;
-	BatchWork  *work = whole->work;
+	RunContext *work = whole->work;
 	Look		look;
 
 	MemSet(member, 0, sizeof(Member));
@@ -295,7 +295,7 @@ has_room(const WholeVisit *whole, const Member *member)
 static void
 swap_contexts(WholeVisit *whole)
 {
-	BatchWork  *work = whole->work;
+	RunContext *work = whole->work;
 	MemoryContext spare = whole->spare;
 
 	whole->spare = work->visit_context;
@@ -379,7 +379,7 @@ visit_all(WholeVisit *whole, Visit **visits, int n, int *next)
  * Those that are left when the runner may no longer be run so.
  */
 static void
-visit_rest(BatchWork *work, Visit **visits, int n, TimestampTz until)
+visit_rest(RunContext *work, Visit **visits, int n, TimestampTz until)
 {
 	for (int i = 0; i < n; i++)
 	{
@@ -396,7 +396,7 @@ visit_rest(BatchWork *work, Visit **visits, int n, TimestampTz until)
  * VISIT_MORE.
  */
 void
-act_wholebatch_visit(BatchWork *work, Visit **visits, int n,
+act_wholebatch_visit(RunContext *work, Visit **visits, int n,
 					 TimestampTz until)
 {
 	MemoryContext old = CurrentMemoryContext;

@@ -7,7 +7,7 @@
 
 #include "exec/visit.h"
 
-extern void act_wholebatch_visit(BatchWork *work, Visit **visits, int n,
+extern void act_wholebatch_visit(RunContext *work, Visit **visits, int n,
 								 TimestampTz until);
 
 #endif							/* ACT_WHOLEBATCH_H */

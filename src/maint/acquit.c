@@ -26,8 +26,8 @@
 #include "utils/snapmgr.h"
 
 #include "log/reader.h"
+#include "mailbox/head.h"
 #include "mailbox/mailbox.h"
-#include "mailbox/work.h"
 #include "maint/acquit.h"
 #include "sched/crashmark.h"
 
@@ -35,7 +35,7 @@
  * Is anything of an entity pending, as far as can be seen?
  */
 static bool
-is_pending(BatchWork *work, const EntityKey *key)
+is_pending(RunContext *work, const EntityKey *key)
 {
 	MemoryContext old = MemoryContextSwitchTo(work->visit_context);
 	Mailbox		mailbox;
@@ -44,8 +44,8 @@ is_pending(BatchWork *work, const EntityKey *key)
 
 	act_mailbox_init(&mailbox, key, NULL, 0);
 	act_mailbox_load(&work->mailboxes, &mailbox);
-	act_work_finish_empty(work, &mailbox);
-	pending = act_work_find_head(work, &mailbox, mailbox.has_target ?
+	act_head_finish_empty(work, &mailbox);
+	pending = act_head_find_head(work, &mailbox, mailbox.has_target ?
 								 &mailbox.target : &work->now, &row) ||
 		work->messages.blocked;
 	MemoryContextSwitchTo(old);
@@ -77,11 +77,11 @@ act_acquit_begin(Acquittal *acquittal, MemoryContext context)
 void
 act_acquit_find(Acquittal *acquittal)
 {
-	BatchWork	work;
+	RunContext	work;
 
 	if (acquittal->next < acquittal->nsuspects)
 	{
-		act_work_open(&work);
+		act_head_open(&work);
 		work.mailboxes.without_state = true;
 		PushActiveSnapshot(work.snapshot);
 		while (acquittal->next < acquittal->nsuspects)
@@ -93,7 +93,7 @@ act_acquit_find(Acquittal *acquittal)
 				acquittal->keys[acquittal->n++] = key;
 		}
 		PopActiveSnapshot();
-		act_work_close(&work);
+		act_head_close(&work);
 	}
 
 	/* What made them done may have been committed asynchronously. */

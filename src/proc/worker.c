@@ -56,8 +56,8 @@
 #include "exec/failure.h"
 #include "exec/wholebatch.h"
 #include "log/clock.h"
+#include "mailbox/head.h"
 #include "mailbox/mailbox.h"
-#include "mailbox/work.h"
 #include "proc/worker.h"
 #include "runner/runner.h"
 #include "sched/crashmark.h"
@@ -393,7 +393,7 @@ lock_group(EntityGroup *group)
  * all others of its runner.
  */
 static void
-visit_next(EntityGroup *group, BatchWork *work, int first, TimestampTz until)
+visit_next(EntityGroup *group, RunContext *work, int first, TimestampTz until)
 {
 	int32		runner = group->keys[first].runner;
 	Visit	  **visits = group->together;
@@ -447,12 +447,12 @@ run_group_body(void *arg)
 	EntityGroup *group = arg;
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 													group_time);
-	BatchWork	work;
+	RunContext	work;
 	int			depth = act_entity_depth();
 
 	report_activity("running", &group->keys[0], group->n);
 	lock_group(group);
-	act_work_open(&work);
+	act_head_open(&work);
 	for (int i = 0; i < group->n; i++)
 	{
 		if (group->visited[i])
@@ -462,7 +462,7 @@ run_group_body(void *arg)
 		if (GetCurrentTimestamp() >= until)
 			break;
 	}
-	act_work_close(&work);
+	act_head_close(&work);
 	act_entity_end_run(depth);
 }
 

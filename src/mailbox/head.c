@@ -1,8 +1,8 @@
 /*
- * work.c
+ * head.c
  *	  What a transaction needs to work on entities, and a mailbox's head.
  *
- * A BatchWork is opened when all locks of entities that are to be worked on
+ * A RunContext is opened when all locks of entities that are to be worked on
  * are held: the snapshot "now" must be newer than they are, or else what the
  * last holder wrote could be unseen.  Then the mailboxes and the log are read
  * with it.  Visits, the recording of failures and mending by hand share this.
@@ -26,16 +26,16 @@
 #include "log/clock.h"
 #include "log/reader.h"
 #include "log/segment.h"
+#include "mailbox/head.h"
 #include "mailbox/mailbox.h"
 #include "mailbox/pending.h"
-#include "mailbox/work.h"
 #include "runner/runner.h"
 
 /*
  * The cursor needs a snapshot that is newer than the entity's lock.
  */
 void
-act_work_check_isolation(void)
+act_head_check_isolation(void)
 {
 	if (IsolationUsesXactSnapshot())
 		ereport(ERROR,
@@ -52,7 +52,7 @@ act_work_check_isolation(void)
  * are to be visited are held already.
  */
 void
-act_work_open(BatchWork *work)
+act_head_open(RunContext *work)
 {
 	work->visit_context = AllocSetContextCreate(CurrentMemoryContext,
 												"actornot visit",
@@ -79,10 +79,10 @@ act_work_open(BatchWork *work)
 }
 
 /*
- * Close what act_work_open opened; the locks stay.
+ * Close what act_head_open opened; the locks stay.
  */
 void
-act_work_close(BatchWork *work)
+act_head_close(RunContext *work)
 {
 	act_reader_close_reader(&work->messages);
 	act_mailbox_close(&work->mailboxes);
@@ -95,7 +95,7 @@ act_work_close(BatchWork *work)
  * one now.
  */
 void
-act_work_consume(Mailbox *mailbox, int64 last_id)
+act_head_consume(Mailbox *mailbox, int64 last_id)
 {
 	mailbox->last_id = last_id;
 	mailbox->attempts = 0;
@@ -108,7 +108,7 @@ act_work_consume(Mailbox *mailbox, int64 last_id)
  * Keep a target in the row, so that nothing can get in front of its head.
  */
 void
-act_work_pin(Mailbox *mailbox, const Cursor *target)
+act_head_pin(Mailbox *mailbox, const Cursor *target)
 {
 	if (mailbox->has_target)
 		return;
@@ -122,7 +122,7 @@ act_work_pin(Mailbox *mailbox, const Cursor *target)
  * All that was pending under a target is done.
  */
 void
-act_work_finish_target(Mailbox *mailbox, const Cursor *target)
+act_head_finish_target(Mailbox *mailbox, const Cursor *target)
 {
 	mailbox->done = *target;
 	mailbox->has_target = false;
@@ -135,7 +135,7 @@ act_work_finish_target(Mailbox *mailbox, const Cursor *target)
  * key names an entity that has no row yet.
  */
 static bool
-belongs(BatchWork *work, Mailbox *mailbox, const MessageRow *row)
+belongs(RunContext *work, Mailbox *mailbox, const MessageRow *row)
 {
 	text	   *entity;
 	const Runner *runner;
@@ -164,7 +164,7 @@ belongs(BatchWork *work, Mailbox *mailbox, const MessageRow *row)
  * mailbox, or not visible.  That it is another entity's is noted.
  */
 bool
-act_work_fetch(BatchWork *work, Mailbox *mailbox, const PendingItem *item,
+act_head_fetch(RunContext *work, Mailbox *mailbox, const PendingItem *item,
 			   MessageRow *row)
 {
 	LogEntry	entry;
@@ -194,7 +194,7 @@ act_work_fetch(BatchWork *work, Mailbox *mailbox, const PendingItem *item,
  * if there is none, or a segment cannot be read now.
  */
 bool
-act_work_find_head(BatchWork *work, Mailbox *mailbox, const Cursor *target,
+act_head_find_head(RunContext *work, Mailbox *mailbox, const Cursor *target,
 				   MessageRow *row)
 {
 	Mailbox		rest = *mailbox;
@@ -207,7 +207,7 @@ act_work_find_head(BatchWork *work, Mailbox *mailbox, const Cursor *target,
 			return false;
 		for (int i = 0; i < list.nitems; i++)
 		{
-			if (act_work_fetch(work, mailbox, &list.items[i], row))
+			if (act_head_fetch(work, mailbox, &list.items[i], row))
 				return true;
 			rest.last_id = list.items[i].id;
 		}
@@ -222,13 +222,13 @@ act_work_find_head(BatchWork *work, Mailbox *mailbox, const Cursor *target,
  * cannot be read now.
  */
 void
-act_work_finish_empty(BatchWork *work, Mailbox *mailbox)
+act_head_finish_empty(RunContext *work, Mailbox *mailbox)
 {
 	MessageRow	row;
 
 	if (!mailbox->has_target ||
-		act_work_find_head(work, mailbox, &mailbox->target, &row) ||
+		act_head_find_head(work, mailbox, &mailbox->target, &row) ||
 		work->messages.blocked)
 		return;
-	act_work_finish_target(mailbox, &mailbox->target);
+	act_head_finish_target(mailbox, &mailbox->target);
 }
