@@ -26,7 +26,7 @@ OBJS = src/actornot.o \
 	$(addprefix src/maint/, \
 		acquit.o broom.o found.o inspect.o known.o prune.o rotate.o sweep.o) \
 	$(addprefix src/commands/, \
-		drain.o lease.o mend.o post.o register.o sqlarg.o) \
+		run.o acquire.o entity_admin.o post.o register.o funcargs.o) \
 	$(addprefix src/proc/, \
 		hooks.o launcher.o manager.o worker.o)
 DATA = sql/actornot--0.1.sql

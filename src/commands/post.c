@@ -23,8 +23,8 @@
 #include "utils/inval.h"
 
 #include "actornot.h"
+#include "commands/funcargs.h"
 #include "commands/post.h"
-#include "commands/sqlarg.h"
 #include "common/catalog.h"
 #include "log/writer.h"
 #include "runner/runner.h"
@@ -71,7 +71,7 @@ act_post_message(const Runner *runner, Datum entity, Datum payload,
 	bool		silent;
 	int64		id;
 
-	act_sqlarg_check_size(runner->name, payload, headers);
+	act_funcargs_check_size(runner->name, payload, headers);
 	silent = is_silent(runner, &requests);
 	act_writer_open(&writer);
 	id = act_writer_append(&writer, &message);
@@ -93,21 +93,21 @@ actornot_post(PG_FUNCTION_ARGS)
 	text	   *name;
 	text	   *entity;
 
-	act_sqlarg_reject_null(fcinfo, 0, "runner");
-	act_sqlarg_reject_null(fcinfo, 1, "entity");
+	act_funcargs_reject_null(fcinfo, 0, "runner");
+	act_funcargs_reject_null(fcinfo, 1, "entity");
 	if (!PG_ARGISNULL(4) || !PG_ARGISNULL(5))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("%s is not yet built",
 						PG_ARGISNULL(4) ? "dedup_key" : "deliver_at")));
-	act_sqlarg_check_may_write("actornot_post()");
+	act_funcargs_check_may_write("actornot_post()");
 
 	name = PG_GETARG_TEXT_PP(0);
 	entity = PG_GETARG_TEXT_PP(1);
 	runner = act_runner_get(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
 	act_runner_check_post(runner);
-	act_sqlarg_check_entity(runner->name, VARDATA_ANY(entity),
-							VARSIZE_ANY_EXHDR(entity));
+	act_funcargs_check_entity(runner->name, VARDATA_ANY(entity),
+							  VARSIZE_ANY_EXHDR(entity));
 
 	PG_RETURN_INT64(act_post_message(runner, PointerGetDatum(entity),
 									 PG_ARGISNULL(2) ? (Datum) 0 : PG_GETARG_DATUM(2),
@@ -196,8 +196,8 @@ post_piece(MessageWriter *writer, const Runner *runner, bool silent,
 		messages[i].headers = element_or_null(arrays->headers,
 											  arrays->header_nulls,
 											  first + i);
-		act_sqlarg_check_size(runner->name, messages[i].payload,
-							  messages[i].headers);
+		act_funcargs_check_size(runner->name, messages[i].payload,
+								messages[i].headers);
 	}
 	act_writer_append_many(writer, messages, n, ids + first);
 	for (int i = 0; i < n && !silent; i++)
@@ -239,9 +239,9 @@ actornot_post_many(PG_FUNCTION_ARGS)
 				npayloads,
 				nheaders;
 
-	act_sqlarg_reject_null(fcinfo, 0, "runner");
-	act_sqlarg_reject_null(fcinfo, 1, "entities");
-	act_sqlarg_check_may_write("actornot_post_many()");
+	act_funcargs_reject_null(fcinfo, 0, "runner");
+	act_funcargs_reject_null(fcinfo, 1, "entities");
+	act_funcargs_check_may_write("actornot_post_many()");
 
 	arrays.entities = get_elements(fcinfo, 1, TEXTOID, "entities",
 								   &entity_nulls, &n);
@@ -268,8 +268,8 @@ actornot_post_many(PG_FUNCTION_ARGS)
 					 errdetail("Element %d of entities is null.", i + 1)));
 		entity = DatumGetTextPP(arrays.entities[i]);
 		arrays.entities[i] = PointerGetDatum(entity);
-		act_sqlarg_check_entity(runner.name, VARDATA_ANY(entity),
-								VARSIZE_ANY_EXHDR(entity));
+		act_funcargs_check_entity(runner.name, VARDATA_ANY(entity),
+								  VARSIZE_ANY_EXHDR(entity));
 	}
 	if (n == 0)
 		PG_RETURN_ARRAYTYPE_P(construct_empty_array(INT8OID));

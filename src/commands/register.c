@@ -32,7 +32,7 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
-#include "commands/mend.h"
+#include "commands/entity_admin.h"
 #include "common/catalog.h"
 #include "common/entity.h"
 #include "compat.h"
@@ -500,7 +500,7 @@ actornot_unregister(PG_FUNCTION_ARGS)
 	act_entity_check_runner(id, runner->name);
 	/* Before the mailboxes, as an advance of the clock does. */
 	LockRelationOid(act_catalog_get()->clock, RowExclusiveLock);
-	pending = PG_GETARG_BOOL(1) ? 0 : act_mend_pending(runner, NULL);
+	pending = PG_GETARG_BOOL(1) ? 0 : act_entity_admin_pending(runner, NULL);
 	if (pending > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),

@@ -1,5 +1,5 @@
 /*
- * drain.c
+ * run.c
  *	  Running entities in one's own session: actornot_run, actornot_drain.
  *
  * No background worker is needed for these, so that cron is enough where
@@ -33,7 +33,7 @@
 #include "utils/timestamp.h"
 
 #include "actornot.h"
-#include "commands/sqlarg.h"
+#include "commands/funcargs.h"
 #include "common/catalog.h"
 #include "common/cursor.h"
 #include "common/entity.h"
@@ -100,7 +100,7 @@ typedef struct DrainGroup
 static const Runner *
 get_own_runner(FunctionCallInfo fcinfo)
 {
-	const Runner *runner = act_sqlarg_runner(fcinfo);
+	const Runner *runner = act_funcargs_runner(fcinfo);
 
 	act_runner_check_is_owner(runner);
 	return runner;
@@ -118,10 +118,10 @@ actornot_run(PG_FUNCTION_ARGS)
 	EntityKey	key;
 	Visit		visit;
 
-	act_sqlarg_reject_null(fcinfo, 1, "entity");
-	act_sqlarg_check_may_write("actornot_run()");
+	act_funcargs_reject_null(fcinfo, 1, "entity");
+	act_funcargs_check_may_write("actornot_run()");
 	act_head_check_isolation();
-	entity = act_sqlarg_entity(fcinfo, runner, &entity_len, &key);
+	entity = act_funcargs_entity(fcinfo, runner, &entity_len, &key);
 	if (runner->handler == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

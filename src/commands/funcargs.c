@@ -1,5 +1,5 @@
 /*
- * sqlarg.c
+ * funcargs.c
  *	  What the functions that SQL calls have in common: their arguments.
  *
  * Each is read or refused with the SQLSTATE that the API promises: 22004 for
@@ -17,12 +17,12 @@
 #include "utils/timestamp.h"
 
 #include "actornot.h"
-#include "commands/sqlarg.h"
+#include "commands/funcargs.h"
 #include "compat.h"
 #include "runner/runner.h"
 
 void
-act_sqlarg_reject_null(FunctionCallInfo fcinfo, int argno, const char *name)
+act_funcargs_reject_null(FunctionCallInfo fcinfo, int argno, const char *name)
 {
 	if (PG_ARGISNULL(argno))
 		ereport(ERROR,
@@ -34,7 +34,7 @@ act_sqlarg_reject_null(FunctionCallInfo fcinfo, int argno, const char *name)
  * "command" is the function's name, for the message.
  */
 void
-act_sqlarg_check_may_write(const char *command)
+act_funcargs_check_may_write(const char *command)
 {
 	PreventCommandIfReadOnly(command);
 	PreventCommandIfParallelMode(command);
@@ -42,11 +42,11 @@ act_sqlarg_check_may_write(const char *command)
 }
 
 const Runner *
-act_sqlarg_runner(FunctionCallInfo fcinfo)
+act_funcargs_runner(FunctionCallInfo fcinfo)
 {
 	text	   *name;
 
-	act_sqlarg_reject_null(fcinfo, 0, "runner");
+	act_funcargs_reject_null(fcinfo, 0, "runner");
 	name = PG_GETARG_TEXT_PP(0);
 	return act_runner_get(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
 }
@@ -55,7 +55,7 @@ act_sqlarg_runner(FunctionCallInfo fcinfo)
  * Error 22023 unless the entity is 1 to ACT_MAX_ENTITY_BYTES long.
  */
 void
-act_sqlarg_check_entity(const char *runner, const char *entity, int len)
+act_funcargs_check_entity(const char *runner, const char *entity, int len)
 {
 	if (len == 0)
 		ereport(ERROR,
@@ -81,7 +81,7 @@ raw_size(Datum value)
  * jsonb; 0 stands for NULL.
  */
 void
-act_sqlarg_check_size(const char *runner, Datum payload, Datum headers)
+act_funcargs_check_size(const char *runner, Datum payload, Datum headers)
 {
 	Size		size = raw_size(payload) + raw_size(headers);
 
@@ -94,15 +94,15 @@ act_sqlarg_check_size(const char *runner, Datum payload, Datum headers)
 }
 
 char *
-act_sqlarg_entity(FunctionCallInfo fcinfo, const Runner *runner, int *len,
-				  EntityKey *key)
+act_funcargs_entity(FunctionCallInfo fcinfo, const Runner *runner, int *len,
+					EntityKey *key)
 {
 	text	   *entity;
 
-	act_sqlarg_reject_null(fcinfo, 1, "entity");
+	act_funcargs_reject_null(fcinfo, 1, "entity");
 	entity = PG_GETARG_TEXT_PP(1);
 	*len = VARSIZE_ANY_EXHDR(entity);
-	act_sqlarg_check_entity(runner->name, VARDATA_ANY(entity), *len);
+	act_funcargs_check_entity(runner->name, VARDATA_ANY(entity), *len);
 	*key = act_runner_key(runner, VARDATA_ANY(entity), *len);
 	return text_to_cstring(entity);
 }
@@ -111,9 +111,9 @@ act_sqlarg_entity(FunctionCallInfo fcinfo, const Runner *runner, int *len,
  * An interval in microseconds, within min and max.
  */
 int64
-act_sqlarg_interval(FunctionCallInfo fcinfo, int argno, const char *name,
-					const Runner *runner, int64 min, int64 max,
-					const char *max_text)
+act_funcargs_interval(FunctionCallInfo fcinfo, int argno, const char *name,
+					  const Runner *runner, int64 min, int64 max,
+					  const char *max_text)
 {
 	int64		us;
 
@@ -134,8 +134,8 @@ act_sqlarg_interval(FunctionCallInfo fcinfo, int argno, const char *name,
 }
 
 int
-act_sqlarg_count(FunctionCallInfo fcinfo, int argno, const char *name,
-				 const Runner *runner, int min, int max)
+act_funcargs_count(FunctionCallInfo fcinfo, int argno, const char *name,
+				   const Runner *runner, int min, int max)
 {
 	int			n = PG_GETARG_INT32(argno);
 

@@ -1,5 +1,5 @@
 /*
- * mend.c
+ * entity_admin.c
  *	  Reading and mending entities by hand.
  *
  * What changes an entity does so under its lock, which it waits for, and
@@ -22,9 +22,9 @@
 #include "utils/snapmgr.h"
 
 #include "actornot.h"
-#include "commands/mend.h"
+#include "commands/entity_admin.h"
+#include "commands/funcargs.h"
 #include "commands/post.h"
-#include "commands/sqlarg.h"
 #include "common/catalog.h"
 #include "common/entity.h"
 #include "log/clock.h"
@@ -67,7 +67,7 @@ typedef struct Mending
 static const Runner *
 get_runner(FunctionCallInfo fcinfo)
 {
-	const Runner *runner = act_sqlarg_runner(fcinfo);
+	const Runner *runner = act_funcargs_runner(fcinfo);
 
 	act_runner_check_rights(runner);
 	return runner;
@@ -80,8 +80,8 @@ static void
 get_entity(FunctionCallInfo fcinfo, Mending *mending)
 {
 	mending->runner = *get_runner(fcinfo);
-	mending->entity = act_sqlarg_entity(fcinfo, &mending->runner,
-										&mending->entity_len, &mending->key);
+	mending->entity = act_funcargs_entity(fcinfo, &mending->runner,
+										  &mending->entity_len, &mending->key);
 }
 
 /*
@@ -204,7 +204,7 @@ count_entity(const Runner *runner, const char *entity, int len)
  * Messages that wait: of an entity, or of all of them if it is NULL.
  */
 int64
-act_mend_pending(const Runner *runner, const char *entity)
+act_entity_admin_pending(const Runner *runner, const char *entity)
 {
 	Runner		copy = *runner;
 
@@ -219,7 +219,7 @@ act_mend_pending(const Runner *runner, const char *entity)
 Datum
 actornot_pending(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_INT64(act_mend_pending(get_runner(fcinfo), NULL));
+	PG_RETURN_INT64(act_entity_admin_pending(get_runner(fcinfo), NULL));
 }
 
 /*
@@ -231,7 +231,7 @@ actornot_pending_entity(PG_FUNCTION_ARGS)
 	Mending		mending;
 
 	get_entity(fcinfo, &mending);
-	PG_RETURN_INT64(act_mend_pending(&mending.runner, mending.entity));
+	PG_RETURN_INT64(act_entity_admin_pending(&mending.runner, mending.entity));
 }
 
 /* ---- mending ---- */
@@ -495,7 +495,7 @@ actornot_redrive(PG_FUNCTION_ARGS)
 	const Runner *runner = get_runner(fcinfo);
 	int64		new_id = 0;
 
-	act_sqlarg_reject_null(fcinfo, 1, "id");
+	act_funcargs_reject_null(fcinfo, 1, "id");
 	check_may_redrive("actornot_redrive()");
 	if (redrive(runner, true, PG_GETARG_INT64(1), &new_id) == 0)
 		ereport(ERROR,

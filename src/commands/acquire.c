@@ -1,5 +1,5 @@
 /*
- * lease.c
+ * acquire.c
  *	  Leases: programs outside run entities, and may die at any time.
  *
  * Each function is one step in the caller's transaction and leaves nothing in
@@ -43,8 +43,8 @@
 #include "utils/wait_event.h"
 
 #include "actornot.h"
+#include "commands/funcargs.h"
 #include "commands/post.h"
-#include "commands/sqlarg.h"
 #include "common/catalog.h"
 #include "common/entity.h"
 #include "common/subxact.h"
@@ -133,7 +133,7 @@ typedef struct Holding
 static void
 check_may_write(const char *command)
 {
-	act_sqlarg_check_may_write(command);
+	act_funcargs_check_may_write(command);
 	act_head_check_isolation();
 }
 
@@ -158,7 +158,7 @@ read_runner(FunctionCallInfo fcinfo, Runner *copy)
 {
 	/* In an open transaction it may have been resumed, or given away, since. */
 	AcceptInvalidationMessages();
-	copy_runner(act_sqlarg_runner(fcinfo), copy);
+	copy_runner(act_funcargs_runner(fcinfo), copy);
 }
 
 static int64
@@ -166,15 +166,15 @@ read_length(FunctionCallInfo fcinfo, int argno, const Runner *runner)
 {
 	if (PG_ARGISNULL(argno))
 		return runner->lease;
-	return act_sqlarg_interval(fcinfo, argno, "lease", runner, 1, MAX_LENGTH,
-							   "30 days");
+	return act_funcargs_interval(fcinfo, argno, "lease", runner, 1, MAX_LENGTH,
+								 "30 days");
 }
 
 static int64
 read_retry_in(FunctionCallInfo fcinfo, int argno, const Runner *runner)
 {
-	return act_sqlarg_interval(fcinfo, argno, "retry_in", runner, 0, MAX_RETRY_IN,
-							   "366 days");
+	return act_funcargs_interval(fcinfo, argno, "retry_in", runner, 0, MAX_RETRY_IN,
+								 "366 days");
 }
 
 static void
@@ -187,18 +187,18 @@ read_acquisition(FunctionCallInfo fcinfo, Acquisition *call)
 	call->pool = act_runner_pool(runner);
 	call->context = CurrentMemoryContext;
 	if (!PG_ARGISNULL(1))
-		call->entity = act_sqlarg_entity(fcinfo, runner, &call->entity_len,
-										 &call->key);
+		call->entity = act_funcargs_entity(fcinfo, runner, &call->entity_len,
+										   &call->key);
 	call->terms.empty_too = (call->entity != NULL);
 	call->terms.length = read_length(fcinfo, 2, runner);
 	call->terms.max_messages = PG_ARGISNULL(3) ? runner->batch_size :
-		act_sqlarg_count(fcinfo, 3, "max_messages", runner, 1, MAX_MESSAGES);
-	act_sqlarg_reject_null(fcinfo, 4, "max_entities");
-	call->max_entities = act_sqlarg_count(fcinfo, 4, "max_entities", runner, 1,
-										  MAX_ENTITIES);
-	act_sqlarg_reject_null(fcinfo, 5, "wait");
+		act_funcargs_count(fcinfo, 3, "max_messages", runner, 1, MAX_MESSAGES);
+	act_funcargs_reject_null(fcinfo, 4, "max_entities");
+	call->max_entities = act_funcargs_count(fcinfo, 4, "max_entities", runner, 1,
+											MAX_ENTITIES);
+	act_funcargs_reject_null(fcinfo, 5, "wait");
 	call->deadline = GetCurrentTimestamp() +
-		act_sqlarg_interval(fcinfo, 5, "wait", runner, 0, MAX_WAIT, "60 seconds");
+		act_funcargs_interval(fcinfo, 5, "wait", runner, 0, MAX_WAIT, "60 seconds");
 	if (!PG_ARGISNULL(6))
 		call->terms.owner = text_to_cstring(PG_GETARG_TEXT_PP(6));
 
@@ -729,9 +729,9 @@ begin_holding(FunctionCallInfo fcinfo, Holding *holding, const char *command)
 {
 	check_may_write(command);
 	read_runner(fcinfo, &holding->runner);
-	holding->entity = act_sqlarg_entity(fcinfo, &holding->runner,
-										&holding->entity_len, &holding->key);
-	act_sqlarg_reject_null(fcinfo, 2, "token");
+	holding->entity = act_funcargs_entity(fcinfo, &holding->runner,
+										  &holding->entity_len, &holding->key);
+	act_funcargs_reject_null(fcinfo, 2, "token");
 	holding->token = PG_GETARG_INT64(2);
 
 	act_entity_check_closed(holding->key.hash, holding->runner.name,
@@ -791,7 +791,7 @@ actornot_update_locked(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	terms.length = read_length(fcinfo, 4, &holding.runner);
 	terms.max_messages = PG_ARGISNULL(5) ? holding.runner.batch_size :
-		act_sqlarg_count(fcinfo, 5, "max_messages", &holding.runner, 0, MAX_MESSAGES);
+		act_funcargs_count(fcinfo, 5, "max_messages", &holding.runner, 0, MAX_MESSAGES);
 	terms.owner = holding.mailbox.lease_owner;
 	if (holding.runner.runnable != NULL && terms.max_messages > 0)
 		act_runner_check_is_owner(&holding.runner);
@@ -870,7 +870,7 @@ actornot_fail(PG_FUNCTION_ARGS)
 	bool		had_batch;
 
 	begin_holding(fcinfo, &holding, "actornot_fail()");
-	act_sqlarg_reject_null(fcinfo, 3, "error");
+	act_funcargs_reject_null(fcinfo, 3, "error");
 	failure.message = act_subxact_clip(text_to_cstring(PG_GETARG_TEXT_PP(3)));
 	retry_in = PG_ARGISNULL(4) ? -1 : read_retry_in(fcinfo, 4, &holding.runner);
 

@@ -1,0 +1,34 @@
+/*
+ * funcargs.h
+ *	  What the functions that SQL calls have in common: their arguments.
+ */
+#ifndef ACT_FUNCARGS_H
+#define ACT_FUNCARGS_H
+
+#include "fmgr.h"
+
+#include "actornot.h"
+#include "runner/runner.h"
+
+extern void act_funcargs_reject_null(FunctionCallInfo fcinfo, int argno,
+									 const char *name);
+extern void act_funcargs_check_may_write(const char *command);
+extern void act_funcargs_check_entity(const char *runner, const char *entity,
+									  int len);
+extern void act_funcargs_check_size(const char *runner, Datum payload,
+									Datum headers);
+
+/* The runner that the first argument names, and the entity of the second. */
+extern const Runner *act_funcargs_runner(FunctionCallInfo fcinfo);
+extern char *act_funcargs_entity(FunctionCallInfo fcinfo, const Runner *runner,
+								 int *len, EntityKey *key);
+
+/* Others, within limits; which of them is "name". */
+extern int64 act_funcargs_interval(FunctionCallInfo fcinfo, int argno,
+								   const char *name, const Runner *runner,
+								   int64 min, int64 max, const char *max_text);
+extern int	act_funcargs_count(FunctionCallInfo fcinfo, int argno,
+							   const char *name, const Runner *runner, int min,
+							   int max);
+
+#endif							/* ACT_FUNCARGS_H */
