@@ -21,7 +21,7 @@ OBJS = src/actornot.o \
 	$(addprefix src/mailbox/, \
 		deadletter.o leftover.o mailbox.o pending.o head.o) \
 	$(addprefix src/exec/, \
-		argument.o batch.o call.o failure.o lend.o visit.o wholebatch.o \
+		args.o batch.o call.o retry.o lease.o visit.o group.o \
 		wholecall.o) \
 	$(addprefix src/maint/, \
 		acquit.o broom.o found.o inspect.o known.o prune.o rotate.o sweep.o) \

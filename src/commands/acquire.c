@@ -4,7 +4,7 @@
  *
  * Each function is one step in the caller's transaction and leaves nothing in
  * the session, so that it works behind any pooler.  What is lent, to whom
- * and until when is in the mailbox row (see lend.c); what of that the
+ * and until when is in the mailbox row (see lease.c); what of that the
  * processes need to know is told to the ready queue: at once where an entity
  * is taken, and taken back if the transaction aborts; at commit where a lease
  * ends.
@@ -49,8 +49,8 @@
 #include "common/entity.h"
 #include "common/subxact.h"
 #include "compat.h"
-#include "exec/failure.h"
-#include "exec/lend.h"
+#include "exec/lease.h"
+#include "exec/retry.h"
 #include "log/clock.h"
 #include "log/token.h"
 #include "mailbox/deadletter.h"
@@ -97,7 +97,7 @@ PG_FUNCTION_INFO_V1(actornot_fail);
 /* A call of actornot_acquire. */
 typedef struct Acquisition
 {
-	LendTerms	terms;
+	LeaseTerms	terms;
 	Oid			pool;
 	char	   *entity;			/* NULL: any */
 	int			entity_len;
@@ -247,18 +247,18 @@ put_lease(FunctionCallInfo fcinfo, const Runner *runner, const Lease *lease)
  * Lend an entity, whose lock is held, or say when it may be worth trying
  * again.
  */
-static LendResult
+static LeaseResult
 lend_or_not(Acquisition *call, RunContext *work, const TakenKey *taken,
 			const char *entity, int entity_len)
 {
 	const EntityKey *key = &taken->key;
 	Lease	   *lease = &call->leases[call->nleases];
 	Mailbox		mailbox;
-	LendResult	result;
+	LeaseResult result;
 
 	act_mailbox_init(&mailbox, key, entity, entity_len);
 	act_mailbox_load(&work->mailboxes, &mailbox);
-	result = act_lend(work, &mailbox, &call->terms, lease);
+	result = act_lease_give(work, &mailbox, &call->terms, lease);
 	switch (result)
 	{
 		case LEND_LENT:
@@ -310,7 +310,7 @@ lend_one(Acquisition *call, RunContext *work, const TakenKey *taken,
 												  "actornot lease",
 												  ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	LendResult	result;
+	LeaseResult result;
 
 	result = lend_or_not(call, work, taken, entity, entity_len);
 	MemoryContextSwitchTo(old);
@@ -764,10 +764,10 @@ end_holding(Holding *holding, bool idle)
  * Lend the next batch to the same holder.  False if there is none.
  */
 static bool
-lend_next(Holding *holding, LendTerms *terms, Lease *lease, LendResult *result)
+lend_next(Holding *holding, LeaseTerms *terms, Lease *lease, LeaseResult *result)
 {
 	terms->runner = holding->runner;
-	*result = act_lend(&holding->work, &holding->mailbox, terms, lease);
+	*result = act_lease_give(&holding->work, &holding->mailbox, terms, lease);
 	if (*result != LEND_LENT)
 		return false;
 	act_wakeup_taken(act_runner_pool(&holding->runner), &holding->key);
@@ -783,9 +783,9 @@ Datum
 actornot_update_locked(PG_FUNCTION_ARGS)
 {
 	Holding		holding;
-	LendTerms	terms = {0};
+	LeaseTerms	terms = {0};
 	Lease		lease;
-	LendResult	result = LEND_WAITING;
+	LeaseResult result = LEND_WAITING;
 
 	begin_holding(fcinfo, &holding, "actornot_update_locked()");
 	InitMaterializedSRF(fcinfo, 0);
@@ -796,7 +796,7 @@ actornot_update_locked(PG_FUNCTION_ARGS)
 	if (holding.runner.runnable != NULL && terms.max_messages > 0)
 		act_runner_check_is_owner(&holding.runner);
 
-	act_lend_consume(&holding.mailbox);
+	act_lease_consume(&holding.mailbox);
 	holding.mailbox.state = PG_ARGISNULL(3) ? (Datum) 0 :
 		PointerGetDatum(PG_DETOAST_DATUM_COPY(PG_GETARG_DATUM(3)));
 
@@ -812,7 +812,7 @@ actornot_update_locked(PG_FUNCTION_ARGS)
 	act_mailbox_save(&holding.work.mailboxes, &holding.mailbox);
 	end_holding(&holding, result == LEND_EMPTY ||
 				(terms.max_messages == 0 &&
-				 act_lend_is_empty(&holding.work, &holding.mailbox)));
+				 act_lease_is_empty(&holding.work, &holding.mailbox)));
 	return (Datum) 0;
 }
 
@@ -877,8 +877,8 @@ actornot_fail(PG_FUNCTION_ARGS)
 	had_batch = (holding.mailbox.lease_last_id != 0);
 	act_mailbox_end_lease(&holding.mailbox);
 	if (had_batch)
-		act_failure_note(&holding.work, &holding.mailbox, &holding.runner,
-						 &failure, retry_in);
+		act_retry_note(&holding.work, &holding.mailbox, &holding.runner,
+					   &failure, retry_in);
 	else
 		act_mailbox_save(&holding.work.mailboxes, &holding.mailbox);
 	end_holding(&holding,

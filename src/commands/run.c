@@ -5,7 +5,7 @@
  * No background worker is needed for these, so that cron is enough where
  * there is no shared_preload_libraries.  The handlers run in the caller's
  * session; therefore current_user must be the runner's owner.  Each step of
- * failure.c is a subtransaction.
+ * retry.c is a subtransaction.
  *
  * actornot_run is one batch in the caller's transaction.  Messages that this
  * transaction posted itself are not yet posted, so they are not run; deferred
@@ -39,8 +39,8 @@
 #include "common/entity.h"
 #include "common/subxact.h"
 #include "exec/batch.h"
-#include "exec/failure.h"
-#include "exec/wholebatch.h"
+#include "exec/group.h"
+#include "exec/retry.h"
 #include "log/bloom.h"
 #include "log/clock.h"
 #include "mailbox/head.h"
@@ -90,7 +90,7 @@ typedef struct Drain
 /* Entities of one runner that are visited in one subtransaction. */
 typedef struct DrainGroup
 {
-	Visit	   *visits;
+	EntityRun  *visits;
 	int			n;
 } DrainGroup;
 
@@ -116,7 +116,7 @@ actornot_run(PG_FUNCTION_ARGS)
 	char	   *entity;
 	int			entity_len;
 	EntityKey	key;
-	Visit		visit;
+	EntityRun	visit;
 
 	act_funcargs_reject_null(fcinfo, 1, "entity");
 	act_funcargs_check_may_write("actornot_run()");
@@ -144,12 +144,12 @@ actornot_run(PG_FUNCTION_ARGS)
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
-		act_failure_run(&visit, act_subxact_contain, WARNING);
-	} while (visit.result == VISIT_MORE && visit.consumed == 0 &&
+		act_retry_run(&visit, act_subxact_contain, WARNING);
+	} while (visit.result == RUN_MORE && visit.consumed == 0 &&
 			 !visit.failed);
 
-	if (visit.result == VISIT_LEASED ||
-		(visit.result == VISIT_BUSY && visit.tried == 0))
+	if (visit.result == RUN_LEASED ||
+		(visit.result == RUN_BUSY && visit.tried == 0))
 		PG_RETURN_NULL();
 	PG_RETURN_INT32((int32) visit.consumed);
 }
@@ -205,7 +205,7 @@ is_tried_for_ever(int32 id)
 }
 
 static void
-init_visit(Drain *drain, Visit *visit, const FoundEntity *found)
+init_visit(Drain *drain, EntityRun *visit, const FoundEntity *found)
 {
 	act_visit_init(visit, &found->key, found->entity, found->entity_len,
 				   drain->role, drain->piece_context);
@@ -217,27 +217,27 @@ init_visit(Drain *drain, Visit *visit, const FoundEntity *found)
  * Is what the drain wants of an entity not done yet?  "visit" is its last one.
  */
 static bool
-has_more(const Visit *visit)
+has_more(const EntityRun *visit)
 {
-	return visit->result == VISIT_MORE && !visit->reached &&
+	return visit->result == RUN_MORE && !visit->reached &&
 		!(visit->failed && is_tried_for_ever(visit->key.runner));
 }
 
 /*
- * Visit an entity until what was pending at the drain's start is done, though
+ * EntityRun an entity until what was pending at the drain's start is done, though
  * its handler, or others, may post to it all the time.
  */
 static void
 drain_entity(Drain *drain, const FoundEntity *found)
 {
-	Visit		visit;
+	EntityRun	visit;
 
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
 		init_visit(drain, &visit, found);
 		visit.until = drain->commit_at;
-		act_failure_run(&visit, act_subxact_contain, WARNING);
+		act_retry_run(&visit, act_subxact_contain, WARNING);
 		if (visit.tried > 0)
 			drain->whole_runner = visit.whole ? found->key.runner : 0;
 		drain->processed += visit.consumed;
@@ -254,16 +254,16 @@ static void
 visit_group(void *arg)
 {
 	DrainGroup *group = arg;
-	Visit	  **visits = palloc(sizeof(Visit *) * group->n);
+	EntityRun **visits = palloc(sizeof(EntityRun *) * group->n);
 	int			depth = act_entity_depth();
 	int			n = 0;
 	RunContext	work;
 
 	for (int i = 0; i < group->n; i++)
 	{
-		Visit	   *visit = &group->visits[i];
+		EntityRun  *visit = &group->visits[i];
 
-		visit->result = VISIT_BUSY;
+		visit->result = RUN_BUSY;
 		visit->grouped = true;
 		if (act_entity_take(visit->key.hash, false))
 			visits[n++] = visit;
@@ -271,7 +271,7 @@ visit_group(void *arg)
 	for (int i = 0; i < n; i++)
 		act_entity_begin_run(visits[i]->key.hash, visits[i]->key.runner);
 	act_head_open(&work);
-	act_wholebatch_visit(&work, visits, n, 0);
+	act_group_visit(&work, visits, n, 0);
 	act_head_close(&work);
 	if (act_entity_collided())
 		ereport(ERROR,
@@ -281,13 +281,13 @@ visit_group(void *arg)
 }
 
 /*
- * Visit entities whose handler takes many of them in a call.  Where the group
+ * EntityRun entities whose handler takes many of them in a call.  Where the group
  * fails, or an entity has more, each is visited by itself.
  */
 static void
 drain_group(Drain *drain, const FoundEntity *found, int n)
 {
-	DrainGroup	group = {palloc(sizeof(Visit) * n), n};
+	DrainGroup	group = {palloc(sizeof(EntityRun) * n), n};
 	Failure		failure;
 	bool		ok;
 
@@ -301,7 +301,7 @@ drain_group(Drain *drain, const FoundEntity *found, int n)
 	commit_and_begin(drain);
 	for (int i = 0; i < n; i++)
 	{
-		if (!ok || group.visits[i].result == VISIT_ALONE ||
+		if (!ok || group.visits[i].result == RUN_ALONE ||
 			has_more(&group.visits[i]))
 			drain_entity(drain, &found[i]);
 	}
@@ -326,7 +326,7 @@ count_group(const Drain *drain, const FoundEntity *found, int n)
 }
 
 /*
- * Visit what a piece of the walk has found.
+ * EntityRun what a piece of the walk has found.
  */
 static void
 drain_found(Drain *drain)

@@ -16,7 +16,7 @@
  *
  * If the process dies at any point, or any step fails, the transaction (or
  * the caller's subtransaction) undoes all of it, the handler's effects
- * included.  The Visit then still says what was tried, for failure.c.
+ * included.  The EntityRun then still says what was tried, for retry.c.
  *
  * Memory: a context for the batch that is reset between batches; what must
  * survive the transaction goes to the visit's own context.
@@ -31,7 +31,7 @@
 #include "actornot.h"
 #include "common/cursor.h"
 #include "common/entity.h"
-#include "exec/argument.h"
+#include "exec/args.h"
 #include "exec/batch.h"
 #include "exec/call.h"
 #include "exec/visit.h"
@@ -46,7 +46,7 @@
  * Keep the state that came back until it is saved: the batch's context goes.
  */
 static void
-set_state(VisitState *state, Datum value)
+set_state(BatchRun *state, Datum value)
 {
 	MemoryContext old = MemoryContextSwitchTo(state->work->visit_context);
 	Datum		replaced = state->mailbox.state;
@@ -63,7 +63,7 @@ set_state(VisitState *state, Datum value)
  * Call a handler that takes one entity.
  */
 static void
-call_single(VisitState *state, HandlerCall *call, MessagesArgument *messages)
+call_single(BatchRun *state, HandlerCall *call, MessagesArgument *messages)
 {
 	CallFrame	frame;
 	NullableDatum args[3];
@@ -76,7 +76,7 @@ call_single(VisitState *state, HandlerCall *call, MessagesArgument *messages)
 	frame.first_id = messages->first_id;
 	frame.last_id = messages->last_id;
 	act_visit_set_arguments(state, args);
-	args[2].value = act_argument_end_messages(messages);
+	args[2].value = act_args_end_messages(messages);
 	args[2].isnull = false;
 	result = act_call_function(&frame, &call->flinfo, args, 3, &isnull);
 	set_state(state, returns_void || isnull ? (Datum) 0 : result);
@@ -86,7 +86,7 @@ call_single(VisitState *state, HandlerCall *call, MessagesArgument *messages)
  * Call a handler that takes many entities, with this one alone.
  */
 static void
-call_whole(VisitState *state, HandlerCall *call, MessagesArgument *messages)
+call_whole(BatchRun *state, HandlerCall *call, MessagesArgument *messages)
 {
 	Mailbox    *mailbox = &state->mailbox;
 	CallFrame	frame;
@@ -96,7 +96,7 @@ call_whole(VisitState *state, HandlerCall *call, MessagesArgument *messages)
 	act_wholecall_begin(&whole);
 	act_wholecall_add(&whole, mailbox->entity, mailbox->entity_len,
 					  act_visit_current_state(state), messages);
-	act_argument_end_messages(messages);
+	act_args_end_messages(messages);
 	act_wholecall_run(&whole, &frame, &call->flinfo, CurrentMemoryContext);
 	if (whole.entities[0].answered)
 		set_state(state, whole.entities[0].state);
@@ -106,7 +106,7 @@ call_whole(VisitState *state, HandlerCall *call, MessagesArgument *messages)
  * Call the handler with a batch, and take the new state over.
  */
 static void
-call_handler(VisitState *state, HandlerCall *call, MessagesArgument *messages)
+call_handler(BatchRun *state, HandlerCall *call, MessagesArgument *messages)
 {
 	state->visit->phase = PHASE_CALL;
 	if (call->form == HANDLER_WHOLE)
@@ -124,9 +124,9 @@ call_handler(VisitState *state, HandlerCall *call, MessagesArgument *messages)
  * one, pinned, under which nothing was left that can be seen.
  */
 static void
-note_target(VisitState *state)
+note_target(BatchRun *state)
 {
-	Visit	   *visit = state->visit;
+	EntityRun  *visit = state->visit;
 	MemoryContext old = MemoryContextSwitchTo(visit->context);
 
 	if (visit->batches == 0)
@@ -138,9 +138,9 @@ note_target(VisitState *state)
  * The same, for who is to be blamed and how much was tried.
  */
 static void
-note_try(VisitState *state, int nmessages)
+note_try(BatchRun *state, int nmessages)
 {
-	Visit	   *visit = state->visit;
+	EntityRun  *visit = state->visit;
 	MemoryContext old = MemoryContextSwitchTo(visit->context);
 
 	visit->tried = Max(nmessages, 1);
@@ -157,7 +157,7 @@ note_try(VisitState *state, int nmessages)
  * the result says why.
  */
 static bool
-run_batch(VisitState *state)
+run_batch(BatchRun *state)
 {
 	MessagesArgument messages;
 	HandlerCall *call;
@@ -172,14 +172,14 @@ run_batch(VisitState *state)
 	if (call == NULL)
 	{
 		state->visit->phase = PHASE_READ;
-		state->visit->result = VISIT_MORE;	/* the next one will find out */
+		state->visit->result = RUN_MORE;	/* the next one will find out */
 		MemoryContextSwitchTo(old);
 		return false;
 	}
 	state->visit->whole = (call->form == HANDLER_WHOLE);
 	state->visit->phase = PHASE_READ;
 
-	act_argument_begin_messages(&messages, call->form);
+	act_args_begin_messages(&messages, call->form);
 	last_id = act_visit_take(state->work, &state->mailbox, &state->list,
 							 act_visit_batch_size(state),
 							 state->runner->batch_bytes, &messages);
@@ -188,8 +188,8 @@ run_batch(VisitState *state)
 		note_try(state, messages.nmessages);
 		if (!act_visit_is_runnable(state))
 		{
-			act_argument_end_messages(&messages);
-			state->visit->result = VISIT_WAITING;
+			act_args_end_messages(&messages);
+			state->visit->result = RUN_WAITING;
 			MemoryContextSwitchTo(old);
 			return false;
 		}
@@ -198,7 +198,7 @@ run_batch(VisitState *state)
 		state->visit->batches++;
 	}
 	else
-		act_argument_end_messages(&messages);
+		act_args_end_messages(&messages);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(state->work->batch_context);
 
@@ -220,9 +220,9 @@ run_batch(VisitState *state)
  * for.  What is pending has been collected.
  */
 static void
-run_batches(VisitState *state)
+run_batches(BatchRun *state)
 {
-	Visit	   *visit = state->visit;
+	EntityRun  *visit = state->visit;
 	Mailbox    *mailbox = &state->mailbox;
 
 	for (;;)
@@ -231,18 +231,18 @@ run_batches(VisitState *state)
 		{
 			if (!run_batch(state))
 				return;
-			visit->result = VISIT_MORE;
+			visit->result = RUN_MORE;
 			if (visit->until == 0 || GetCurrentTimestamp() >= visit->until)
 			{
 				/* The target was "now", taken after the entry was popped. */
 				if (state->fresh && !mailbox->has_target)
-					visit->result = VISIT_EMPTY;
+					visit->result = RUN_EMPTY;
 				return;
 			}
 		}
 		if (!mailbox->has_target && state->fresh)
 		{
-			visit->result = VISIT_EMPTY;
+			visit->result = RUN_EMPTY;
 			return;
 		}
 		if (mailbox->has_target)
@@ -257,20 +257,20 @@ run_batches(VisitState *state)
  * the work is the active one.
  */
 void
-act_batch_go_on(VisitState *state)
+act_batch_go_on(BatchRun *state)
 {
 	run_batches(state);
 	act_visit_save(state);
 }
 
 /*
- * Visit an entity whose lock is held.  The caller has marked its run as open
+ * EntityRun an entity whose lock is held.  The caller has marked its run as open
  * (act_entity_begin_run).
  */
 void
-act_batch_visit(RunContext *work, Visit *visit)
+act_batch_visit(RunContext *work, EntityRun *visit)
 {
-	VisitState	state;
+	BatchRun	state;
 	Runner		runner;
 	MemoryContext old = MemoryContextSwitchTo(work->visit_context);
 

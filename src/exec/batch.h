@@ -7,7 +7,7 @@
 
 #include "exec/visit.h"
 
-extern void act_batch_visit(RunContext *work, Visit *visit);
-extern void act_batch_go_on(VisitState *state);
+extern void act_batch_visit(RunContext *work, EntityRun *visit);
+extern void act_batch_go_on(BatchRun *state);
 
 #endif							/* ACT_BATCH_H */

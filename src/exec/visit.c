@@ -3,7 +3,7 @@
  *	  The steps of a visit: what comes before and after the handler's call.
  *
  * What a visit of one entity (batch.c) and one of many in a call
- * (wholebatch.c) have in common: may its runner be run here, and the entity
+ * (group.c) have in common: may its runner be run here, and the entity
  * now; what is pending, and under which target; is it "runnable"; and the
  * saving of its row.  batch.c tells the order.
  *
@@ -20,7 +20,7 @@
 
 #include "actornot.h"
 #include "common/cursor.h"
-#include "exec/argument.h"
+#include "exec/args.h"
 #include "exec/call.h"
 #include "exec/visit.h"
 #include "mailbox/head.h"
@@ -38,11 +38,11 @@
  * known.
  */
 void
-act_visit_init(Visit *visit, const EntityKey *key,
+act_visit_init(EntityRun *visit, const EntityKey *key,
 			   const char *entity, int entity_len,
 			   Oid role, MemoryContext context)
 {
-	MemSet(visit, 0, sizeof(Visit));
+	MemSet(visit, 0, sizeof(EntityRun));
 	visit->key = *key;
 	visit->role = role;
 	visit->context = context;
@@ -58,16 +58,16 @@ act_visit_init(Visit *visit, const EntityKey *key,
  * points to that a call needs; else the result is set.
  */
 bool
-act_visit_admit_runner(Visit *visit, Runner *copy)
+act_visit_admit_runner(EntityRun *visit, Runner *copy)
 {
 	const Runner *runner = act_runner_find(visit->key.runner);
 
-	visit->result = VISIT_WAITING;
+	visit->result = RUN_WAITING;
 	if (runner == NULL || runner->paused)
 		return false;
 	if (runner->handler == NULL || runner->owner != visit->role)
 	{
-		visit->result = VISIT_MOVED;
+		visit->result = RUN_MOVED;
 		visit->owner = act_runner_pool(runner);
 		return false;
 	}
@@ -101,9 +101,9 @@ act_visit_find_handler(const Runner *copy)
  * Load the mailbox; false if it is not to be run now.
  */
 bool
-act_visit_admit_mailbox(VisitState *state)
+act_visit_admit_mailbox(BatchRun *state)
 {
-	Visit	   *visit = state->visit;
+	EntityRun  *visit = state->visit;
 	Mailbox    *mailbox = &state->mailbox;
 
 	act_mailbox_init(mailbox, &visit->key, visit->entity, visit->entity_len);
@@ -112,15 +112,15 @@ act_visit_admit_mailbox(VisitState *state)
 	visit->tid = mailbox->tid;
 	if (act_mailbox_is_leased(mailbox))
 	{
-		visit->result = VISIT_LEASED;
+		visit->result = RUN_LEASED;
 		visit->leased_until = mailbox->lease_until;
 		return false;
 	}
 	act_mailbox_end_lease(mailbox);
-	visit->result = VISIT_WAITING;
+	visit->result = RUN_WAITING;
 	if (act_mailbox_is_waiting(mailbox))
 		return false;
-	visit->result = VISIT_ALONE;
+	visit->result = RUN_ALONE;
 	return !visit->grouped ||
 		(mailbox->attempts == 0 && mailbox->crashes == 0);
 }
@@ -129,7 +129,7 @@ act_visit_admit_mailbox(VisitState *state)
  * How many messages a batch has at most.
  */
 int
-act_visit_batch_size(const VisitState *state)
+act_visit_batch_size(const BatchRun *state)
 {
 	return state->visit->max_messages > 0 ?
 		state->visit->max_messages : state->runner->batch_size;
@@ -139,7 +139,7 @@ act_visit_batch_size(const VisitState *state)
  * A visit is no shorter than finding its work took.
  */
 static void
-stay_as_long(Visit *visit, TimestampTz start)
+stay_as_long(EntityRun *visit, TimestampTz start)
 {
 	if (start != 0)
 	{
@@ -155,7 +155,7 @@ stay_as_long(Visit *visit, TimestampTz start)
  * is nothing, or a segment cannot be read now.
  */
 bool
-act_visit_collect(VisitState *state)
+act_visit_collect(BatchRun *state)
 {
 	Mailbox    *mailbox = &state->mailbox;
 	int			want = state->visit->until == 0 ?
@@ -175,7 +175,7 @@ act_visit_collect(VisitState *state)
 		if (!act_pending_collect(&state->list, &state->work->messages,
 								 mailbox, &state->target, want))
 		{
-			state->visit->result = VISIT_BUSY;
+			state->visit->result = RUN_BUSY;
 			return false;
 		}
 		state->list_collected = true;
@@ -187,7 +187,7 @@ act_visit_collect(VisitState *state)
 		Assert(state->list.complete);
 		if (state->fresh)
 		{
-			state->visit->result = VISIT_EMPTY;
+			state->visit->result = RUN_EMPTY;
 			return false;
 		}
 		act_head_finish_target(&state->mailbox, &state->target);
@@ -235,14 +235,14 @@ act_visit_take(RunContext *work, Mailbox *mailbox, PendingList *list,
 		if (act_head_fetch(work, mailbox, item, &row))
 		{
 			if (messages->nmessages > 0 &&
-				messages->bytes + act_argument_message_size(&row) > limit_bytes)
+				messages->bytes + act_args_message_size(&row) > limit_bytes)
 			{
 				/* Nor is it taken if another copy of it was met before. */
 				if (last_id == item->id)
 					last_id = list->taken_id;
 				break;
 			}
-			act_argument_add_message(messages, &row, mailbox->attempts + 1);
+			act_args_add_message(messages, &row, mailbox->attempts + 1);
 			list->taken_id = item->id;
 		}
 		last_id = item->id;
@@ -255,7 +255,7 @@ act_visit_take(RunContext *work, Mailbox *mailbox, PendingList *list,
  * Set up the frame of a call for this visit.
  */
 void
-act_visit_init_frame(const VisitState *state, CallFrame *frame)
+act_visit_init_frame(const BatchRun *state, CallFrame *frame)
 {
 	MemSet(frame, 0, sizeof(CallFrame));
 	frame->runner = state->runner->name;
@@ -269,7 +269,7 @@ act_visit_init_frame(const VisitState *state, CallFrame *frame)
  * The state that the handler is to see, 0 for NULL.
  */
 Datum
-act_visit_current_state(const VisitState *state)
+act_visit_current_state(const BatchRun *state)
 {
 	return state->mailbox.state != (Datum) 0 ?
 		state->mailbox.state : state->runner->initial_state;
@@ -279,7 +279,7 @@ act_visit_current_state(const VisitState *state)
  * The arguments that handler and runnable have in common.
  */
 void
-act_visit_set_arguments(const VisitState *state, NullableDatum *args)
+act_visit_set_arguments(const BatchRun *state, NullableDatum *args)
 {
 	Datum		value = act_visit_current_state(state);
 
@@ -293,7 +293,7 @@ act_visit_set_arguments(const VisitState *state, NullableDatum *args)
  * Ask the runner's "runnable", once a visit.
  */
 bool
-act_visit_is_runnable(VisitState *state)
+act_visit_is_runnable(BatchRun *state)
 {
 	const Runner *runner = act_runner_find(state->visit->key.runner);
 	HandlerCall *call;
@@ -323,9 +323,9 @@ act_visit_is_runnable(VisitState *state)
  * Is all done that the caller asked for?
  */
 void
-act_visit_note_reached(VisitState *state)
+act_visit_note_reached(BatchRun *state)
 {
-	Visit	   *visit = state->visit;
+	EntityRun  *visit = state->visit;
 
 	visit->reached = visit->goal != NULL &&
 		act_cursor_covers(&state->mailbox.done, visit->goal);
@@ -335,7 +335,7 @@ act_visit_note_reached(VisitState *state)
  * The plan of what is left under the pinned target.
  */
 void
-act_visit_renew_plan(VisitState *state)
+act_visit_renew_plan(BatchRun *state)
 {
 	Mailbox    *mailbox = &state->mailbox;
 
@@ -348,7 +348,7 @@ act_visit_renew_plan(VisitState *state)
  * Save the row, if the visit changed anything, and say what is left.
  */
 void
-act_visit_save(VisitState *state)
+act_visit_save(BatchRun *state)
 {
 	Mailbox    *mailbox = &state->mailbox;
 

@@ -7,7 +7,7 @@
 
 #include "actornot.h"
 #include "common/cursor.h"
-#include "exec/argument.h"
+#include "exec/args.h"
 #include "exec/call.h"
 #include "mailbox/head.h"
 #include "mailbox/mailbox.h"
@@ -16,18 +16,18 @@
 #include "runner/runner.h"
 
 /* What a visit left behind. */
-typedef enum VisitResult
+typedef enum RunResult
 {
-	VISIT_EMPTY,				/* nothing pending under a fresh target */
-	VISIT_MORE,					/* there is, or may be, more */
-	VISIT_BUSY,					/* somebody holds a lock: later */
-	VISIT_WAITING,				/* paused, backing off, not runnable: whoever
+	RUN_EMPTY,					/* nothing pending under a fresh target */
+	RUN_MORE,					/* there is, or may be, more */
+	RUN_BUSY,					/* somebody holds a lock: later */
+	RUN_WAITING,				/* paused, backing off, not runnable: whoever
 								 * ends that queues it */
-	VISIT_LEASED,				/* lent to a program outside until
+	RUN_LEASED,					/* lent to a program outside until
 								 * "leased_until" */
-	VISIT_ALONE,				/* is not to run in a group */
-	VISIT_MOVED					/* the runner belongs to "owner" */
-} VisitResult;
+	RUN_ALONE,					/* is not to run in a group */
+	RUN_MOVED					/* the runner belongs to "owner" */
+} RunResult;
 
 /* What of a visit can go wrong, and how that counts. */
 typedef enum VisitPhase
@@ -38,7 +38,7 @@ typedef enum VisitPhase
 } VisitPhase;
 
 /* One visit: what is asked for, and what came of it. */
-typedef struct Visit
+typedef struct EntityRun
 {
 	/* asked for */
 	EntityKey	key;
@@ -55,13 +55,13 @@ typedef struct Visit
 	MemoryContext context;		/* for what outlives the transaction */
 
 	/* what came of it */
-	VisitResult result;
+	RunResult	result;
 	Oid			owner;			/* InvalidOid: only programs outside run it */
 	TimestampTz leased_until;
 	int64		consumed;		/* messages */
 	int			batches;
 	bool		reached;		/* all up to "goal" is done */
-	bool		failed;			/* by act_failure_run: a failure was handled */
+	bool		failed;			/* by act_retry_run: a failure was handled */
 	bool		whole;			/* its handler takes many entities in a call */
 
 	/* the batch that was tried last, valid after an error, too */
@@ -71,13 +71,13 @@ typedef struct Visit
 	ItemPointerData tid;
 	Cursor		target;
 	int			tried;			/* messages */
-} Visit;
+} EntityRun;
 
 /* A visit that is going on. */
-typedef struct VisitState
+typedef struct BatchRun
 {
 	RunContext *work;
-	Visit	   *visit;
+	EntityRun  *visit;
 	const Runner *runner;		/* a copy: the cache may change under a call */
 	Mailbox		mailbox;
 	Cursor		target;
@@ -86,26 +86,26 @@ typedef struct VisitState
 	bool		list_collected; /* by this visit, and not a leftover */
 	bool		dirty;			/* the row is to be saved */
 	bool		runnable_known; /* asked in this visit already */
-} VisitState;
+} BatchRun;
 
-extern void act_visit_init(Visit *visit, const EntityKey *key,
+extern void act_visit_init(EntityRun *visit, const EntityKey *key,
 						   const char *entity, int entity_len,
 						   Oid role, MemoryContext context);
-extern bool act_visit_admit_runner(Visit *visit, Runner *copy);
+extern bool act_visit_admit_runner(EntityRun *visit, Runner *copy);
 extern HandlerCall *act_visit_find_handler(const Runner *copy);
-extern bool act_visit_admit_mailbox(VisitState *state);
-extern bool act_visit_collect(VisitState *state);
+extern bool act_visit_admit_mailbox(BatchRun *state);
+extern bool act_visit_collect(BatchRun *state);
 extern int64 act_visit_take(RunContext *work, Mailbox *mailbox,
 							PendingList *list, int limit,
 							Size limit_bytes, MessagesArgument *messages);
-extern void act_visit_init_frame(const VisitState *state, CallFrame *frame);
-extern Datum act_visit_current_state(const VisitState *state);
-extern void act_visit_set_arguments(const VisitState *state,
+extern void act_visit_init_frame(const BatchRun *state, CallFrame *frame);
+extern Datum act_visit_current_state(const BatchRun *state);
+extern void act_visit_set_arguments(const BatchRun *state,
 									NullableDatum *args);
-extern bool act_visit_is_runnable(VisitState *state);
-extern int	act_visit_batch_size(const VisitState *state);
-extern void act_visit_note_reached(VisitState *state);
-extern void act_visit_renew_plan(VisitState *state);
-extern void act_visit_save(VisitState *state);
+extern bool act_visit_is_runnable(BatchRun *state);
+extern int	act_visit_batch_size(const BatchRun *state);
+extern void act_visit_note_reached(BatchRun *state);
+extern void act_visit_renew_plan(BatchRun *state);
+extern void act_visit_save(BatchRun *state);
 
 #endif							/* ACT_VISIT_H */

@@ -25,7 +25,7 @@
 
 #include "actornot.h"
 #include "common/catalog.h"
-#include "exec/argument.h"
+#include "exec/args.h"
 #include "exec/call.h"
 #include "exec/wholecall.h"
 
@@ -60,7 +60,7 @@ void
 act_wholecall_begin(WholeCall *call)
 {
 	MemSet(call, 0, sizeof(WholeCall));
-	act_argument_begin_array(&call->batches, act_catalog_get()->batch_type);
+	act_args_begin_array(&call->batches, act_catalog_get()->batch_type);
 	call->size = 64;
 	call->entities = palloc(sizeof(WholeEntity) * call->size);
 }
@@ -103,8 +103,8 @@ act_wholecall_add(WholeCall *call, const char *entity, int entity_len,
 		PointerGetDatum(cstring_to_text_with_len(entity, entity_len));
 	values[BATCH_STATE] = state;
 	nulls[BATCH_STATE] = (state == (Datum) 0);
-	values[BATCH_MESSAGES] = act_argument_array_value(&messages->array);
-	act_argument_add_element(&call->batches, values, nulls);
+	values[BATCH_MESSAGES] = act_args_array_value(&messages->array);
+	act_args_add_element(&call->batches, values, nulls);
 
 	if (call->nentities++ == 0)
 		call->first_id = messages->first_id;
@@ -232,7 +232,7 @@ act_wholecall_run(WholeCall *call, CallFrame *frame, FmgrInfo *flinfo,
 	frame->first_id = call->first_id;
 	frame->last_id = call->last_id;
 	frame->row_desc = desc;
-	argument.value = act_argument_array_value(&call->batches);
+	argument.value = act_args_array_value(&call->batches);
 	argument.isnull = false;
 	rows = act_call_function(frame, flinfo, &argument, 1, &isnull);
 	if (!isnull)
@@ -247,5 +247,5 @@ act_wholecall_run(WholeCall *call, CallFrame *frame, FmgrInfo *flinfo,
 		error_context_stack = error_context.previous;
 	}
 	ReleaseTupleDesc(desc);
-	act_argument_end_array(&call->batches);
+	act_args_end_array(&call->batches);
 }

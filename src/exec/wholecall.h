@@ -5,7 +5,7 @@
 #ifndef ACT_WHOLECALL_H
 #define ACT_WHOLECALL_H
 
-#include "exec/argument.h"
+#include "exec/args.h"
 #include "exec/call.h"
 
 /* An entity of the call, and what the handler says of it. */

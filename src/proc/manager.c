@@ -49,7 +49,7 @@
 #include "common/catalog.h"
 #include "common/subxact.h"
 #include "compat.h"
-#include "exec/failure.h"
+#include "exec/retry.h"
 #include "log/clock.h"
 #include "mailbox/mailbox.h"
 #include "maint/acquit.h"

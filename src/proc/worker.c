@@ -9,9 +9,9 @@
  *	  were fast.  All locks are taken first, then one snapshot.  If anything
  *	  fails, also at commit, all is rolled back and each is run alone.
  *	- More of them, if their handler takes many entities in one call
- *	  (wholebatch.c); those share a transaction however slow it is, for that
+ *	  (group.c); those share a transaction however slow it is, for that
  *	  is what such a handler is registered for.
- *	- Alone, with the steps of failure.c: unknown or slow runners, heads that
+ *	- Alone, with the steps of retry.c: unknown or slow runners, heads that
  *	  have failed before, suspects of a crash.
  * It commits asynchronously by default: processing is repeatable from the
  * tables, so a crash can undo the last few batches whole, never half.
@@ -53,8 +53,8 @@
 #include "common/subxact.h"
 #include "exec/batch.h"
 #include "exec/call.h"
-#include "exec/failure.h"
-#include "exec/wholebatch.h"
+#include "exec/group.h"
+#include "exec/retry.h"
 #include "log/clock.h"
 #include "mailbox/head.h"
 #include "mailbox/mailbox.h"
@@ -95,10 +95,10 @@ typedef struct EntityGroup
 {
 	int			n;
 	EntityKey  *keys;
-	Visit	   *visits;
+	EntityRun  *visits;
 	ReadyOutcome *outcomes;
 	bool	   *visited;
-	Visit	  **together;		/* those of one call */
+	EntityRun **together;		/* those of one call */
 	bool	   *alone;			/* to be run alone afterwards */
 } EntityGroup;
 
@@ -344,24 +344,24 @@ may_share(const EntityKey *first, const EntityKey *key)
  * What the queue is to do with an entry after a visit.
  */
 static ReadyOutcome
-outcome_of(const Visit *visit)
+outcome_of(const EntityRun *visit)
 {
 	switch (visit->result)
 	{
-		case VISIT_MORE:
-		case VISIT_ALONE:
+		case RUN_MORE:
+		case RUN_ALONE:
 			return READY_AGAIN;
-		case VISIT_BUSY:
+		case RUN_BUSY:
 			return READY_BUSY;
-		case VISIT_MOVED:
+		case RUN_MOVED:
 			act_readyq_move(&visit->key, visit->owner);
 			return READY_DROP;
-		case VISIT_LEASED:
+		case RUN_LEASED:
 			act_readyq_lend(MyDatabaseId, act_slot_role(), &visit->key,
 							visit->leased_until, false);
 			return READY_DROP;
-		case VISIT_EMPTY:
-		case VISIT_WAITING:
+		case RUN_EMPTY:
+		case RUN_WAITING:
 			break;
 	}
 	return READY_DROP;
@@ -389,14 +389,14 @@ lock_group(EntityGroup *group)
 }
 
 /*
- * Visit the next entity of a group, and, if its handler takes many in a call,
+ * EntityRun the next entity of a group, and, if its handler takes many in a call,
  * all others of its runner.
  */
 static void
 visit_next(EntityGroup *group, RunContext *work, int first, TimestampTz until)
 {
 	int32		runner = group->keys[first].runner;
-	Visit	  **visits = group->together;
+	EntityRun **visits = group->together;
 	TimestampTz start = GetCurrentTimestamp();
 	int			n = 0;
 	int			batches = 0;
@@ -414,7 +414,7 @@ visit_next(EntityGroup *group, RunContext *work, int first, TimestampTz until)
 			break;
 	}
 	if (is_whole(runner))
-		act_wholebatch_visit(work, visits, n, until);
+		act_group_visit(work, visits, n, until);
 	else
 		act_batch_visit(work, visits[0]);
 
@@ -422,9 +422,9 @@ visit_next(EntityGroup *group, RunContext *work, int first, TimestampTz until)
 	{
 		int			at = visits[i] - group->visits;
 
-		group->alone[at] = (visits[i]->result == VISIT_ALONE);
+		group->alone[at] = (visits[i]->result == RUN_ALONE);
 		group->outcomes[at] = outcome_of(visits[i]);
-		if (i > 0 && visits[i]->result == VISIT_MORE &&
+		if (i > 0 && visits[i]->result == RUN_MORE &&
 			visits[i]->tried == 0 && visits[i]->batches == 0)
 			group->outcomes[at] = READY_NOT_RUN;	/* time was over */
 		batches += visits[i]->batches;
@@ -472,7 +472,7 @@ run_group_body(void *arg)
 static ReadyOutcome
 run_alone(const EntityKey *key)
 {
-	Visit		visit;
+	EntityRun	visit;
 	TimestampTz start = GetCurrentTimestamp();
 
 	act_visit_init(&visit, key, NULL, 0, act_slot_role(),
@@ -480,7 +480,7 @@ run_alone(const EntityKey *key)
 	visit.fire_deferred = true;
 	visit.until = TimestampTzPlusMilliseconds(start, group_time);
 	running_alone = key;
-	act_failure_run(&visit, contain_in_transaction, LOG);
+	act_retry_run(&visit, contain_in_transaction, LOG);
 	running_alone = NULL;
 	if (visit.tried > 0)
 		note_pace(key->runner, visit.whole,
@@ -494,16 +494,16 @@ run_alone(const EntityKey *key)
  * much more than a visit can have taken.
  */
 static bool
-has_passed(const Visit *visit)
+has_passed(const EntityRun *visit)
 {
 	static EntityKey last;
 	static int	passed = 0;
 
-	if (visit->result == VISIT_WAITING)
+	if (visit->result == RUN_WAITING)
 		return visit->tried > 0;	/* else paused, or backing off */
-	if (visit->result != VISIT_MORE)
-		return visit->result != VISIT_BUSY &&
-			visit->result != VISIT_LEASED && visit->result != VISIT_MOVED;
+	if (visit->result != RUN_MORE)
+		return visit->result != RUN_BUSY &&
+			visit->result != RUN_LEASED && visit->result != RUN_MOVED;
 	if (memcmp(&last, &visit->key, sizeof(EntityKey)) != 0)
 		passed = 0;
 	last = visit->key;
@@ -519,7 +519,7 @@ has_passed(const Visit *visit)
 static ReadyOutcome
 run_suspect(const EntityKey *key, bool was_alone)
 {
-	Visit		visit;
+	EntityRun	visit;
 
 	if (!act_crashmark_try_suspect_turn())
 		return READY_BUSY;
@@ -530,10 +530,10 @@ run_suspect(const EntityKey *key, bool was_alone)
 	visit.max_messages = 1;
 	visit.goal = &visit.target;
 	running_alone = key;
-	if (act_failure_count_crash(&visit, was_alone, contain_in_transaction))
+	if (act_retry_count_crash(&visit, was_alone, contain_in_transaction))
 	{
 		act_crashmark_set(act_slot_slot(), MyDatabaseId, key, 1, true);
-		act_failure_run(&visit, contain_in_transaction, LOG);
+		act_retry_run(&visit, contain_in_transaction, LOG);
 		act_crashmark_clear(act_slot_slot());
 	}
 	running_alone = NULL;
@@ -559,10 +559,10 @@ run_group(EntityKey *keys, int n)
 
 	group.n = n;
 	group.keys = keys;
-	group.visits = palloc(sizeof(Visit) * n);
+	group.visits = palloc(sizeof(EntityRun) * n);
 	group.outcomes = palloc(sizeof(ReadyOutcome) * n);
 	group.visited = palloc(sizeof(bool) * n);
-	group.together = palloc(sizeof(Visit *) * n);
+	group.together = palloc(sizeof(EntityRun *) * n);
 	group.alone = palloc0(sizeof(bool) * n);
 	for (int i = 0; i < n; i++)
 		act_visit_init(&group.visits[i], &keys[i], NULL, 0,

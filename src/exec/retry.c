@@ -1,5 +1,5 @@
 /*
- * failure.c
+ * retry.c
  *	  What happens when a batch fails: again one by one, then wait or bury.
  *
  * Each step is a transaction (worker) or subtransaction (actornot_run and
@@ -36,7 +36,7 @@
 #include "common/entity.h"
 #include "common/subxact.h"
 #include "exec/batch.h"
-#include "exec/failure.h"
+#include "exec/retry.h"
 #include "log/reader.h"
 #include "mailbox/deadletter.h"
 #include "mailbox/head.h"
@@ -53,7 +53,7 @@
 /* What the bodies below work on. */
 typedef struct FailureWork
 {
-	Visit	   *visit;
+	EntityRun  *visit;
 	const Failure *failure;
 	bool		counted;		/* is it an attempt? */
 	bool		buried;
@@ -138,7 +138,7 @@ bury_head(RunContext *work, Mailbox *mailbox, const Runner *runner,
  * Is the row still as it was when the batch was tried?
  */
 static bool
-is_unchanged(Visit *visit, Mailbox *mailbox)
+is_unchanged(EntityRun *visit, Mailbox *mailbox)
 {
 	return visit->had_row == mailbox->exists &&
 		(!mailbox->exists ||
@@ -149,11 +149,11 @@ is_unchanged(Visit *visit, Mailbox *mailbox)
  * Lock the entity of a visit and open the tables; false if it is busy.
  */
 static bool
-enter(Visit *visit, RunContext *work)
+enter(EntityRun *visit, RunContext *work)
 {
 	if (!act_entity_take(visit->key.hash, false))
 	{
-		visit->result = VISIT_BUSY;
+		visit->result = RUN_BUSY;
 		return false;
 	}
 	act_head_open(work);
@@ -164,7 +164,7 @@ enter(Visit *visit, RunContext *work)
  * Load the mailbox of a visit, and find out its entity if it has no row.
  */
 static bool
-load_mailbox(Visit *visit, RunContext *work, Mailbox *mailbox,
+load_mailbox(EntityRun *visit, RunContext *work, Mailbox *mailbox,
 			 const Cursor *target)
 {
 	MessageRow	row;
@@ -179,7 +179,7 @@ load_mailbox(Visit *visit, RunContext *work, Mailbox *mailbox,
  * Reports name runner and entity, also if no call got so far.
  */
 static void
-name_entity(Visit *visit, const Runner *runner, const Mailbox *mailbox)
+name_entity(EntityRun *visit, const Runner *runner, const Mailbox *mailbox)
 {
 	if (visit->runner_name == NULL)
 		visit->runner_name = MemoryContextStrdup(visit->context, runner->name);
@@ -223,8 +223,8 @@ note_failure(FailureWork *failed, RunContext *work, Mailbox *mailbox,
  * The caller has pinned the head and ended the lease.
  */
 void
-act_failure_note(RunContext *work, Mailbox *mailbox, const Runner *runner,
-				 const Failure *failure, int64 retry_in)
+act_retry_note(RunContext *work, Mailbox *mailbox, const Runner *runner,
+			   const Failure *failure, int64 retry_in)
 {
 	FailureWork failed = {NULL, failure};
 
@@ -239,7 +239,7 @@ static void
 record_failure(void *arg)
 {
 	FailureWork *failed = arg;
-	Visit	   *visit = failed->visit;
+	EntityRun  *visit = failed->visit;
 	RunContext	work;
 	Mailbox		mailbox;
 	const Runner *runner;
@@ -269,7 +269,7 @@ record_failure(void *arg)
 static void
 visit_alone(void *arg)
 {
-	Visit	   *visit = arg;
+	EntityRun  *visit = arg;
 	RunContext	work;
 	int			depth = act_entity_depth();
 
@@ -293,7 +293,7 @@ visit_alone(void *arg)
 static void
 report_failure(const FailureWork *failed, int elevel)
 {
-	const Visit *visit = failed->visit;
+	const EntityRun *visit = failed->visit;
 	const Failure *failure = failed->failure;
 
 	ereport(elevel,
@@ -321,14 +321,14 @@ report_failure(const FailureWork *failed, int elevel)
  * Record the failure of the batch that was tried last.
  */
 static void
-handle_failure(Visit *visit, const Failure *failure, ContainFunction contain,
+handle_failure(EntityRun *visit, const Failure *failure, ContainFunction contain,
 			   int elevel)
 {
 	FailureWork failed = {visit, failure};
 	Failure		second;
 
 	failed.counted = visit->phase == PHASE_CALL && !is_transient(failure);
-	visit->result = VISIT_BUSY;
+	visit->result = RUN_BUSY;
 	if (visit->tried == 0)
 	{
 		/* Not even a batch was found: nothing to be recorded. */
@@ -341,7 +341,7 @@ handle_failure(Visit *visit, const Failure *failure, ContainFunction contain,
 				 errmsg("could not record the failure of a handler: %s",
 						second.message)));
 	else if (failed.recorded)
-		visit->result = failed.wake_at != 0 ? VISIT_WAITING : VISIT_MORE;
+		visit->result = failed.wake_at != 0 ? RUN_WAITING : RUN_MORE;
 	report_failure(&failed, elevel);
 }
 
@@ -351,7 +351,7 @@ handle_failure(Visit *visit, const Failure *failure, ContainFunction contain,
  * at elevel (LOG or WARNING).
  */
 void
-act_failure_run(Visit *visit, ContainFunction contain, int elevel)
+act_retry_run(EntityRun *visit, ContainFunction contain, int elevel)
 {
 	Failure		failure;
 	int			limit = visit->max_messages;
@@ -383,7 +383,7 @@ act_failure_run(Visit *visit, ContainFunction contain, int elevel)
 			if (!failed)
 			{
 				total += visit->consumed;
-				if (visit->result != VISIT_MORE)
+				if (visit->result != RUN_MORE)
 					break;
 			}
 		}
@@ -406,7 +406,7 @@ static void
 count_crash(void *arg)
 {
 	FailureWork *failed = arg;
-	Visit	   *visit = failed->visit;
+	EntityRun  *visit = failed->visit;
 	RunContext	work;
 	Mailbox		mailbox;
 	MessageRow	row;
@@ -420,14 +420,14 @@ count_crash(void *arg)
 	{
 		if (act_mailbox_is_leased(&mailbox))
 		{
-			visit->result = VISIT_LEASED;
+			visit->result = RUN_LEASED;
 			visit->leased_until = mailbox.lease_until;
 			act_head_close(&work);
 			return;
 		}
 		if (runner->paused || act_mailbox_is_waiting(&mailbox))
 		{
-			visit->result = VISIT_WAITING;
+			visit->result = RUN_WAITING;
 			act_head_close(&work);
 			return;
 		}
@@ -452,7 +452,7 @@ count_crash(void *arg)
 		failed->recorded = true;
 	}
 	else
-		visit->result = work.messages.blocked ? VISIT_BUSY : VISIT_EMPTY;
+		visit->result = work.messages.blocked ? RUN_BUSY : RUN_EMPTY;
 	act_head_close(&work);
 }
 
@@ -464,7 +464,7 @@ count_crash(void *arg)
  * be run now, or if nothing is pending.  The visit's result says what is left.
  */
 bool
-act_failure_count_crash(Visit *visit, bool was_alone, ContainFunction contain)
+act_retry_count_crash(EntityRun *visit, bool was_alone, ContainFunction contain)
 {
 	Failure		crash = {ERRCODE_CRASH_SHUTDOWN,
 		pstrdup("server process ended while the handler ran this message"),
@@ -472,10 +472,10 @@ act_failure_count_crash(Visit *visit, bool was_alone, ContainFunction contain)
 	FailureWork failed = {visit, &crash,.was_alone = was_alone};
 	Failure		second;
 
-	visit->result = VISIT_MORE;
+	visit->result = RUN_MORE;
 	if (!contain(count_crash, &failed, &second, visit->context))
 	{
-		visit->result = VISIT_BUSY;
+		visit->result = RUN_BUSY;
 		return false;
 	}
 	if (failed.buried)

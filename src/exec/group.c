@@ -1,5 +1,5 @@
 /*
- * wholebatch.c
+ * group.c
  *	  Visits of many entities that share calls of their handler.
  *
  * For a handler that takes many entities in one call.  All that is said in
@@ -31,10 +31,10 @@
 #include "utils/timestamp.h"
 
 #include "actornot.h"
-#include "exec/argument.h"
+#include "exec/args.h"
 #include "exec/batch.h"
+#include "exec/group.h"
 #include "exec/visit.h"
-#include "exec/wholebatch.h"
 #include "exec/wholecall.h"
 #include "mailbox/head.h"
 #include "runner/handler.h"
@@ -51,7 +51,7 @@ typedef enum Look
 /* An entity of a call. */
 typedef struct Member
 {
-	VisitState	state;
+	BatchRun	state;
 	int			nmessages;
 	int64		last_id;		/* of what was taken */
 } Member;
@@ -80,12 +80,12 @@ typedef struct WholeVisit
  * kind of handler; the visit then has a result.
  */
 static bool
-open_call(WholeVisit *whole, Visit *visit)
+open_call(WholeVisit *whole, EntityRun *visit)
 {
 	if (!act_visit_admit_runner(visit, &whole->runner))
 		return false;
 	whole->handler = act_visit_find_handler(&whole->runner);
-	visit->result = VISIT_MORE;
+	visit->result = RUN_MORE;
 	if (whole->handler == NULL || whole->handler->form != HANDLER_WHOLE)
 		return false;
 	act_wholecall_begin(&whole->call);
@@ -99,7 +99,7 @@ open_call(WholeVisit *whole, Visit *visit)
 static void
 finish_member(Member *member, const WholeEntity *entity)
 {
-	VisitState *state = &member->state;
+	BatchRun   *state = &member->state;
 	Mailbox    *mailbox = &state->mailbox;
 
 	if (entity != NULL && entity->answered)
@@ -109,7 +109,7 @@ finish_member(Member *member, const WholeEntity *entity)
 	act_head_finish_target(mailbox, &state->target);
 	state->dirty = true;
 	act_visit_save(state);
-	state->visit->result = VISIT_EMPTY;
+	state->visit->result = RUN_EMPTY;
 	state->visit->consumed = member->nmessages;
 	state->visit->batches = 1;
 	act_visit_note_reached(state);
@@ -141,7 +141,7 @@ run_call(WholeVisit *whole)
 	whole->open = false;
 	if (whole->nmembers == 0)
 	{
-		act_argument_end_array(&whole->call.batches);
+		act_args_end_array(&whole->call.batches);
 		return;
 	}
 
@@ -182,7 +182,7 @@ keep_list(PendingList *list)
 static Look
 take_all(WholeVisit *whole, Member *member)
 {
-	VisitState *state = &member->state;
+	BatchRun   *state = &member->state;
 	RunContext *work = whole->work;
 	MessagesArgument *messages = &whole->messages;
 
@@ -192,7 +192,7 @@ take_all(WholeVisit *whole, Member *member)
 		state->list.nitems > act_visit_batch_size(state))
 		return LOOK_ALONE;
 
-	act_argument_clear_messages(messages);
+	act_args_clear_messages(messages);
 	member->last_id = act_visit_take(work, &state->mailbox, &state->list,
 									 act_visit_batch_size(state),
 									 whole->runner.batch_bytes, messages);
@@ -209,7 +209,7 @@ take_all(WholeVisit *whole, Member *member)
 		act_mailbox_let_go(&work->mailboxes);
 	if (act_visit_is_runnable(state))
 		return LOOK_JOIN;
-	state->visit->result = VISIT_WAITING;
+	state->visit->result = RUN_WAITING;
 	return LOOK_SKIP;
 }
 
@@ -218,9 +218,9 @@ take_all(WholeVisit *whole, Member *member)
  * context.
  */
 static Look
-look_closely(WholeVisit *whole, Visit *visit, Member *member)
+look_closely(WholeVisit *whole, EntityRun *visit, Member *member)
 {
-	VisitState *state = &member->state;
+	BatchRun   *state = &member->state;
 	RunContext *work = whole->work;
 	Look		look;
 
@@ -249,7 +249,7 @@ look_closely(WholeVisit *whole, Visit *visit, Member *member)
  * its size.
  */
 static Look
-look_at(WholeVisit *whole, Visit *visit, Member *member)
+look_at(WholeVisit *whole, EntityRun *visit, Member *member)
 {
 	Look		look = look_closely(whole, visit, member);
 	Datum		state = member->state.mailbox.state;
@@ -266,7 +266,7 @@ look_at(WholeVisit *whole, Visit *visit, Member *member)
 static void
 run_alone(WholeVisit *whole, Member *member)
 {
-	VisitState *state = &member->state;
+	BatchRun   *state = &member->state;
 
 	state->visit->until = whole->until;
 	if (state->list.nitems > 0 || act_visit_collect(state))
@@ -317,7 +317,7 @@ join(WholeVisit *whole, Member *member)
 	{
 		run_call(whole);
 		swap_contexts(whole);
-		member->state.visit->result = VISIT_MORE;
+		member->state.visit->result = RUN_MORE;
 		if (whole->over || !open_call(whole, member->state.visit))
 			return false;
 		whole->members[0] = *member;
@@ -331,12 +331,12 @@ join(WholeVisit *whole, Member *member)
 }
 
 /*
- * Visit entities until time is over.  False if the runner cannot be run as
+ * EntityRun entities until time is over.  False if the runner cannot be run as
  * one of many entities a call any more, "*next" is then the first one that was
  * not visited.
  */
 static bool
-visit_all(WholeVisit *whole, Visit **visits, int n, int *next)
+visit_all(WholeVisit *whole, EntityRun **visits, int n, int *next)
 {
 	int			i;
 
@@ -355,7 +355,7 @@ visit_all(WholeVisit *whole, Visit **visits, int n, int *next)
 			case LOOK_ALONE:
 				run_call(whole);
 				if (whole->over)
-					visits[i]->result = VISIT_MORE;
+					visits[i]->result = RUN_MORE;
 				else
 					run_alone(whole, member);
 				swap_contexts(whole);
@@ -379,7 +379,7 @@ visit_all(WholeVisit *whole, Visit **visits, int n, int *next)
  * Those that are left when the runner may no longer be run so.
  */
 static void
-visit_rest(RunContext *work, Visit **visits, int n, TimestampTz until)
+visit_rest(RunContext *work, EntityRun **visits, int n, TimestampTz until)
 {
 	for (int i = 0; i < n; i++)
 	{
@@ -391,13 +391,13 @@ visit_rest(RunContext *work, Visit **visits, int n, TimestampTz until)
 }
 
 /*
- * Visit entities of one runner, whose locks are held and whose runs are marked
+ * EntityRun entities of one runner, whose locks are held and whose runs are marked
  * as open, until "until"; those that were not reached have the result
- * VISIT_MORE.
+ * RUN_MORE.
  */
 void
-act_wholebatch_visit(RunContext *work, Visit **visits, int n,
-					 TimestampTz until)
+act_group_visit(RunContext *work, EntityRun **visits, int n,
+				TimestampTz until)
 {
 	MemoryContext old = CurrentMemoryContext;
 	MemoryContext visit_context = work->visit_context;
@@ -416,10 +416,10 @@ act_wholebatch_visit(RunContext *work, Visit **visits, int n,
 										ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(whole.context);
 	whole.members = palloc(sizeof(Member) * n);
-	act_argument_begin_messages(&whole.messages, HANDLER_WHOLE);
+	act_args_begin_messages(&whole.messages, HANDLER_WHOLE);
 	for (int i = 0; i < n; i++)
 	{
-		visits[i]->result = VISIT_MORE;
+		visits[i]->result = RUN_MORE;
 		visits[i]->phase = PHASE_READ;
 	}
 
@@ -435,7 +435,7 @@ act_wholebatch_visit(RunContext *work, Visit **visits, int n,
 	MemoryContextReset(work->batch_context);
 	MemoryContextResetOnly(work->visit_context);
 	MemoryContextSwitchTo(old);
-	act_argument_end_array(&whole.messages.array);
+	act_args_end_array(&whole.messages.array);
 	MemoryContextDelete(whole.context);
 	if (!done)
 		visit_rest(work, visits + next, n - next, until);

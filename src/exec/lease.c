@@ -1,5 +1,5 @@
 /*
- * lend.c
+ * lease.c
  *	  Lending an entity to a program outside, and taking it back.
  *
  * A lease is the durable half of an entity's lock.  It is in the mailbox row:
@@ -7,16 +7,16 @@
  * target of that batch stays pinned, so that nothing can get in front of it.
  * Each change of the row is made under the advisory lock, as everywhere.
  *
- *		free --act_lend--> lent (token n)
- *		lent --act_lend_consume, act_lend--> lent (token m > n)
- *		lent --act_lend_consume--> free
+ *		free --act_lease_give--> lent (token n)
+ *		lent --act_lease_consume, act_lease_give--> lent (token m > n)
+ *		lent --act_lease_consume--> free
  *		lent --given back, failed--> free, the batch is the next one
  *		lent --its time is over, and somebody takes it--> lent or run
  *
  * A lease whose time is over is good until somebody takes the entity: then
  * the row names another token, or none.
  *
- * The caller holds the lock.  act_lend saves the row if it lends; the others
+ * The caller holds the lock.  act_lease_give saves the row if it lends; the others
  * leave that to the caller.
  *
  * Memory: what goes to the caller in the context that was current, all else
@@ -33,8 +33,8 @@
 #include "common/entity.h"
 #include "common/subxact.h"
 #include "exec/call.h"
-#include "exec/failure.h"
-#include "exec/lend.h"
+#include "exec/lease.h"
+#include "exec/retry.h"
 #include "exec/visit.h"
 #include "log/clock.h"
 #include "log/reader.h"
@@ -100,7 +100,7 @@ ask_runnable(void *arg)
  * May the entity be run now?  An error of the function counts as one of the
  * handler, and is noted in the row.
  */
-static LendResult
+static LeaseResult
 check_runnable(RunContext *work, Mailbox *mailbox, const Runner *runner)
 {
 	RunnableCall ask = {work, mailbox, runner, true};
@@ -120,7 +120,7 @@ check_runnable(RunContext *work, Mailbox *mailbox, const Runner *runner)
 	act_mailbox_end_lease(mailbox);
 	if (ok)
 		return LEND_WAITING;
-	act_failure_note(work, mailbox, runner, &failure, -1);
+	act_retry_note(work, mailbox, runner, &failure, -1);
 	return LEND_FAILED;
 }
 
@@ -128,8 +128,8 @@ check_runnable(RunContext *work, Mailbox *mailbox, const Runner *runner)
  * Find the next batch and put its messages into the argument.  LEND_EMPTY if
  * nothing is pending.  Moves the cursor over what proved to be nothing.
  */
-static LendResult
-find_batch(RunContext *work, Mailbox *mailbox, const LendTerms *terms,
+static LeaseResult
+find_batch(RunContext *work, Mailbox *mailbox, const LeaseTerms *terms,
 		   MessagesArgument *messages)
 {
 	for (;;)
@@ -171,7 +171,7 @@ find_batch(RunContext *work, Mailbox *mailbox, const LendTerms *terms,
  * Make the lease that the row is to hold, and the caller is to get.
  */
 static void
-make_lease(Mailbox *mailbox, const LendTerms *terms, Lease *lease)
+make_lease(Mailbox *mailbox, const LeaseTerms *terms, Lease *lease)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
@@ -192,12 +192,12 @@ make_lease(Mailbox *mailbox, const LendTerms *terms, Lease *lease)
  * Lend an entity that nobody holds (any more): the next batch of it, with its
  * state, under a new token.
  */
-LendResult
-act_lend(RunContext *work, Mailbox *mailbox, const LendTerms *terms,
-		 Lease *lease)
+LeaseResult
+act_lease_give(RunContext *work, Mailbox *mailbox, const LeaseTerms *terms,
+			   Lease *lease)
 {
 	MessagesArgument messages;
-	LendResult	result;
+	LeaseResult result;
 
 	if (act_mailbox_is_leased(mailbox))
 		return LEND_LEASED;
@@ -205,9 +205,9 @@ act_lend(RunContext *work, Mailbox *mailbox, const LendTerms *terms,
 		return LEND_WAITING;
 
 	act_mailbox_end_lease(mailbox);
-	act_argument_begin_messages(&messages, HANDLER_JSONB);
+	act_args_begin_messages(&messages, HANDLER_JSONB);
 	result = find_batch(work, mailbox, terms, &messages);
-	lease->messages = act_argument_end_messages(&messages);
+	lease->messages = act_args_end_messages(&messages);
 	if (result == LEND_BUSY || (result == LEND_EMPTY && !terms->empty_too))
 		return result;
 	if (result == LEND_LENT)
@@ -225,7 +225,7 @@ act_lend(RunContext *work, Mailbox *mailbox, const LendTerms *terms,
  * The batch that was lent has been processed.  The lease ends.
  */
 void
-act_lend_consume(Mailbox *mailbox)
+act_lease_consume(Mailbox *mailbox)
 {
 	if (mailbox->lease_last_id != 0)
 	{
@@ -240,7 +240,7 @@ act_lend_consume(Mailbox *mailbox)
  * Is nothing pending?  False if that is not known.
  */
 bool
-act_lend_is_empty(RunContext *work, Mailbox *mailbox)
+act_lease_is_empty(RunContext *work, Mailbox *mailbox)
 {
 	PendingList list;
 

@@ -1,23 +1,23 @@
 /*
- * lend.h
+ * lease.h
  *	  Lending an entity to a program outside, and taking it back.
  */
-#ifndef ACT_LEND_H
-#define ACT_LEND_H
+#ifndef ACT_LEASE_H
+#define ACT_LEASE_H
 
 #include "mailbox/head.h"
 #include "mailbox/mailbox.h"
 #include "runner/runner.h"
 
 /* What a lease is to be like. */
-typedef struct LendTerms
+typedef struct LeaseTerms
 {
 	Runner		runner;			/* a copy */
 	int64		length;			/* microseconds */
 	int			max_messages;
 	char	   *owner;			/* the caller's word for himself, or NULL */
 	bool		empty_too;		/* lend the entity also if nothing is pending */
-} LendTerms;
+} LeaseTerms;
 
 /* What the caller gets; in the context that was current. */
 typedef struct Lease
@@ -30,7 +30,7 @@ typedef struct Lease
 	TimestampTz expires_at;
 } Lease;
 
-typedef enum LendResult
+typedef enum LeaseResult
 {
 	LEND_LENT,
 	LEND_EMPTY,					/* nothing is pending */
@@ -38,11 +38,11 @@ typedef enum LendResult
 	LEND_WAITING,				/* paused, backing off, not runnable */
 	LEND_FAILED,				/* "runnable" did, and that is in the row */
 	LEND_BUSY					/* a segment is locked */
-} LendResult;
+} LeaseResult;
 
-extern LendResult act_lend(RunContext *work, Mailbox *mailbox,
-						   const LendTerms *terms, Lease *lease);
-extern void act_lend_consume(Mailbox *mailbox);
-extern bool act_lend_is_empty(RunContext *work, Mailbox *mailbox);
+extern LeaseResult act_lease_give(RunContext *work, Mailbox *mailbox,
+								  const LeaseTerms *terms, Lease *lease);
+extern void act_lease_consume(Mailbox *mailbox);
+extern bool act_lease_is_empty(RunContext *work, Mailbox *mailbox);
 
-#endif							/* ACT_LEND_H */
+#endif							/* ACT_LEASE_H */

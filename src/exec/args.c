@@ -1,5 +1,5 @@
 /*
- * argument.c
+ * args.c
  *	  The arguments of handlers: messages, and batches of many entities.
  *
  * An array is written into one growing piece of memory, instead of being put
@@ -29,7 +29,7 @@
 
 #include "actornot.h"
 #include "common/catalog.h"
-#include "exec/argument.h"
+#include "exec/args.h"
 #include "log/reader.h"
 #include "runner/runner.h"
 
@@ -55,7 +55,7 @@ enum
  * Start an array of a composite type.
  */
 void
-act_argument_begin_array(ArrayArgument *array, Oid type)
+act_args_begin_array(ArrayArgument *array, Oid type)
 {
 	array->type = type;
 	array->desc = lookup_rowtype_tupdesc(type, -1);
@@ -70,7 +70,7 @@ act_argument_begin_array(ArrayArgument *array, Oid type)
  * out of line nor compressed.
  */
 void
-act_argument_add_element(ArrayArgument *array, Datum *values, bool *nulls)
+act_args_add_element(ArrayArgument *array, Datum *values, bool *nulls)
 {
 	HeapTuple	tuple = heap_form_tuple(array->desc, values, nulls);
 	Size		end = array->used + MAXALIGN(tuple->t_len);
@@ -92,7 +92,7 @@ act_argument_add_element(ArrayArgument *array, Datum *values, bool *nulls)
  * The array as it is now; it stays good until the next element is added.
  */
 Datum
-act_argument_array_value(ArrayArgument *array)
+act_args_array_value(ArrayArgument *array)
 {
 	ArrayType  *value = (ArrayType *) array->data;
 
@@ -122,7 +122,7 @@ clear_array(ArrayArgument *array)
 }
 
 void
-act_argument_end_array(ArrayArgument *array)
+act_args_end_array(ArrayArgument *array)
 {
 	ReleaseTupleDesc(array->desc);
 }
@@ -134,22 +134,22 @@ act_argument_end_array(ArrayArgument *array)
  * entities gets the messages of each as an array.
  */
 void
-act_argument_begin_messages(MessagesArgument *messages, HandlerForm form)
+act_args_begin_messages(MessagesArgument *messages, HandlerForm form)
 {
 	MemSet(messages, 0, sizeof(MessagesArgument));
 	messages->is_jsonb = (form == HANDLER_JSONB);
 	if (messages->is_jsonb)
 		pushJsonbValue(&messages->json, WJB_BEGIN_ARRAY, NULL);
 	else
-		act_argument_begin_array(&messages->array,
-								 act_catalog_get()->message_type);
+		act_args_begin_array(&messages->array,
+							 act_catalog_get()->message_type);
 }
 
 /*
  * Forget the messages of an array and start again.
  */
 void
-act_argument_clear_messages(MessagesArgument *messages)
+act_args_clear_messages(MessagesArgument *messages)
 {
 	Assert(!messages->is_jsonb);
 	messages->nmessages = 0;
@@ -168,7 +168,7 @@ datum_size(Datum value)
  * How many bytes a message will add, for batch_bytes.
  */
 Size
-act_argument_message_size(const MessageRow *row)
+act_args_message_size(const MessageRow *row)
 {
 	return datum_size(row->payload) + datum_size(row->headers);
 }
@@ -201,7 +201,7 @@ add_to_array(ArrayArgument *array, const MessageRow *row, int attempt)
 	nulls[FIELD_HEADERS] = (row->headers == (Datum) 0);
 	values[FIELD_POSTED_AT] = TimestampTzGetDatum(row->posted_at);
 	values[FIELD_ATTEMPT] = Int32GetDatum(attempt);
-	act_argument_add_element(array, values, nulls);
+	act_args_add_element(array, values, nulls);
 }
 
 static void
@@ -281,10 +281,10 @@ add_to_jsonb(MessagesArgument *messages, const MessageRow *row, int attempt)
  * Add a message; what it holds is copied.
  */
 void
-act_argument_add_message(MessagesArgument *messages, const MessageRow *row,
-						 int attempt)
+act_args_add_message(MessagesArgument *messages, const MessageRow *row,
+					 int attempt)
 {
-	messages->bytes += act_argument_message_size(row);
+	messages->bytes += act_args_message_size(row);
 	if (messages->is_jsonb)
 		add_to_jsonb(messages, row, attempt);
 	else
@@ -298,12 +298,12 @@ act_argument_add_message(MessagesArgument *messages, const MessageRow *row,
  * The finished argument.
  */
 Datum
-act_argument_end_messages(MessagesArgument *messages)
+act_args_end_messages(MessagesArgument *messages)
 {
 	if (messages->is_jsonb)
 		return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&messages->json,
 															   WJB_END_ARRAY,
 															   NULL)));
-	act_argument_end_array(&messages->array);
-	return act_argument_array_value(&messages->array);
+	act_args_end_array(&messages->array);
+	return act_args_array_value(&messages->array);
 }

@@ -1,0 +1,53 @@
+/*
+ * args.h
+ *	  The arguments of handlers: messages, and batches of many entities.
+ */
+#ifndef ACT_ARGS_H
+#define ACT_ARGS_H
+
+#include "access/tupdesc.h"
+
+#include "actornot.h"
+#include "log/reader.h"
+#include "runner/handler.h"
+
+struct JsonbParseState;
+
+/* An array of composites, while it is being built. */
+typedef struct ArrayArgument
+{
+	Oid			type;			/* of its elements */
+	TupleDesc	desc;
+	int			n;
+	char	   *data;
+	Size		used;
+	Size		size;
+} ArrayArgument;
+
+extern void act_args_begin_array(ArrayArgument *array, Oid type);
+extern void act_args_add_element(ArrayArgument *array, Datum *values,
+								 bool *nulls);
+extern Datum act_args_array_value(ArrayArgument *array);
+extern void act_args_end_array(ArrayArgument *array);
+
+/* The argument "messages", while it is being built. */
+typedef struct MessagesArgument
+{
+	bool		is_jsonb;
+	int			nmessages;
+	Size		bytes;			/* of what the messages hold */
+	int64		first_id;
+	int64		last_id;
+	ArrayArgument array;
+	struct JsonbParseState *json;
+} MessagesArgument;
+
+extern void act_args_begin_messages(MessagesArgument *messages,
+									HandlerForm form);
+extern void act_args_clear_messages(MessagesArgument *messages);
+extern Size act_args_message_size(const MessageRow *row);
+extern void act_args_add_message(MessagesArgument *messages,
+								 const MessageRow *row, int attempt);
+extern Datum act_args_end_messages(MessagesArgument *messages);
+
+#endif							/* ACT_ARGS_H */
