@@ -24,7 +24,7 @@ OBJS = src/actornot.o \
 		args.o batch.o call.o retry.o lease.o visit.o group.o \
 		wholecall.o) \
 	$(addprefix src/maint/, \
-		acquit.o broom.o found.o inspect.o known.o prune.o rotate.o sweep.o) \
+		acquit.o broom.o found.o segment_check.o known.o cleanup.o rotation.o sweep.o) \
 	$(addprefix src/commands/, \
 		run.o acquire.o entity_admin.o post.o register.o funcargs.o) \
 	$(addprefix src/proc/, \

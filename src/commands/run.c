@@ -45,8 +45,8 @@
 #include "log/clock.h"
 #include "mailbox/head.h"
 #include "mailbox/mailbox.h"
-#include "maint/prune.h"
-#include "maint/rotate.h"
+#include "maint/cleanup.h"
+#include "maint/rotation.h"
 #include "maint/sweep.h"
 #include "runner/runner.h"
 #include "sched/readyq.h"
@@ -370,21 +370,21 @@ note_start(Drain *drain)
 static void
 rotate_log(Drain *drain)
 {
-	Rotation   *rotation = act_rotate_begin(drain->context, false);
-	Prune	   *prune = act_prune_begin(drain->context);
+	Rotation   *rotation = act_rotation_begin(drain->context, false);
+	Cleanup    *prune = act_cleanup_begin(drain->context);
 	TimestampTz next = DT_NOEND;
 
-	while (act_rotate_step(rotation, &next))
+	while (act_rotation_step(rotation, &next))
 	{
 		CHECK_FOR_INTERRUPTS();
 		commit_and_begin(drain);
 		MemoryContextReset(drain->piece_context);
 	}
-	act_prune_note_emptied(prune, act_rotate_take_emptied(rotation));
-	while (act_prune_is_due(prune))
+	act_cleanup_note_emptied(prune, act_rotation_take_emptied(rotation));
+	while (act_cleanup_is_due(prune))
 	{
 		CHECK_FOR_INTERRUPTS();
-		act_prune_step(prune);
+		act_cleanup_step(prune);
 		commit_and_begin(drain);
 		MemoryContextReset(drain->piece_context);
 	}

@@ -5,7 +5,7 @@
  * Messages are never deleted one by one: segment after segment of the log is
  * emptied by TRUNCATE.  That must not lose what an open poster may still
  * write there, nor what anybody may still want to read.  The protocol, of
- * which posters take step (a), batches step (d) and rotate.c the others:
+ * which posters take step (a), batches step (d) and rotation.c the others:
  *	(a) A poster locks the cached current segment RowExclusive conditionally,
  *		then looks at the cache again, for getting a lock accepts invalidation
  *		messages.  If that segment is no longer current or the lock is not to

@@ -31,7 +31,7 @@ typedef struct PlanChunk
 
 /*
  * The pending entries with the smallest ids, in the order of their ids.  An id
- * comes more than once where its message was copied (see rotate.c): which of
+ * comes more than once where its message was copied (see rotation.c): which of
  * them is visible is found out when they are fetched.
  */
 typedef struct PendingList

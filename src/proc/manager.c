@@ -54,8 +54,8 @@
 #include "mailbox/mailbox.h"
 #include "maint/acquit.h"
 #include "maint/broom.h"
-#include "maint/prune.h"
-#include "maint/rotate.h"
+#include "maint/cleanup.h"
+#include "maint/rotation.h"
 #include "proc/manager.h"
 #include "sched/database.h"
 #include "sched/pool.h"
@@ -97,7 +97,7 @@ static struct
 }			unread = {.from = DT_NOEND};
 
 static Rotation *rotation = NULL;
-static Prune *prune = NULL;
+static Cleanup *prune = NULL;
 
 PGDLLEXPORT void actornot_manager_main(Datum main_arg);
 
@@ -482,21 +482,21 @@ rotate_log(TimestampTz now, TimestampTz *next)
 	for (int i = 0; more && i < ROTATE_STEPS; i++)
 	{
 		begin_chore("actornot: rotating the log");
-		more = act_rotate_step(rotation, &again);
+		more = act_rotation_step(rotation, &again);
 		end_chore();
 	}
 	if (more)
 		again = now;
 	act_database_end_rotation(again);
 	*next = Min(*next, again);
-	act_prune_note_emptied(prune, act_rotate_take_emptied(rotation));
+	act_cleanup_note_emptied(prune, act_rotation_take_emptied(rotation));
 }
 
 /* To be contained. */
 static void
 prune_piece(void *arg)
 {
-	act_prune_step(prune);
+	act_cleanup_step(prune);
 }
 
 /* Rows that cannot be read stay; so do their neighbours. */
@@ -506,7 +506,7 @@ skip_piece(const Failure *failure)
 	ereport(WARNING,
 			(errcode(failure->sqlstate),
 			 errmsg("could not remove entities that have ended from block %u of table \"actornot.mailbox\" on: %s",
-					act_prune_skip_piece(prune), failure->message)));
+					act_cleanup_skip_piece(prune), failure->message)));
 }
 
 /* A piece of the walk that removes the rows of entities that have ended. */
@@ -515,14 +515,14 @@ remove_ended(TimestampTz now, TimestampTz *next)
 {
 	Failure		failure;
 
-	if (!act_prune_is_due(prune))
+	if (!act_cleanup_is_due(prune))
 		return;
 	begin_chore("actornot: removing entities that have ended");
 	if (!could_read(prune_piece, NULL, &failure,
 					"could not remove entities that have ended"))
 		skip_piece(&failure);
 	end_chore();
-	if (act_prune_is_due(prune))
+	if (act_cleanup_is_due(prune))
 		*next = now;
 }
 
@@ -591,8 +591,8 @@ start_process(Datum main_arg)
 	pqsignal(SIGTERM, die);
 	act_database_attach_manager(main_arg);
 	override_settings();
-	rotation = act_rotate_begin(TopMemoryContext, true);
-	prune = act_prune_begin(TopMemoryContext);
+	rotation = act_rotation_begin(TopMemoryContext, true);
+	prune = act_cleanup_begin(TopMemoryContext);
 
 	/* Whoever makes the database ours while we look has called in vain else. */
 	act_database_begin_look();
@@ -618,7 +618,7 @@ leave_if_quiet(TimestampTz *quiet_since, TimestampTz *next)
 		(void) act_database_try_leave(now);
 		proc_exit(0);
 	}
-	if (act_prune_is_due(prune) || unread.from != DT_NOEND ||
+	if (act_cleanup_is_due(prune) || unread.from != DT_NOEND ||
 		!act_database_is_quiet(now + LINGER))
 	{
 		*quiet_since = 0;

@@ -1,5 +1,5 @@
 /*
- * prune.c
+ * cleanup.c
  *	  Removing the rows of entities that have ended.
  *
  * An entity without state (its handler returned NULL, or keeps none) needs its
@@ -38,7 +38,7 @@
 #include "log/segment.h"
 #include "log/token.h"
 #include "mailbox/mailbox.h"
-#include "maint/prune.h"
+#include "maint/cleanup.h"
 #include "runner/runner.h"
 
 /* How many blocks and how many rows a piece takes at most. */
@@ -52,7 +52,7 @@
 /* After so many emptied segments there is always one. */
 #define MAX_WAIT 16
 
-struct Prune
+struct Cleanup
 {
 	int			emptied;		/* segments, since the last walk began */
 	int			wait;			/* so many must be */
@@ -70,10 +70,10 @@ typedef struct Candidate
 	ItemPointerData tid;
 } Candidate;
 
-Prune *
-act_prune_begin(MemoryContext context)
+Cleanup *
+act_cleanup_begin(MemoryContext context)
 {
-	Prune	   *prune = MemoryContextAllocZero(context, sizeof(Prune));
+	Cleanup    *prune = MemoryContextAllocZero(context, sizeof(Cleanup));
 
 	prune->wait = 1;
 	return prune;
@@ -83,19 +83,19 @@ act_prune_begin(MemoryContext context)
  * So many segments were emptied.
  */
 void
-act_prune_note_emptied(Prune *prune, int segments)
+act_cleanup_note_emptied(Cleanup *prune, int segments)
 {
 	prune->emptied += segments;
 }
 
 bool
-act_prune_is_due(const Prune *prune)
+act_cleanup_is_due(const Cleanup *prune)
 {
 	return prune->walking || prune->emptied >= prune->wait;
 }
 
 static void
-end_walk(Prune *prune)
+end_walk(Cleanup *prune)
 {
 	prune->walking = false;
 	if (prune->block <= LONG_WALK ||
@@ -142,7 +142,7 @@ is_empty(const Mailbox *mailbox)
  * Find rows that may go, in some blocks.
  */
 static int
-find_candidates(Prune *prune, MailboxTable *table, MessageReader *reader,
+find_candidates(Cleanup *prune, MailboxTable *table, MessageReader *reader,
 				Candidate *candidates)
 {
 	MailboxWalk *walk = act_mailbox_begin_walk(table, prune->block,
@@ -182,7 +182,7 @@ find_candidates(Prune *prune, MailboxTable *table, MessageReader *reader,
  * behind it.  Returns where it began.
  */
 BlockNumber
-act_prune_skip_piece(Prune *prune)
+act_cleanup_skip_piece(Cleanup *prune)
 {
 	BlockNumber block = prune->block;
 
@@ -195,7 +195,7 @@ act_prune_skip_piece(Prune *prune)
  * A piece of a walk, in a transaction that the caller starts and ends.
  */
 void
-act_prune_step(Prune *prune)
+act_cleanup_step(Cleanup *prune)
 {
 	Candidate	candidates[ROWS_PER_PIECE];
 	MailboxTable table;

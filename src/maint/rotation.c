@@ -1,12 +1,12 @@
 /*
- * rotate.c
+ * rotation.c
  *	  Keeping the log small: moving on, and emptying what is done.
  *
  * The steps of the protocol in segment.c, each taken when it can be, in a
  * transaction of its own: the manager's, or a drain's.  Nobody waits for
  * them: what cannot be had at once is tried again later.
  *
- * Whether a sealed segment is done is found in rounds (inspect.c): nothing that
+ * Whether a sealed segment is done is found in rounds (segment_check.c): nothing that
  * is done becomes pending again, so a round begins where the last one met
  * something pending.
  *
@@ -45,8 +45,8 @@
 #include "log/segment.h"
 #include "log/writer.h"
 #include "mailbox/mailbox.h"
-#include "maint/inspect.h"
-#include "maint/rotate.h"
+#include "maint/rotation.h"
+#include "maint/segment_check.h"
 
 /* How many hashes a piece of a check looks at, and one of copying. */
 #define CHECK_PIECE 8192
@@ -179,7 +179,7 @@ has_room(const Rotation *rotation)
  * where it is.
  */
 static uint64
-copy_limit(const Rotation *rotation, const Inspection *check)
+copy_limit(const Rotation *rotation, const SegmentCheck *check)
 {
 	Relation	heap = check->messages.segment[check->number].heap;
 	Oid			toastid = heap->rd_rel->reltoastrelid;
@@ -204,15 +204,15 @@ static void
 check_piece(Step *step)
 {
 	SegmentWatch *watch = &step->rotation->watch[step->number];
-	Inspection	check;
+	SegmentCheck check;
 	LogEntry	first;
 	int64		hash = 0;
 
-	act_inspect_open(&check, step->number,
-					 &step->rotation->ring[step->number]);
+	act_segment_check_open(&check, step->number,
+						   &step->rotation->ring[step->number]);
 	if (!act_reader_open_segment(&check.messages, step->number))
 	{
-		act_inspect_close(&check);
+		act_segment_check_close(&check);
 		step->later = true;
 		return;
 	}
@@ -222,10 +222,10 @@ check_piece(Step *step)
 		 !watch->finished; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		watch->finished = !act_inspect_next(&check, watch->next_hash, &hash, &first);
+		watch->finished = !act_segment_check_next(&check, watch->next_hash, &hash, &first);
 		if (watch->finished)
 			break;
-		act_inspect_hash(&check, hash, &first);
+		act_segment_check_hash(&check, hash, &first);
 		if (check.bytes == 0)
 			watch->done_below = hash;
 		watch->bytes = check.bytes;
@@ -239,7 +239,7 @@ check_piece(Step *step)
 		step->later = true;
 		note_progress(watch);
 	}
-	act_inspect_close(&check);
+	act_segment_check_close(&check);
 }
 
 /*
@@ -297,13 +297,13 @@ static int
 lock_pending(Step *step, int64 *hashes)
 {
 	SegmentWatch *watch = &step->rotation->watch[step->number];
-	Inspection	check;
+	SegmentCheck check;
 	LogEntry	first;
 	int64		hash = 0;
 	int			n = 0;
 
-	act_inspect_open(&check, step->number,
-					 &step->rotation->ring[step->number]);
+	act_segment_check_open(&check, step->number,
+						   &step->rotation->ring[step->number]);
 	check.limit = 0;
 	if (!act_reader_open_segment(&check.messages, step->number))
 		step->later = true;
@@ -311,17 +311,17 @@ lock_pending(Step *step, int64 *hashes)
 		 !watch->finished; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		watch->finished = !act_inspect_next(&check, watch->next_hash, &hash, &first);
+		watch->finished = !act_segment_check_next(&check, watch->next_hash, &hash, &first);
 		if (watch->finished)
 			break;
 		check.bytes = 0;
-		act_inspect_hash(&check, hash, &first);
+		act_segment_check_hash(&check, hash, &first);
 		if (check.bytes > 0 &&
 			act_entity_take(hash, false))
 			hashes[n++] = hash;
 		pass_hash(watch, hash);
 	}
-	act_inspect_close(&check);
+	act_segment_check_close(&check);
 	return n;
 }
 
@@ -334,7 +334,7 @@ copy_piece(Step *step)
 	int64		hashes[COPY_PIECE];
 	int			n = lock_pending(step, hashes);
 	MessageWriter writer;
-	Inspection	check;
+	SegmentCheck check;
 
 	if (n == 0)
 		return;
@@ -346,15 +346,15 @@ copy_piece(Step *step)
 		return;
 	}
 	act_writer_open(&writer);
-	act_inspect_open(&check, step->number,
-					 &step->rotation->ring[step->number]);
+	act_segment_check_open(&check, step->number,
+						   &step->rotation->ring[step->number]);
 	if (writer.segment == step->number ||
 		!act_reader_open_segment(&check.messages, step->number))
 		step->later = true;
 	check.writer = &writer;
 	for (int i = 0; i < n && !step->later; i++)
-		act_inspect_hash(&check, hashes[i], NULL);
-	act_inspect_close(&check);
+		act_segment_check_hash(&check, hashes[i], NULL);
+	act_segment_check_close(&check);
 	act_writer_close(&writer);
 }
 
@@ -602,7 +602,7 @@ take_contained(Rotation *rotation, int number)
  * soon: it copies what is pending in old segments at once.
  */
 Rotation *
-act_rotate_begin(MemoryContext context, bool patient)
+act_rotation_begin(MemoryContext context, bool patient)
 {
 	Rotation   *rotation = MemoryContextAllocZero(context, sizeof(Rotation));
 
@@ -615,7 +615,7 @@ act_rotate_begin(MemoryContext context, bool patient)
  * there is none to be taken before *next, which is made earlier if need be.
  */
 bool
-act_rotate_step(Rotation *rotation, TimestampTz *next)
+act_rotation_step(Rotation *rotation, TimestampTz *next)
 {
 	int			number;
 
@@ -630,7 +630,7 @@ act_rotate_step(Rotation *rotation, TimestampTz *next)
 }
 
 int
-act_rotate_take_emptied(Rotation *rotation)
+act_rotation_take_emptied(Rotation *rotation)
 {
 	int			emptied = rotation->emptied;
 

@@ -1,9 +1,9 @@
 /*
- * inspect.h
+ * segment_check.h
  *	  What of a segment is pending, found by its distinct hashes.
  */
-#ifndef ACT_INSPECT_H
-#define ACT_INSPECT_H
+#ifndef ACT_SEGMENT_CHECK_H
+#define ACT_SEGMENT_CHECK_H
 
 #include "actornot.h"
 #include "log/reader.h"
@@ -11,7 +11,7 @@
 #include "mailbox/mailbox.h"
 
 /* One look at a segment's messages, with one snapshot. */
-typedef struct Inspection
+typedef struct SegmentCheck
 {
 	int			number;
 	const Segment *row;
@@ -27,14 +27,14 @@ typedef struct Inspection
 	uint64		bytes;			/* of the pending messages that were met */
 	uint64		limit;			/* more need not be counted */
 	MessageWriter *writer;		/* where they are copied to; NULL: nowhere */
-} Inspection;
+} SegmentCheck;
 
-extern void act_inspect_open(Inspection *check, int number,
-							 const Segment *row);
-extern void act_inspect_close(Inspection *check);
-extern bool act_inspect_next(Inspection *check, int64 from, int64 *hash,
-							 LogEntry *first);
-extern void act_inspect_hash(Inspection *check, int64 hash,
-							 const LogEntry *first);
+extern void act_segment_check_open(SegmentCheck *check, int number,
+								   const Segment *row);
+extern void act_segment_check_close(SegmentCheck *check);
+extern bool act_segment_check_next(SegmentCheck *check, int64 from, int64 *hash,
+								   LogEntry *first);
+extern void act_segment_check_hash(SegmentCheck *check, int64 hash,
+								   const LogEntry *first);
 
-#endif							/* ACT_INSPECT_H */
+#endif							/* ACT_SEGMENT_CHECK_H */

@@ -1,5 +1,5 @@
 /*
- * inspect.c
+ * segment_check.c
  *	  What of a segment is pending, found by its distinct hashes.
  *
  * One look at the index for each: the first message names the entity, and if
@@ -27,7 +27,7 @@
 #include "log/reader.h"
 #include "log/segment.h"
 #include "mailbox/mailbox.h"
-#include "maint/inspect.h"
+#include "maint/segment_check.h"
 #include "runner/runner.h"
 
 /* So many entries of a hash are passed one by one. */
@@ -37,7 +37,7 @@
  * Take a snapshot and open the tables.
  */
 void
-act_inspect_open(Inspection *check, int number, const Segment *row)
+act_segment_check_open(SegmentCheck *check, int number, const Segment *row)
 {
 	memset(check, 0, sizeof(*check));
 	check->number = number;
@@ -57,7 +57,7 @@ act_inspect_open(Inspection *check, int number, const Segment *row)
 }
 
 void
-act_inspect_close(Inspection *check)
+act_segment_check_close(SegmentCheck *check)
 {
 	act_reader_close_reader(&check->messages);
 	act_mailbox_close(&check->mailboxes);
@@ -71,7 +71,7 @@ act_inspect_close(Inspection *check)
  * runner is not there.
  */
 static bool
-load_mailbox(Inspection *check, const MessageRow *row)
+load_mailbox(SegmentCheck *check, const MessageRow *row)
 {
 	const Runner *runner = act_runner_find(row->runner);
 	text	   *entity = DatumGetTextPP(row->entity);
@@ -95,7 +95,7 @@ load_mailbox(Inspection *check, const MessageRow *row)
  * was unregistered, but for one of an unknown runner somebody may.
  */
 static void
-look_at_message(Inspection *check, const MessageRow *row)
+look_at_message(SegmentCheck *check, const MessageRow *row)
 {
 	LogPosition at = {row->tick, row->id};
 
@@ -123,7 +123,7 @@ look_at_message(Inspection *check, const MessageRow *row)
  * Look at all messages of a hash in a range of ticks.
  */
 static void
-look_at_range(Inspection *check, int64 hash, uint64 from_tick, uint64 below_tick)
+look_at_range(SegmentCheck *check, int64 hash, uint64 from_tick, uint64 below_tick)
 {
 	LogEntry	entry;
 	MessageRow	row;
@@ -146,7 +146,7 @@ look_at_range(Inspection *check, int64 hash, uint64 from_tick, uint64 below_tick
  * that is its first entry, if that is known.  False if it has no row.
  */
 static bool
-load_first_mailbox(Inspection *check, int64 hash, const LogEntry *first)
+load_first_mailbox(SegmentCheck *check, int64 hash, const LogEntry *first)
 {
 	LogEntry	entry;
 	MessageRow	row;
@@ -164,7 +164,7 @@ load_first_mailbox(Inspection *check, int64 hash, const LogEntry *first)
 }
 
 static bool
-is_shared(const Inspection *check, int64 hash)
+is_shared(const SegmentCheck *check, int64 hash)
 {
 	for (int i = 0; i < check->ncollisions; i++)
 	{
@@ -179,7 +179,7 @@ is_shared(const Inspection *check, int64 hash)
  * does not cover.
  */
 void
-act_inspect_hash(Inspection *check, int64 hash, const LogEntry *first)
+act_segment_check_hash(SegmentCheck *check, int64 hash, const LogEntry *first)
 {
 	uint64		upper = check->row->upper;
 	MemoryContext old = MemoryContextSwitchTo(check->hash_context);
@@ -204,7 +204,7 @@ act_inspect_hash(Inspection *check, int64 hash, const LogEntry *first)
  * yet.  One with more than a few entries is jumped over.
  */
 bool
-act_inspect_next(Inspection *check, int64 from, int64 *hash, LogEntry *first)
+act_segment_check_next(SegmentCheck *check, int64 from, int64 *hash, LogEntry *first)
 {
 	int64		last = *hash;
 

@@ -1,0 +1,20 @@
+/*
+ * cleanup.h
+ *	  Removing the rows of entities that have ended.
+ */
+#ifndef ACT_CLEANUP_H
+#define ACT_CLEANUP_H
+
+#include "storage/block.h"
+
+#include "actornot.h"
+
+typedef struct Cleanup Cleanup;
+
+extern Cleanup *act_cleanup_begin(MemoryContext context);
+extern void act_cleanup_note_emptied(Cleanup *prune, int segments);
+extern bool act_cleanup_is_due(const Cleanup *prune);
+extern void act_cleanup_step(Cleanup *prune);
+extern BlockNumber act_cleanup_skip_piece(Cleanup *prune);
+
+#endif							/* ACT_CLEANUP_H */
