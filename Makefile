@@ -28,7 +28,7 @@ OBJS = src/actornot.o \
 	$(addprefix src/commands/, \
 		run.o acquire.o entity_admin.o post.o register.o funcargs.o) \
 	$(addprefix src/proc/, \
-		hooks.o launcher.o manager.o worker.o)
+		utility.o launcher.o manager.o worker.o)
 DATA = sql/actornot--0.1.sql
 PGFILEDESC = "actornot - durable actor mailboxes"
 

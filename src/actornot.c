@@ -17,8 +17,8 @@
 
 #include "common/catalog.h"
 #include "log/segment.h"
-#include "proc/hooks.h"
 #include "proc/launcher.h"
+#include "proc/utility.h"
 #include "proc/worker.h"
 #include "sched/crashmark.h"
 #include "sched/database.h"
@@ -85,6 +85,6 @@ _PG_init(void)
 	next_shmem_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = start_shmem;
 
-	act_hooks_init();
+	act_utility_init();
 	act_launcher_register();
 }

@@ -1,5 +1,5 @@
 /*
- * hooks.c
+ * utility.c
  *	  Statements of others that concern our processes.
  *
  * Some statements need a database that nobody is in, and wait five seconds at
@@ -40,7 +40,7 @@
 
 #include "common/catalog.h"
 #include "compat.h"
-#include "proc/hooks.h"
+#include "proc/utility.h"
 #include "sched/database.h"
 #include "sched/evict.h"
 #include "sched/readyq.h"
@@ -424,7 +424,7 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 }
 
 void
-act_hooks_init(void)
+act_utility_init(void)
 {
 	next_hook = ProcessUtility_hook;
 	ProcessUtility_hook = process_utility;
