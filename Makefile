@@ -7,7 +7,7 @@ EXTENSION = actornot
 MODULE_big = actornot
 # Lists and no wildcards: those are looked up in the current folder, which is
 # another one when the extension is built out of the tree.
-OBJS = src/actornot.o \
+OBJS = src/init.o \
 	$(addprefix src/common/, \
 		catalog.o cursor.o entity.o index.o subxact.o) \
 	$(addprefix src/sched/, \

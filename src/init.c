@@ -1,5 +1,5 @@
 /*
- * actornot.c
+ * init.c
  *	  The front door: registers settings, shared memory and callbacks.
  *
  * It decides nothing.  Without shared_preload_libraries there is no shared
