@@ -11,24 +11,24 @@ OBJS = src/init.o \
 	$(addprefix src/common/, \
 		catalog.o cursor.o entity.o index.o subxact.o) \
 	$(addprefix src/sched/, \
-		pool.o wakeup.o crashmark.o entry.o slot.o evict.o lane.o \
-		readyq.o registry.o database.o) \
+		crashmark.o database.o entry.o evict.o gate.o lane.o pool.o \
+		readyq.o registry.o slot.o wakeup.o) \
 	$(addprefix src/runner/, \
 		handler.o runner.o) \
 	$(addprefix src/log/, \
-		bloom.o clock.o exported.o reader.o near.o segment.o token.o \
+		bloom.o clock.o exported.o near.o reader.o segment.o token.o \
 		writer.o) \
 	$(addprefix src/mailbox/, \
-		deadletter.o leftover.o mailbox.o pending.o head.o) \
+		deadletter.o head.o leftover.o mailbox.o pending.o) \
 	$(addprefix src/exec/, \
-		args.o batch.o call.o retry.o lease.o visit.o group.o \
-		wholecall.o) \
+		args.o batch.o call.o group.o lease.o retry.o visit.o wholecall.o) \
 	$(addprefix src/maint/, \
-		acquit.o broom.o found.o segment_check.o known.o cleanup.o rotation.o sweep.o) \
+		acquit.o broom.o cleanup.o found.o known.o rotation.o \
+		segment_check.o sweep.o) \
 	$(addprefix src/commands/, \
-		run.o acquire.o entity_admin.o post.o register.o funcargs.o) \
+		acquire.o entity_admin.o funcargs.o post.o register.o run.o) \
 	$(addprefix src/proc/, \
-		utility.o launcher.o manager.o worker.o)
+		launcher.o manager.o utility.o worker.o)
 DATA = sql/actornot--0.1.sql
 PGFILEDESC = "actornot - durable actor mailboxes"
 

@@ -46,4 +46,44 @@ typedef struct EntityKey
 	uint32		check;
 } EntityKey;
 
+/*
+ * Why an entity does not run now: what a gate returns that every run, lease or
+ * hint has to pass.  A gate looks at one thing and says what it found; what
+ * follows from that for a hint of the ready queue is decided in one place, see
+ * sched/gate.h.
+ */
+typedef enum Gate
+{
+	GATE_OPEN,					/* nothing is in its way */
+
+	/* the server and the database */
+	GATE_NOT_PRELOADED,			/* no shared memory, no process of ours */
+	GATE_NO_EXTENSION,
+	GATE_NOT_ADOPTED,			/* the data waits for adoption, see clock.c */
+	GATE_EVICTED,				/* our processes may not be in the database */
+
+	/* the pool of the runner's owner */
+	GATE_NO_ROLE,				/* the owner is gone */
+	GATE_NO_LOGIN,
+	GATE_NO_CONNECT,
+	GATE_NO_SLOT,				/* no worker slot is free */
+	GATE_START_DELAYED,			/* its workers died at their start */
+
+	/* the runner */
+	GATE_NO_RUNNER,				/* unregistered */
+	GATE_RUNNER_PAUSED,
+	GATE_OTHER_POOL,			/* another owner's, or programs outside run it */
+
+	/* the entity */
+	GATE_LEASED,
+	GATE_ENTITY_PAUSED,
+	GATE_BACK_OFF,
+	GATE_NOT_RUNNABLE,			/* "runnable" said so */
+	GATE_LOCKED,				/* another executor has its lock */
+	GATE_SEGMENT_LOCKED,		/* a segment of the log cannot be read now */
+	GATE_SUSPECT,				/* waits for the turn to be run alone */
+	GATE_NOT_SHARED,			/* may not share a transaction with others */
+	GATE_EMPTY					/* nothing is pending */
+} Gate;
+
 #endif							/* ACTORNOT_H */
