@@ -64,8 +64,9 @@ endif
 
 include $(PGXS)
 
-# Out of the tree these folders are not there.
-OBJ_DIRS = $(patsubst %/,%,$(sort $(dir $(OBJS))))
+# Out of the tree these folders are not there.  By a relative name make would
+# find those of the sources, through VPATH, and make none.
+OBJ_DIRS = $(addprefix $(CURDIR)/,$(patsubst %/,%,$(sort $(dir $(OBJS)))))
 $(OBJS) $(OBJS:.o=.bc): | $(OBJ_DIRS)
 $(OBJ_DIRS):
 	mkdir -p $@
@@ -83,7 +84,7 @@ all install installcheck clean:
 endif
 
 .PHONY: help demo demo-stop test test-cassert test-examples bench
-.PHONY: test-pg17 test-pg18 test-upgrade
+.PHONY: test-pg17 test-pg18 test-upgrade test-vpath
 .PHONY: check-floors check-indent indent typedefs cppcheck
 
 help:
@@ -95,6 +96,7 @@ help:
 	@echo 'make test-pg17     the same on PostgreSQL 17, in a Debian of its own (root only);'
 	@echo '                   make test-pg18 on 18'
 	@echo 'make test-upgrade  pg_upgrade from 15 to 17 (root only)'
+	@echo 'make test-vpath   a build in another folder than the sources'\'''
 	@echo 'make test-examples tests of examples/: servers that are killed, a page in a browser'
 	@echo 'make bench         measure against floors and other queues'
 	@echo 'make check-floors  which rooms may use which'
@@ -122,6 +124,9 @@ test-pg18:
 
 test-upgrade:
 	@scripts/test-upgrade
+
+test-vpath:
+	@scripts/test-vpath
 
 test-examples:
 	@scripts/test-examples

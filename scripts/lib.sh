@@ -47,6 +47,9 @@
 #	them into STAGE (WORK/stage), a private copy of the PostgreSQL that
 #	PG_CONFIG belongs to.  Sets and exports STAGE, TREE, PGBIN (its programs;
 #	first in PATH) and PGTEST (.../pgxs/src/test: pg_regress and the like).
+#	If the caller has set BUILD it is built in this folder and not in TREE.
+# make_there ARGUMENT...
+#	Runs make where it was built, for the same PostgreSQL.
 #	Nothing is written to the system's folders.  With STRICT=1 in the
 #	environment the build has strict warnings, which are errors, and our
 #	assertions, also where the server has none.
@@ -78,7 +81,7 @@ TEMP_DIRS=()
 AT_EXIT=()
 
 # The caller's own settings for a server elsewhere must not leak in here.
-unset PGHOST PGHOSTADDR PGPORT PGUSER PGPASSWORD PGPASSFILE PGDATABASE PGDATA \
+unset BUILD PGHOST PGHOSTADDR PGPORT PGUSER PGPASSWORD PGPASSFILE PGDATABASE PGDATA \
 	PGOPTIONS PGSERVICE PGSERVICEFILE PGSSLMODE PGTZ PGDATESTYLE \
 	PGCLIENTENCODING PGAPPNAME PGTARGETSESSIONATTRS
 export LC_ALL=C
@@ -306,15 +309,24 @@ copy_sources()
 	chmod -R a+rX "$TREE"
 }
 
+make_there()
+{
+	local -a where=(-C "$TREE")
+
+	[ -z "${BUILD:-}" ] || where=(-C "$BUILD" -f "$TREE/Makefile")
+	# The flags of a make that runs the calling script are none of this one's.
+	env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL make "${where[@]}" \
+		PG_CONFIG="$PG_CONFIG" "$@"
+}
+
 build_extension()
 {
 	local log=$WORK/build.log
 
 	[ -z "${STRICT:-}" ] || set -- COPT="${STRICT_FLAGS//[$'\n\t']/ }" "$@"
-	# No bitcode: it would be written through the stage's symlinks.  Flags of a
-	# make that runs the calling script are none of this one's.
-	if ! env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL make -C "$TREE" -j "$(nproc)" install DESTDIR="$STAGE" \
-		PG_CONFIG="$PG_CONFIG" with_llvm=no "$@" </dev/null >"$log" 2>&1; then
+	# No bitcode: it would be written through the stage's symlinks.
+	if ! make_there -j "$(nproc)" install DESTDIR="$STAGE" with_llvm=no "$@" \
+		</dev/null >"$log" 2>&1; then
 		cat "$log" >&2
 		die "the build failed (see above)"
 	fi
