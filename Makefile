@@ -96,7 +96,7 @@ help:
 	@echo 'make test-pg17     the same on PostgreSQL 17, in a Debian of its own (root only);'
 	@echo '                   make test-pg18 on 18'
 	@echo 'make test-upgrade  pg_upgrade from 15 to 17 (root only)'
-	@echo 'make test-vpath   a build in another folder than the sources'\'''
+	@echo 'make test-vpath   a build in another folder than the sources are in'
 	@echo 'make test-examples tests of examples/: servers that are killed, a page in a browser'
 	@echo 'make bench         measure against floors and other queues'
 	@echo 'make check-floors  which rooms may use which'
