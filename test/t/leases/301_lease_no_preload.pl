@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = new_server('main', preload => 0);
-my $input = dirname(dirname(dirname(__FILE__)));
+my $input = dirname(dirname(dirname(dirname(__FILE__))));
 my $output = PostgreSQL::Test::Utils::tempdir;
 
 $node->start;
