@@ -126,9 +126,10 @@ run_apt()
 	local log
 
 	log=$(mktemp)
-	if ! DEBIAN_FRONTEND=noninteractive apt-get -qq -y \
-		-o DPkg::Lock::Timeout=600 -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 "$@" \
-		</dev/null >"$log" 2>&1; then
+	# apt-get waits for others while it installs, but not while it updates.
+	if ! DEBIAN_FRONTEND=noninteractive flock /run/actornot-apt.lock \
+		apt-get -qq -y -o DPkg::Lock::Timeout=600 -o Acquire::Retries=3 \
+		-o Dpkg::Use-Pty=0 "$@" </dev/null >"$log" 2>&1; then
 		tail -n 20 "$log" >&2
 		rm -f "$log"
 		return 1
@@ -140,7 +141,7 @@ run_apt()
 # Nobody asked for one, so it is told not to while we install.
 install_packages()
 {
-	local conf=/etc/postgresql-common/createcluster.d/actornot-install.conf
+	local conf=/etc/postgresql-common/createcluster.d/actornot-install-$$.conf
 	local status=0
 
 	mkdir -p "$(dirname "$conf")"
