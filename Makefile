@@ -43,11 +43,12 @@ REGRESS = \
 	install lease mend post rights rotate run runner wholebatch
 REGRESS_OPTS = --inputdir=$(srcdir)
 ISOLATION = \
-	backlog clock dead-letters drain-busy drain-ends effects equal-hashes \
-	failed-head first-run isolation-levels late-commit lease-stale \
-	lease-takers lease-waits locked-log mend-waits one-at-a-time order \
-	own-posts posters-dont-wait prepared registration reindex rollback \
-	segments self-run unregister
+	advance-clock commit-together dead-letters drain-busy drain-ends \
+	entity-admin-waits equal-hashes failed-head first-run isolation-levels \
+	late-commit lease-exclusive lease-stale lease-waits locked-segment \
+	more-than-a-batch next-segment one-at-a-time order posters-dont-wait \
+	posts-to-itself prepared registration reindex rollback \
+	run-inside-handler unregister
 ISOLATION_OPTS = --inputdir=$(srcdir)/test --load-extension=$(EXTENSION)
 
 PG_CONFIG ?= pg_config
