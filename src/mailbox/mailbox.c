@@ -717,18 +717,40 @@ push_row(TupleTableSlot *slot)
 }
 
 /*
- * Is it paused, or backing off?  Whoever ends that queues it; and that a
- * back-off ends is said again here, for that hint can be lost as well.
+ * Does it wait for the end of a back-off?  The time is told to the database
+ * again, because what was told before can be lost.
+ */
+static bool
+backs_off(const Mailbox *mailbox)
+{
+	if (mailbox->wake_at == 0 || mailbox->wake_at <= GetCurrentTimestamp())
+		return false;
+	act_database_due_at(MyDatabaseId, mailbox->wake_at);
+	return true;
+}
+
+/*
+ * Is it paused, or backing off?
  */
 bool
 act_mailbox_is_waiting(const Mailbox *mailbox)
 {
-	if (mailbox->wake_at != 0 && mailbox->wake_at > GetCurrentTimestamp())
-	{
-		act_database_due_at(MyDatabaseId, mailbox->wake_at);
-		return true;
-	}
-	return mailbox->paused;
+	return backs_off(mailbox) || mailbox->paused;
+}
+
+/*
+ * Why the entity cannot be run now, as far as its row says.
+ */
+Gate
+act_mailbox_gate(const Mailbox *mailbox)
+{
+	if (act_mailbox_is_leased(mailbox))
+		return GATE_LEASED;
+	if (mailbox->paused)
+		return GATE_ENTITY_PAUSED;
+	if (backs_off(mailbox))
+		return GATE_BACK_OFF;
+	return GATE_OPEN;
 }
 
 /*

@@ -97,6 +97,7 @@ extern bool act_mailbox_end_walk(MailboxWalk *walk, BlockNumber *next);
 
 extern bool act_mailbox_is_leased(const Mailbox *mailbox);
 extern bool act_mailbox_is_waiting(const Mailbox *mailbox);
+extern Gate act_mailbox_gate(const Mailbox *mailbox);
 extern void act_mailbox_end_lease(Mailbox *mailbox);
 extern TimestampTz act_mailbox_push_due(DueSearch *search, int max);
 

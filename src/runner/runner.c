@@ -556,6 +556,18 @@ act_runner_find(int32 id)
 	return last_runner;
 }
 
+/*
+ * Why a runner's entities cannot be run now; NULL is a runner that was not
+ * found.
+ */
+Gate
+act_runner_gate(const Runner *runner)
+{
+	if (runner == NULL)
+		return GATE_NO_RUNNER;
+	return runner->paused ? GATE_RUNNER_PAUSED : GATE_OPEN;
+}
+
 /* ------------------------------------------------------------------------
  * Rights
  * ------------------------------------------------------------------------ */

@@ -55,6 +55,9 @@ extern const Runner *act_runner_find(int32 id);
 
 extern bool act_runner_is_gone(int32 id);
 
+/* What keeps its entities from running; the runner may be NULL. */
+extern Gate act_runner_gate(const Runner *runner);
+
 /*
  * The key of an entity of a runner, and that of one whose hash is stored:
  * false if that was made of another runner's name.
