@@ -16,8 +16,7 @@ OBJS = src/init.o \
 	$(addprefix src/runner/, \
 		handler.o runner.o) \
 	$(addprefix src/log/, \
-		bloom.o clock.o exported.o near.o reader.o segment.o token.o \
-		writer.o) \
+		bloom.o clock.o exported.o reader.o segment.o token.o writer.o) \
 	$(addprefix src/mailbox/, \
 		deadletter.o head.o leftover.o mailbox.o pending.o) \
 	$(addprefix src/exec/, \

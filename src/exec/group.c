@@ -135,7 +135,6 @@ run_call(WholeVisit *whole)
 	CallFrame	frame;
 	MemoryContext old;
 
-	act_mailbox_let_go(&work->mailboxes);
 	if (!whole->open)
 		return;
 	whole->open = false;
@@ -205,8 +204,6 @@ take_all(WholeVisit *whole, Member *member)
 		finish_member(member, NULL);
 		return LOOK_SKIP;
 	}
-	if (whole->runner.runnable != NULL)
-		act_mailbox_let_go(&work->mailboxes);
 	if (act_visit_is_runnable(state))
 		return LOOK_JOIN;
 	state->visit->result = RUN_WAITING;
@@ -424,12 +421,9 @@ act_group_visit(RunContext *work, EntityRun **visits, int n,
 	}
 
 	MemoryContextSwitchTo(work->visit_context);
-	work->mailboxes.in_order = true;
 	PushActiveSnapshot(work->snapshot);
 	done = visit_all(&whole, visits, n, &next);
 	PopActiveSnapshot();
-	act_mailbox_let_go(&work->mailboxes);
-	work->mailboxes.in_order = false;
 
 	work->visit_context = visit_context;
 	MemoryContextReset(work->batch_context);

@@ -55,9 +55,6 @@ typedef struct BlockPlace
 
 static BlockPlace *places[ACT_SEGMENTS];
 
-/* About how many entries a page of the index holds. */
-#define ENTRIES_PER_PAGE 160
-
 /* How much of a message is prefetched: a small one is all there. */
 #define PREFETCH_BYTES 192
 
@@ -123,7 +120,6 @@ act_reader_close_reader(MessageReader *reader)
 		index_endscan(segment->scan);
 		if (segment->walk != NULL)
 			index_endscan(segment->walk);
-		act_near_let_go(&segment->near);
 		index_close(segment->index, NoLock);
 		table_close(segment->heap, NoLock);
 		segment->heap = NULL;
@@ -151,9 +147,6 @@ open_segment(MessageReader *reader, int number)
 										reader->snapshot, 3);
 	segment->scan->xs_want_itup = true;
 	segment->walk = NULL;
-	act_near_init(&segment->near, segment->heap, segment->index,
-				  ENTRIES_PER_PAGE);
-	segment->by_near = false;
 	segment->slot = table_slot_create(segment->heap, NULL);
 	return true;
 }
@@ -176,32 +169,11 @@ set_entry(LogEntry *entry, IndexScanDesc scan, int number)
 }
 
 /*
- * The head of a seek that "near" serves is where that stands.
- */
-static void
-take_near_head(SegmentReader *segment, int number)
-{
-	const NearScan *near = &segment->near;
-
-	segment->active = !near->end && near->hash == segment->hash;
-	if (!segment->active)
-		return;
-	set_entry(&segment->head, near->scan, number);
-	segment->active = segment->head.at.tick < segment->below_tick;
-}
-
-/*
  * Move a segment's head to its next index entry.
  */
 static void
 advance_head(SegmentReader *segment, int number)
 {
-	if (segment->by_near)
-	{
-		act_near_step(&segment->near);
-		take_near_head(segment, number);
-		return;
-	}
 	segment->active = (index_getnext_tid(segment->scan,
 										 ForwardScanDirection) != NULL);
 	if (segment->active)
@@ -217,7 +189,6 @@ set_scan_keys(SegmentReader *segment, int64 hash, LogPosition from,
 {
 	ScanKey		keys = segment->keys;
 
-	segment->by_near = false;
 	ScanKeyInit(&keys[0], MSG_HASH, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(hash));
 	if (from.id <= 0)
@@ -244,30 +215,6 @@ set_scan_keys(SegmentReader *segment, int64 hash, LogPosition from,
 	}
 	ScanKeyInit(&keys[2], MSG_TICK, BTLessStrategyNumber, F_XID8LT,
 				UInt64GetDatum(below_tick));
-}
-
-/*
- * Serve a seek by walking on from the last one, if it is not far.
- */
-static bool
-seek_near(SegmentReader *segment, Snapshot snapshot, int number, int64 hash,
-		  LogPosition from, uint64 below_tick)
-{
-	if (!act_near_seek(&segment->near, snapshot, hash))
-		return false;
-	segment->by_near = true;
-	segment->hash = hash;
-	segment->below_tick = below_tick;
-	take_near_head(segment, number);
-	for (int i = 0; segment->active &&
-		 act_position_is_before(segment->head.at, from); i++)
-	{
-		/* So many are done: what is behind them had better be looked for. */
-		if (i == ACT_NEAR_STEPS)
-			return false;
-		advance_head(segment, number);
-	}
-	return true;
 }
 
 /*
@@ -317,14 +264,11 @@ act_reader_seek(MessageReader *reader, int64 hash, LogPosition from,
 			reader->blocked = true;
 			break;
 		}
-		if (!seek_near(segment, reader->snapshot, i, hash, from, below_tick))
-		{
-			set_scan_keys(segment, hash, from, below_tick);
-			index_rescan(segment->scan, segment->keys, 3, NULL, 0);
-			advance_head(segment, i);
-		}
+		set_scan_keys(segment, hash, from, below_tick);
+		index_rescan(segment->scan, segment->keys, 3, NULL, 0);
+		advance_head(segment, i);
 		/* From a later place on, its messages may be there, and done. */
-		if (!segment->active && !segment->by_near &&
+		if (!segment->active &&
 			from.tick <= ACT_CURSOR_NOTHING_XMAX && may_lack(row))
 			act_bloom_note_vain(i, row->turn, segment->heap, segment->index);
 	}

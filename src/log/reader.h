@@ -10,7 +10,6 @@
 #include "utils/rel.h"
 
 #include "actornot.h"
-#include "log/near.h"
 #include "log/segment.h"
 
 /* The columns of message_N. */
@@ -72,10 +71,6 @@ typedef struct SegmentReader
 	HeapTupleData tuple;
 	bool		active;			/* takes part in the present seek */
 	LogEntry	head;			/* its next entry */
-	NearScan	near;
-	bool		by_near;		/* it serves the present seek, of ... */
-	int64		hash;
-	uint64		below_tick;
 	ScanKeyData keys[3];
 	ScanKeyData row[2];			/* members of a row comparison */
 } SegmentReader;

@@ -45,9 +45,6 @@
 #include "sched/database.h"
 #include "sched/readyq.h"
 
-/* About how many entries a page of the key's index holds. */
-#define ENTRIES_PER_PAGE 130
-
 /* The columns of mailbox. */
 enum
 {
@@ -97,9 +94,6 @@ open_table(MailboxTable *table, LOCKMODE mode)
 	table->without_state = false;
 	table->nblocks = 0;
 	table->scan = NULL;
-	table->in_order = false;
-	act_near_init(&table->near, table->heap, table->key_index,
-				  ENTRIES_PER_PAGE);
 }
 
 /*
@@ -123,21 +117,11 @@ act_mailbox_open_to_read(MailboxTable *table)
 }
 
 /*
- * Before something that may last long, where rows are loaded in order.
- */
-void
-act_mailbox_let_go(MailboxTable *table)
-{
-	act_near_let_go(&table->near);
-}
-
-/*
  * Close it; the locks stay until the transaction ends.
  */
 void
 act_mailbox_close(MailboxTable *table)
 {
-	act_near_let_go(&table->near);
 	if (table->scan != NULL)
 		index_endscan(table->scan);
 	ExecDropSingleTupleTableSlot(table->fetched);
@@ -303,33 +287,6 @@ fetch_by_hint(MailboxTable *table, const Mailbox *mailbox)
 }
 
 /*
- * Find the row by walking on in the key's index from where the last one was.
- * False if that cannot be done; "*found" is else whether there is one.
- */
-static bool
-fetch_by_near(MailboxTable *table, const Mailbox *mailbox, bool *found)
-{
-	NearScan   *near = &table->near;
-	int64		hash = mailbox->key.hash;
-
-	*found = false;
-	if (!table->in_order || !act_near_seek(near, table->snapshot, hash))
-		return false;
-	for (int i = 0; !near->end && near->hash == hash; i++)
-	{
-		/* So many versions: the last ones are found first by the key. */
-		if (i == ACT_NEAR_STEPS)
-			return false;
-		*found = index_fetch_heap(near->scan, table->fetched) &&
-			slot_is_mailbox(table->fetched, mailbox);
-		if (*found)
-			break;
-		act_near_step(near);
-	}
-	return true;
-}
-
-/*
  * Find the row by its key.
  */
 static bool
@@ -339,11 +296,6 @@ fetch_by_key(MailboxTable *table, const Mailbox *mailbox)
 	bool		found = false;
 	MemoryContext old = MemoryContextSwitchTo(table->context);
 
-	if (fetch_by_near(table, mailbox, &found))
-	{
-		MemoryContextSwitchTo(old);
-		return found;
-	}
 	if (table->scan == NULL)
 		table->scan = act_index_beginscan(table->heap, table->key_index,
 										  table->snapshot, 2);

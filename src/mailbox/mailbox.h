@@ -12,7 +12,6 @@
 #include "actornot.h"
 #include "common/cursor.h"
 #include "common/index.h"
-#include "log/near.h"
 
 /* A row of actornot.mailbox, in the memory context of whoever loaded it. */
 typedef struct Mailbox
@@ -60,8 +59,6 @@ typedef struct MailboxTable
 	bool		without_state;	/* rows are only looked at */
 	BlockNumber nblocks;		/* the heap has at least so many */
 	IndexScanDesc scan;			/* by (hash, runner) */
-	bool		in_order;		/* rows are loaded by ascending hash */
-	NearScan	near;
 } MailboxTable;
 
 /* Some blocks of the table, read row by row. */
@@ -85,7 +82,6 @@ extern bool act_mailbox_is_of(const Mailbox *mailbox, int32 runner,
 							  const text *entity);
 extern bool act_mailbox_has_consumed(const Mailbox *mailbox, uint64 tick,
 									 int64 id);
-extern void act_mailbox_let_go(MailboxTable *table);
 extern bool act_mailbox_load(MailboxTable *table, Mailbox *mailbox);
 extern void act_mailbox_save(MailboxTable *table, Mailbox *mailbox);
 extern bool act_mailbox_delete(MailboxTable *table, ItemPointer tid);

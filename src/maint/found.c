@@ -5,10 +5,9 @@
  * Entities are put into the queue many at a time, in the order of their
  * hashes: what is neighbours there is then neighbours in the index of the
  * mailboxes and in those of the log, so that a worker finds many of its pages
- * in the cache, or walks from one to the next (near.c).  The more are sorted
- * together, the nearer they are.  So what is found when the queue has no room
- * any more is kept, as much as STOCK_SIZE of one pool, sorted, and queued as
- * room comes.
+ * in the cache.  The more are sorted together, the nearer they are.  So what
+ * is found when the queue has no room any more is kept, as much as STOCK_SIZE
+ * of one pool, sorted, and queued as room comes.
  *
  * Those that were seen pending and not lent are told apart from those that
  * may be lent: the former are queued even if the queue says that they are

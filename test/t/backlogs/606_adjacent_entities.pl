@@ -1,8 +1,7 @@
-# Entities that are neighbours in the indexes: workers visit them in the order
-# of their hashes and walk from one to the next (near.c).  Many of them, so that
-# they are near; two runners, of which one takes many in a call; some with
-# more messages that are done than a walk steps over; some with many versions
-# of their rows; and most without anything new.
+# Many entities that are neighbours in the indexes, as workers run them in the
+# order of their hashes.  Two runners, of which one takes many in a call; some
+# entities have many messages that are done, some have many versions of their
+# rows, and most have nothing new.
 #
 # The oracle is the table "posted": each message must be recorded once, and
 # each entity's in order.
