@@ -109,11 +109,4 @@
 /* libpq/libpq.h has it, but takes headers that the server's package lacks. */
 extern bool pq_check_connection(void);
 
-/* No server has this. */
-#if defined(__GNUC__)
-#define act_prefetch_memory(address) __builtin_prefetch(address)
-#else
-#define act_prefetch_memory(address) ((void) (address))
-#endif
-
 #endif							/* ACT_COMPAT_H */

@@ -30,9 +30,6 @@
 #include "runner/handler.h"
 #include "runner/runner.h"
 
-/* How many messages ahead of the fetched one memory is asked for. */
-#define PREFETCH_AHEAD 8
-
 /*
  * Start a visit's description; "entity" may be NULL when only its key is
  * known.
@@ -205,7 +202,6 @@ act_visit_take(RunContext *work, Mailbox *mailbox, PendingList *list,
 			   int limit, Size limit_bytes, MessagesArgument *messages)
 {
 	int64		last_id = 0;
-	int			ahead = list->next;
 
 	if (messages->is_jsonb)
 		limit_bytes = Min(limit_bytes, ACT_MAX_JSONB_BYTES);
@@ -225,12 +221,6 @@ act_visit_take(RunContext *work, Mailbox *mailbox, PendingList *list,
 			last_id = item->id;
 			list->next++;
 			continue;
-		}
-		while (ahead < list->nitems && ahead <= list->next + PREFETCH_AHEAD)
-		{
-			act_reader_prefetch(list->items[ahead].segment,
-								&list->items[ahead].tid);
-			ahead++;
 		}
 		if (act_head_fetch(work, mailbox, item, &row))
 		{

@@ -20,7 +20,6 @@
 #include "commands/sequence.h"
 #include "executor/tuptable.h"
 #include "pgstat.h"
-#include "storage/buf_internals.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -42,8 +41,7 @@
  * Where in the buffer pool this backend has last seen the blocks of a
  * segment.  The messages of an entity lie scattered over the log, so to fetch
  * one is mostly to wait for memory: for the buffer mapping, the buffer's
- * header, the page, the tuple.  Who knows the place does without the first,
- * and asks for the others while it works on the messages before.
+ * header, the page, the tuple.  A known place saves the first.
  */
 #define PLACES 16384
 
@@ -54,9 +52,6 @@ typedef struct BlockPlace
 } BlockPlace;
 
 static BlockPlace *places[ACT_SEGMENTS];
-
-/* How much of a message is prefetched: a small one is all there. */
-#define PREFETCH_BYTES 192
 
 /*
  * What was restored is not what the rows say: anything may be anywhere, with
@@ -370,32 +365,6 @@ find_place(int segment, BlockNumber block)
 		places[segment] = MemoryContextAllocZero(TopMemoryContext,
 												 sizeof(BlockPlace) * PLACES);
 	return &places[segment][block % PLACES];
-}
-
-/*
- * A message will be fetched soon: let the memory that it takes come while
- * others are worked on.  The page is looked at without a pin, so what is read
- * there may be wrong by now; it is only where to prefetch from, and that
- * cannot fail.  The fetch itself checks everything.
- */
-void
-act_reader_prefetch(int segment, const ItemPointerData *tid)
-{
-	BlockNumber block = ItemPointerGetBlockNumber(tid);
-	OffsetNumber offset = ItemPointerGetOffsetNumber(tid);
-	const BlockPlace *place = find_place(segment, block);
-	Page		page;
-	char	   *tuple;
-
-	if (place->block != block || place->buffer == InvalidBuffer ||
-		offset > MaxHeapTuplesPerPage)
-		return;
-	page = BufferGetPage(place->buffer);
-	act_prefetch_memory(GetBufferDescriptor(place->buffer - 1));
-	act_prefetch_memory(page);
-	tuple = (char *) page + ItemIdGetOffset(PageGetItemId(page, offset));
-	for (int i = 0; i < PREFETCH_BYTES; i += 64)
-		act_prefetch_memory(tuple + i);
 }
 
 /*

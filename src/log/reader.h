@@ -96,7 +96,6 @@ extern bool act_reader_seek(MessageReader *reader, int64 hash,
 extern bool act_reader_next(MessageReader *reader, LogEntry *entry);
 extern bool act_reader_get_files(MessageReader *reader, Oid *files,
 								 bool open);
-extern void act_reader_prefetch(int segment, const ItemPointerData *tid);
 extern bool act_reader_open_segment(MessageReader *reader, int number);
 extern void act_reader_walk_from(MessageReader *reader, int number,
 								 int64 hash);
