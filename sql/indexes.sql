@@ -88,31 +88,36 @@ ALTER TABLE actornot.message_0 DROP CONSTRAINT later;
 SELECT actornot_post('counter', 'later') > 0 AS posted;
 
 --
--- Columns that an administrator has added keep what they have
+-- Rows are written without columns that were added, so there may be none.
+-- Other tables may have some, and what was dropped is in nobody's way.
 --
-ALTER TABLE actornot.mailbox ADD COLUMN note text, ADD COLUMN number int;
 ALTER TABLE actornot.segment ADD COLUMN note text, ADD COLUMN number2 int;
-ALTER TABLE actornot.message_0 ADD COLUMN note text, ADD COLUMN number int;
 ALTER TABLE actornot.runner ADD COLUMN note text, ADD COLUMN number int;
-ALTER TABLE actornot.dead_letter ADD COLUMN note text, ADD COLUMN number int;
-UPDATE actornot.mailbox SET note = repeat('n', 10), number = 7 WHERE entity = 'x';
+ALTER TABLE actornot.mailbox ADD COLUMN note text, ADD COLUMN number int DEFAULT 7;
+ALTER TABLE actornot.message_0 ADD COLUMN note text, ADD COLUMN number int DEFAULT 7;
+ALTER TABLE actornot.dead_letter ADD COLUMN note text, ADD COLUMN number int DEFAULT 7;
+SET ROLE regress_indexes_owner;
+SELECT actornot_post('counter', 'x') > 0 AS posted;
+SELECT actornot_set_state('counter', 'x', '3');
+RESET ROLE;
+ALTER TABLE actornot.message_0 DROP COLUMN note, DROP COLUMN number;
+ALTER TABLE actornot.mailbox DROP COLUMN note;
 SET ROLE regress_indexes_owner;
 SELECT actornot_post('counter', 'x') > 0 AS posted;
 SELECT cardinality(actornot_post_many('counter', '{x,new}'));
-CALL actornot_drain('counter');
 SELECT actornot_post('fails', 'five') > 0 AS posted;
-SET client_min_messages = error;
-SELECT actornot_run('fails', 'five');
-RESET client_min_messages;
+SELECT actornot_set_state('counter', 'x', '3');
 RESET ROLE;
-SELECT entity, state, note, number FROM actornot.mailbox WHERE entity IN ('x', 'new') ORDER BY 1;
-ALTER TABLE actornot.mailbox DROP COLUMN note, DROP COLUMN number;
-ALTER TABLE actornot.message_0 DROP COLUMN note;
+ALTER TABLE actornot.mailbox DROP COLUMN number;
 SET ROLE regress_indexes_owner;
-SELECT actornot_post('counter', 'x') > 0 AS posted;
-SELECT actornot_run('counter', 'x');
+CALL actornot_drain('counter');
+SELECT actornot_skip('fails', 'five') > 0 AS skipped;
 RESET ROLE;
-SELECT entity, state FROM actornot.mailbox WHERE entity = 'x';
+ALTER TABLE actornot.dead_letter DROP COLUMN note, DROP COLUMN number;
+SET ROLE regress_indexes_owner;
+SELECT actornot_skip('fails', 'five') > 0 AS skipped;
+RESET ROLE;
+SELECT entity, state FROM actornot.mailbox WHERE entity IN ('x', 'new') ORDER BY 1;
 
 --
 -- A publication of all tables

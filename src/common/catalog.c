@@ -505,6 +505,30 @@ act_catalog_define_settings(void)
 							   NULL, NULL, NULL);
 }
 
+/*
+ * Error 55000 if a table of ours that is written row by row has a column that
+ * an administrator has added: it would not get a value.  Returns how many
+ * columns a row has, with those that were dropped, which are null.
+ */
+int
+act_catalog_check_columns(Relation heap, int nours)
+{
+	TupleDesc	desc = RelationGetDescr(heap);
+
+	for (int i = nours; unlikely(i < desc->natts); i++)
+	{
+		if (!TupleDescAttr(desc, i)->attisdropped)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("cannot write to table \"actornot.%s\" while it has column \"%s\"",
+							RelationGetRelationName(heap),
+							NameStr(TupleDescAttr(desc, i)->attname)),
+					 errdetail("Rows of this table are written without columns that were added to it."),
+					 errhint("Drop the column.")));
+	}
+	return desc->natts;
+}
+
 /* ------------------------------------------------------------------------
  * Administrative queries
  * ------------------------------------------------------------------------ */

@@ -5,6 +5,8 @@
 #ifndef ACT_CATALOG_H
 #define ACT_CATALOG_H
 
+#include "utils/rel.h"
+
 #include "actornot.h"
 
 /* What the extension of this database consists of. */
@@ -71,6 +73,8 @@ extern uint64 act_catalog_version(CachedRows rows);
 extern EntityKey act_catalog_key(int32 runner, const char *runner_name,
 								 int runner_len,
 								 const char *entity, int entity_len);
+
+extern int	act_catalog_check_columns(Relation heap, int nours);
 
 extern void act_catalog_become_owner(OwnerContext *context);
 extern void act_catalog_restore_user(const OwnerContext *context);

@@ -43,6 +43,7 @@ act_writer_open(MessageWriter *writer)
 {
 	FullTransactionId xid;
 	Oid			index;
+	int			natts;
 
 	if (!act_clock_is_adopted())
 		act_clock_adopt();
@@ -51,6 +52,10 @@ act_writer_open(MessageWriter *writer)
 	writer->heap = act_segment_lock_current(&writer->segment);
 	index = act_catalog_get()->message_key[writer->segment];
 	writer->index = index_open(index, RowExclusiveLock);
+	natts = act_catalog_check_columns(writer->heap, MSG_NATTS);
+	writer->values = palloc0(sizeof(Datum) * natts);
+	writer->nulls = palloc0(sizeof(bool) * natts);
+	memset(writer->nulls + MSG_NATTS, true, sizeof(bool) * (natts - MSG_NATTS));
 	writer->others = act_index_open_others(writer->heap, &index, 1);
 
 	/* After the lock: the clock is advanced only while nobody holds it. */
@@ -62,34 +67,14 @@ act_writer_open(MessageWriter *writer)
 }
 
 /*
- * The tuple of a row whose table has got more columns, which are null.
+ * The row's tuple; its columns stay in the writer's "values" for the index.
  */
 static HeapTuple
-form_wider_row(TupleDesc desc, const Datum *values, const bool *nulls)
+form_row(MessageWriter *writer, const MessageRow *row)
 {
-	Datum	   *all_values = palloc0(sizeof(Datum) * desc->natts);
-	bool	   *all_nulls = palloc(sizeof(bool) * desc->natts);
-	HeapTuple	tuple;
+	Datum	   *values = writer->values;
+	bool	   *nulls = writer->nulls;
 
-	memset(all_nulls, true, sizeof(bool) * desc->natts);
-	memcpy(all_values, values, sizeof(Datum) * MSG_NATTS);
-	memcpy(all_nulls, nulls, sizeof(bool) * MSG_NATTS);
-	tuple = heap_form_tuple(desc, all_values, all_nulls);
-	pfree(all_values);
-	pfree(all_nulls);
-	return tuple;
-}
-
-/*
- * The row's tuple; its columns stay in "values" for the index.
- */
-static HeapTuple
-form_row(MessageWriter *writer, const MessageRow *row, Datum *values,
-		 bool *nulls)
-{
-	TupleDesc	desc = RelationGetDescr(writer->heap);
-
-	memset(nulls, false, sizeof(bool) * MSG_NATTS);
 	values[MSG_HASH - 1] = Int64GetDatum(row->hash);
 	values[MSG_TICK - 1] = UInt64GetDatum(row->tick);
 	values[MSG_ID - 1] = Int64GetDatum(row->id);
@@ -100,9 +85,7 @@ form_row(MessageWriter *writer, const MessageRow *row, Datum *values,
 	nulls[MSG_PAYLOAD - 1] = (row->payload == (Datum) 0);
 	values[MSG_HEADERS - 1] = row->headers;
 	nulls[MSG_HEADERS - 1] = (row->headers == (Datum) 0);
-	if (unlikely(desc->natts > MSG_NATTS))
-		return form_wider_row(desc, values, nulls);
-	return heap_form_tuple(desc, values, nulls);
+	return heap_form_tuple(RelationGetDescr(writer->heap), values, nulls);
 }
 
 /*
@@ -124,12 +107,10 @@ enter_index(MessageWriter *writer, Datum *values, ItemPointer tid)
 static void
 append_row(MessageWriter *writer, const MessageRow *row)
 {
-	Datum		values[MSG_NATTS];
-	bool		nulls[MSG_NATTS];
-	HeapTuple	tuple = form_row(writer, row, values, nulls);
+	HeapTuple	tuple = form_row(writer, row);
 
 	heap_insert(writer->heap, tuple, writer->command, 0, NULL);
-	enter_index(writer, values, &tuple->t_self);
+	enter_index(writer, writer->values, &tuple->t_self);
 	if (writer->others != NULL)
 	{
 		TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(writer->heap),
@@ -251,8 +232,6 @@ append_piece(MessageWriter *writer, const NewMessage *messages, int n,
 
 	for (int i = 0; i < n; i++)
 	{
-		Datum		values[MSG_NATTS];
-		bool		nulls[MSG_NATTS];
 		MessageRow	row;
 
 		set_row(writer, &messages[i], &row);
@@ -260,8 +239,7 @@ append_piece(MessageWriter *writer, const NewMessage *messages, int n,
 		entries[i].hash = row.hash;
 		entries[i].id = row.id;
 		slots[i] = MakeTupleTableSlot(desc, &TTSOpsHeapTuple);
-		ExecStoreHeapTuple(form_row(writer, &row, values, nulls), slots[i],
-						   true);
+		ExecStoreHeapTuple(form_row(writer, &row), slots[i], true);
 	}
 
 	heap_multi_insert(writer->heap, slots, n, writer->command, 0, NULL);
@@ -345,6 +323,8 @@ act_writer_copy(MessageWriter *writer, const MessageRow *row)
 void
 act_writer_close(MessageWriter *writer)
 {
+	pfree(writer->values);
+	pfree(writer->nulls);
 	act_index_close_others(writer->others);
 	index_close(writer->index, NoLock);
 	table_close(writer->heap, NoLock);

@@ -31,6 +31,8 @@ typedef struct MessageWriter
 	uint64		tick;
 	TimestampTz posted_at;
 	CommandId	command;
+	Datum	   *values;			/* of a row, with columns that were dropped */
+	bool	   *nulls;
 } MessageWriter;
 
 extern void act_writer_open(MessageWriter *writer);

@@ -47,7 +47,8 @@ enum
 	DEAD_MESSAGE,
 	DEAD_DETAIL,
 	DEAD_CONTEXT,
-	DEAD_DIED_AT
+	DEAD_DIED_AT,
+	DEAD_NATTS = DEAD_DIED_AT
 };
 
 static void
@@ -113,6 +114,7 @@ act_deadletter_insert(const DeadMessage *message, const Failure *failure)
 	OtherIndexes *indexes = act_index_open_others(heap, NULL, 0);
 	TupleTableSlot *slot = table_slot_create(heap, NULL);
 
+	act_catalog_check_columns(heap, DEAD_NATTS);
 	fill_row(slot, message, failure);
 	table_tuple_insert(heap, slot, GetCurrentCommandId(true), 0, NULL);
 	if (indexes != NULL)

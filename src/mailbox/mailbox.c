@@ -452,32 +452,6 @@ update_row(MailboxTable *table, Mailbox *mailbox)
 }
 
 /*
- * Let columns that are not ours have what they had.  Returns where that is, to
- * be dropped when the row is written; NULL if there are none.
- */
-static TupleTableSlot *
-keep_other_columns(MailboxTable *table, Mailbox *mailbox)
-{
-	TupleTableSlot *slot = table->written;
-	TupleTableSlot *old;
-	int			n = slot->tts_tupleDescriptor->natts - MB_NATTS;
-
-	if (likely(n == 0) || !mailbox->exists)
-		return NULL;
-	old = table_slot_create(table->heap, NULL);
-	if (table_tuple_fetch_row_version(table->heap, &mailbox->tid, SnapshotAny,
-									  old))
-	{
-		slot_getallattrs(old);
-		memcpy(slot->tts_values + MB_NATTS, old->tts_values + MB_NATTS,
-			   sizeof(Datum) * n);
-		memcpy(slot->tts_isnull + MB_NATTS, old->tts_isnull + MB_NATTS,
-			   sizeof(bool) * n);
-	}
-	return old;
-}
-
-/*
  * Triggers are not fired here.  Who relies on one, as pg_repack does, would
  * lose what is saved meanwhile.
  */
@@ -511,12 +485,10 @@ refuse_row_triggers(Relation heap)
 void
 act_mailbox_save(MailboxTable *table, Mailbox *mailbox)
 {
-	TupleTableSlot *kept;
-
 	Assert(!table->without_state);
 	refuse_row_triggers(table->heap);
+	act_catalog_check_columns(table->heap, MB_NATTS);
 	form_mailbox(table->written, mailbox);
-	kept = keep_other_columns(table, mailbox);
 	if (mailbox->exists)
 		update_row(table, mailbox);
 	else
@@ -529,8 +501,6 @@ act_mailbox_save(MailboxTable *table, Mailbox *mailbox)
 	mailbox->tid = table->written->tts_tid;
 	act_readyq_set_tid(MyDatabaseId, &mailbox->key, &mailbox->tid);
 	ExecClearTuple(table->written);
-	if (kept != NULL)
-		ExecDropSingleTupleTableSlot(kept);
 	CommandCounterIncrement();
 }
 
