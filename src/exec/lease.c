@@ -41,7 +41,6 @@
 #include "log/token.h"
 #include "mailbox/deadletter.h"
 #include "mailbox/head.h"
-#include "mailbox/leftover.h"
 #include "mailbox/mailbox.h"
 #include "mailbox/pending.h"
 #include "runner/handler.h"
@@ -139,7 +138,7 @@ find_batch(RunContext *work, Mailbox *mailbox, const LeaseTerms *terms,
 		PendingList list;
 		int64		last_id;
 
-		if (!act_leftover_take(&list, &work->messages, mailbox) &&
+		if (!act_pending_take_leftover(&list, &work->messages, mailbox) &&
 			!act_pending_collect(&list, &work->messages, mailbox, &target,
 								 terms->max_messages))
 			return LEND_BUSY;
@@ -155,7 +154,7 @@ find_batch(RunContext *work, Mailbox *mailbox, const LeaseTerms *terms,
 			mailbox->lease_last_id = last_id;
 			mailbox->lease_all = list.complete && list.next >= list.nitems;
 			mailbox->plan = act_pending_pack_plan(&list, mailbox->last_id);
-			act_leftover_keep(&list, &work->messages, mailbox);
+			act_pending_keep_leftover(&list, &work->messages, mailbox);
 			return LEND_LENT;
 		}
 

@@ -24,7 +24,6 @@
 #include "exec/call.h"
 #include "exec/visit.h"
 #include "mailbox/head.h"
-#include "mailbox/leftover.h"
 #include "mailbox/mailbox.h"
 #include "mailbox/pending.h"
 #include "runner/handler.h"
@@ -167,7 +166,7 @@ act_visit_collect(BatchRun *state)
 			act_pending_free(&state->list);
 		state->list_collected = false;
 		if (state->visit->until != 0 &&
-			act_leftover_take(&state->list, &state->work->messages, mailbox))
+			act_pending_take_leftover(&state->list, &state->work->messages, mailbox))
 			return true;
 		if (!act_pending_collect(&state->list, &state->work->messages,
 								 mailbox, &state->target, want))
@@ -348,7 +347,7 @@ act_visit_save(BatchRun *state)
 	{
 		act_visit_renew_plan(state);
 		if (state->visit->until != 0)
-			act_leftover_keep(&state->list, &state->work->messages, mailbox);
+			act_pending_keep_leftover(&state->list, &state->work->messages, mailbox);
 	}
 	act_mailbox_save(&state->work->mailboxes, mailbox);
 }

@@ -54,5 +54,11 @@ extern void act_pending_free(PendingList *list);
 extern int64 act_pending_count(MessageReader *reader, const Mailbox *mailbox,
 							   const Cursor *target,
 							   bool *collided);
+extern bool act_pending_take_leftover(PendingList *taken,
+									  MessageReader *reader,
+									  const Mailbox *mailbox);
+extern void act_pending_keep_leftover(const PendingList *list,
+									  MessageReader *reader,
+									  const Mailbox *mailbox);
 
 #endif							/* ACT_PENDING_H */
