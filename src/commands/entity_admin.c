@@ -305,13 +305,6 @@ actornot_wake(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-static Datum
-copy_or_null(Datum value)
-{
-	return value == (Datum) 0 ? (Datum) 0 :
-		PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
-}
-
 /*
  * actornot_skip(runner, entity): the head message to the dead letters.
  */
@@ -320,38 +313,20 @@ actornot_skip(PG_FUNCTION_ARGS)
 {
 	Mending		mending;
 	Mailbox    *mailbox = &mending.mailbox;
-	MessageRow	row;
-	DeadMessage dead;
-	Failure		failure = {0, NULL, NULL, NULL, false};
-	const Cursor *target;
+	Failure		failure = {0};
 	int64		id;
 
 	begin_mending(fcinfo, &mending, "actornot_skip()");
 	check_lease(&mending, false, false);
 	act_head_finish_empty(&mending.work, mailbox);
-	target = mailbox->has_target ? &mailbox->target : &mending.work.now;
-	if (!act_head_find_head(&mending.work, mailbox, target, &row))
-	{
-		end_mending(&mending, false);
-		PG_RETURN_NULL();
-	}
-
-	id = row.id;
-	dead.id = row.id;
-	dead.runner = mending.runner.id;
-	dead.runner_name = mending.runner.name;
-	dead.entity = mending.entity;
-	dead.payload = copy_or_null(row.payload);
-	dead.headers = copy_or_null(row.headers);
-	dead.posted_at = row.posted_at;
-	dead.attempts = mailbox->attempts;
+	act_head_pin(mailbox, &mending.work.now);
 	failure.message = mailbox->last_error != NULL ? mailbox->last_error :
 		pstrdup("skipped by hand");
-	act_deadletter_insert(&dead, &failure);
-
-	act_head_pin(mailbox, target);
-	act_head_consume(mailbox, id);
-	end_mending(&mending, true);
+	id = act_deadletter_bury_head(&mending.work, mailbox, &mending.runner,
+								  &failure);
+	end_mending(&mending, id != 0);
+	if (id == 0)
+		PG_RETURN_NULL();
 	PG_RETURN_INT64(id);
 }
 

@@ -26,7 +26,6 @@
 
 #include <math.h>
 
-#include "access/detoast.h"
 #include "access/xact.h"
 #include "common/pg_prng.h"
 #include "utils/memutils.h"
@@ -107,34 +106,6 @@ back_off(const Runner *runner, const Mailbox *mailbox, bool counted)
 }
 
 /*
- * Move the head to the dead letters.  False if there is none, or it cannot be
- * read now.
- */
-static bool
-bury_head(RunContext *work, Mailbox *mailbox, const Runner *runner,
-		  const Failure *failure)
-{
-	MessageRow	row;
-	DeadMessage dead;
-
-	if (!act_head_find_head(work, mailbox, &mailbox->target, &row))
-		return false;
-	dead.id = row.id;
-	dead.runner = runner->id;
-	dead.runner_name = runner->name;
-	dead.entity = mailbox->entity;
-	dead.payload = row.payload == (Datum) 0 ? (Datum) 0 :
-		PointerGetDatum(PG_DETOAST_DATUM_COPY(row.payload));
-	dead.headers = row.headers == (Datum) 0 ? (Datum) 0 :
-		PointerGetDatum(PG_DETOAST_DATUM_COPY(row.headers));
-	dead.posted_at = row.posted_at;
-	dead.attempts = mailbox->attempts;
-	act_deadletter_insert(&dead, failure);
-	act_head_consume(mailbox, row.id);
-	return true;
-}
-
-/*
  * Is the row still as it was when the batch was tried?
  */
 static bool
@@ -204,7 +175,8 @@ note_failure(FailureWork *failed, RunContext *work, Mailbox *mailbox,
 	failed->attempts = mailbox->attempts;
 	if (failed->counted && runner->max_attempts > 0 &&
 		mailbox->attempts >= runner->max_attempts)
-		failed->buried = bury_head(work, mailbox, runner, failed->failure);
+		failed->buried = act_deadletter_bury_head(work, mailbox, runner,
+												  failed->failure) != 0;
 	else
 	{
 		if (retry_in < 0)
@@ -441,8 +413,8 @@ count_crash(void *arg)
 		if (mailbox.crashes >= MAX_CRASHES && failed->was_alone)
 		{
 			name_entity(visit, runner, &mailbox);
-			failed->buried = bury_head(&work, &mailbox, runner,
-									   failed->failure);
+			failed->buried = act_deadletter_bury_head(&work, &mailbox, runner,
+													  failed->failure) != 0;
 		}
 		else if (mailbox.crashes == 0 || failed->was_alone)
 			mailbox.crashes++;

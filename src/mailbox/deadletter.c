@@ -30,7 +30,11 @@
 
 #include "common/catalog.h"
 #include "common/index.h"
+#include "log/reader.h"
 #include "mailbox/deadletter.h"
+#include "mailbox/head.h"
+#include "mailbox/mailbox.h"
+#include "runner/runner.h"
 
 /* The columns of dead_letter. */
 enum
@@ -58,12 +62,13 @@ set_column(TupleTableSlot *slot, int column, Datum value)
 	slot->tts_isnull[column - 1] = false;
 }
 
-/* A jsonb value: 0 stands for NULL. */
+/* A jsonb value of the log, detoasted: 0 stands for NULL. */
 static void
 set_jsonb(TupleTableSlot *slot, int column, Datum value)
 {
 	if (value != (Datum) 0)
-		set_column(slot, column, value);
+		set_column(slot, column,
+				   PointerGetDatum(PG_DETOAST_DATUM_COPY(value)));
 }
 
 /* A text: a NULL pointer stands for NULL. */
@@ -75,39 +80,33 @@ set_text(TupleTableSlot *slot, int column, const char *value)
 }
 
 static void
-fill_row(TupleTableSlot *slot, const DeadMessage *message,
-		 const Failure *failure)
+fill_row(TupleTableSlot *slot, const Mailbox *mailbox, const Runner *runner,
+		 const MessageRow *row, const Failure *failure)
 {
 	ExecClearTuple(slot);
 	memset(slot->tts_isnull, true,
 		   slot->tts_tupleDescriptor->natts * sizeof(bool));
 
-	set_column(slot, DEAD_ID, Int64GetDatum(message->id));
-	set_column(slot, DEAD_RUNNER, Int32GetDatum(message->runner));
-	set_text(slot, DEAD_RUNNER_NAME, message->runner_name);
-	set_text(slot, DEAD_ENTITY, message->entity);
-	set_jsonb(slot, DEAD_PAYLOAD, message->payload);
-	set_jsonb(slot, DEAD_HEADERS, message->headers);
-	set_column(slot, DEAD_POSTED_AT, TimestampTzGetDatum(message->posted_at));
-	set_column(slot, DEAD_ATTEMPTS, Int32GetDatum(message->attempts));
-	if (failure != NULL)
-	{
-		if (failure->sqlstate != ERRCODE_SUCCESSFUL_COMPLETION)
-			set_text(slot, DEAD_SQLSTATE, unpack_sql_state(failure->sqlstate));
-		set_text(slot, DEAD_MESSAGE, failure->message);
-		set_text(slot, DEAD_DETAIL, failure->detail);
-		set_text(slot, DEAD_CONTEXT, failure->context);
-	}
+	set_column(slot, DEAD_ID, Int64GetDatum(row->id));
+	set_column(slot, DEAD_RUNNER, Int32GetDatum(runner->id));
+	set_text(slot, DEAD_RUNNER_NAME, runner->name);
+	set_text(slot, DEAD_ENTITY, mailbox->entity);
+	set_jsonb(slot, DEAD_PAYLOAD, row->payload);
+	set_jsonb(slot, DEAD_HEADERS, row->headers);
+	set_column(slot, DEAD_POSTED_AT, TimestampTzGetDatum(row->posted_at));
+	set_column(slot, DEAD_ATTEMPTS, Int32GetDatum(mailbox->attempts));
+	if (failure->sqlstate != ERRCODE_SUCCESSFUL_COMPLETION)
+		set_text(slot, DEAD_SQLSTATE, unpack_sql_state(failure->sqlstate));
+	set_text(slot, DEAD_MESSAGE, failure->message);
+	set_text(slot, DEAD_DETAIL, failure->detail);
+	set_text(slot, DEAD_CONTEXT, failure->context);
 	set_column(slot, DEAD_DIED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
 	ExecStoreVirtualTuple(slot);
 }
 
-/*
- * Bury a message.  "failure" may be NULL: then somebody gave it up without an
- * error.  The row is visible after the next CommandCounterIncrement.
- */
-void
-act_deadletter_insert(const DeadMessage *message, const Failure *failure)
+static void
+insert_row(const Mailbox *mailbox, const Runner *runner,
+		   const MessageRow *row, const Failure *failure)
 {
 	Relation	heap = table_open(act_catalog_get()->dead_letter,
 								  RowExclusiveLock);
@@ -115,11 +114,30 @@ act_deadletter_insert(const DeadMessage *message, const Failure *failure)
 	TupleTableSlot *slot = table_slot_create(heap, NULL);
 
 	act_catalog_check_columns(heap, DEAD_NATTS);
-	fill_row(slot, message, failure);
+	fill_row(slot, mailbox, runner, row, failure);
 	table_tuple_insert(heap, slot, GetCurrentCommandId(true), 0, NULL);
 	if (indexes != NULL)
 		act_index_enter_others(indexes, slot, false);
 	act_index_close_others(indexes);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(heap, NoLock);
+}
+
+/*
+ * Give up the head under a mailbox's pinned target: it is buried with the
+ * failure, and consumed.  Returns its id; 0 if there is none, or it cannot be
+ * read now.  The caller saves the mailbox; the new row is visible after that.
+ */
+int64
+act_deadletter_bury_head(RunContext *work, Mailbox *mailbox,
+						 const Runner *runner, const Failure *failure)
+{
+	MessageRow	row;
+
+	Assert(mailbox->has_target);
+	if (!act_head_find_head(work, mailbox, &mailbox->target, &row))
+		return 0;
+	insert_row(mailbox, runner, &row, failure);
+	act_head_consume(mailbox, row.id);
+	return row.id;
 }

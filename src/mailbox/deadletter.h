@@ -7,22 +7,12 @@
 
 #include "actornot.h"
 #include "common/subxact.h"
+#include "mailbox/head.h"
+#include "mailbox/mailbox.h"
+#include "runner/runner.h"
 
-/* A message as it is buried: values as of the log's tuple, detoasted. */
-typedef struct DeadMessage
-{
-	int64		id;
-	int32		runner;
-	const char *runner_name;
-	const char *entity;
-	Datum		payload;		/* jsonb or 0 for NULL */
-	Datum		headers;		/* jsonb or 0 for NULL */
-	TimestampTz posted_at;
-	int			attempts;
-} DeadMessage;
-
-/* Insert by table and index access, with the rights of the extension. */
-extern void act_deadletter_insert(const DeadMessage *message,
-								  const Failure *failure);
+extern int64 act_deadletter_bury_head(RunContext *work, Mailbox *mailbox,
+									  const Runner *runner,
+									  const Failure *failure);
 
 #endif							/* ACT_DEADLETTER_H */
