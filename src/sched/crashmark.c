@@ -29,7 +29,7 @@
  * the next start.
  *
  * Locks: an LWLock for the table of suspects, their slots and the turn.  A
- * worker's slot belongs to it, which has it from the roster, and needs no
+ * worker's slot belongs to it, which has it from the registry, and needs no
  * lock.
  *
  * Memory: a hash table of a fixed size, one place for each mark of the file.

@@ -2,7 +2,7 @@
  * database.c
  *	  Databases: which have a manager, and which need one.
  *
- * A database with the extension is a tenant.  It has a manager while
+ * A database with the extension has a manager while
  * something is going on there and none otherwise; the launcher, which is not
  * connected to any database, keeps what it needs to start one in time: that
  * somebody called, when the next back-off ends, when the next sweep is due,
@@ -15,7 +15,7 @@
  *		starting -> none		the server had no worker slot, or a hold came
  *								in between, or nobody came for half a minute
  *
- * Locks: the roster's; no memory.  Failure: a manager that dies is replaced
+ * Locks: the registry's; no memory.  Failure: a manager that dies is replaced
  * after a delay that doubles up to a minute; what it had taken to do (a
  * sweep, due back-offs) is due again.
  */
@@ -52,7 +52,7 @@
 
 static int	sweep_interval = 300;	/* seconds */
 
-/* The manager's own tenant; it cannot be removed while we are in it. */
+/* The manager's own database; it cannot be removed while we are in it. */
 static Database *my_db = NULL;
 
 /* Did this manager leave of its own will?  Else its work is due again. */
@@ -68,18 +68,6 @@ act_database_define_settings(void)
 							300, 1, INT_MAX / 1000,
 							PGC_SIGHUP, GUC_UNIT_S,
 							NULL, NULL, NULL);
-}
-
-static inline void
-lock_registry(void)
-{
-	LWLockAcquire(&act_registry->lock, LW_EXCLUSIVE);
-}
-
-static inline void
-unlock_registry(void)
-{
-	LWLockRelease(&act_registry->lock);
 }
 
 /* ------------------------------------------------- states of a manager */
@@ -156,7 +144,7 @@ make_arg(const Database *db)
 						  db->database);
 }
 
-/* The tenant of that claim, or NULL if it is no longer good. */
+/* The database of that claim, or NULL if it is no longer good. */
 static Database *
 find_claim(Datum main_arg)
 {
@@ -175,23 +163,23 @@ find_claim(Datum main_arg)
 static void
 detach_launcher(int code, Datum arg)
 {
-	lock_registry();
+	act_registry_lock();
 	if (act_registry->launcher_pid == MyProcPid)
 	{
 		act_registry->launcher_pid = 0;
 		act_registry->launcher_latch = NULL;
 	}
-	unlock_registry();
+	act_registry_unlock();
 }
 
 void
 act_database_attach_launcher(void)
 {
 	on_shmem_exit(detach_launcher, 0);
-	lock_registry();
+	act_registry_lock();
 	act_registry->launcher_pid = MyProcPid;
 	act_registry->launcher_latch = MyLatch;
-	unlock_registry();
+	act_registry_unlock();
 }
 
 /* Has every database been looked into since the server's start? */
@@ -204,9 +192,9 @@ act_database_is_probed(void)
 void
 act_database_set_probed(void)
 {
-	lock_registry();
+	act_registry_lock();
 	act_registry->probed = true;
-	unlock_registry();
+	act_registry_unlock();
 }
 
 /* Is it known whether the database has the extension, or is nobody looking? */
@@ -216,11 +204,11 @@ act_database_is_settled(Oid database)
 	Database   *db;
 	bool		settled;
 
-	lock_registry();
+	act_registry_lock();
 	db = act_registry_find_database(database);
 	settled = (db == NULL || db->presence != DATABASE_UNKNOWN ||
 			   db->manager == MANAGER_NONE);
-	unlock_registry();
+	act_registry_unlock();
 	return settled;
 }
 
@@ -296,7 +284,7 @@ act_database_find_wanting(TimestampTz now, TimestampTz *next)
 	dlist_iter	iter;
 	Oid			found = InvalidOid;
 
-	lock_registry();
+	act_registry_lock();
 	dlist_foreach(iter, &act_registry->databases)
 	{
 		Database   *db = dlist_container(Database, node, iter.cur);
@@ -323,7 +311,7 @@ act_database_find_wanting(TimestampTz now, TimestampTz *next)
 		}
 		*next = Min(*next, at);
 	}
-	unlock_registry();
+	act_registry_unlock();
 	return found;
 }
 
@@ -387,7 +375,7 @@ act_database_claim(Oid database, int max_managers, TimestampTz now,
 	Database   *db;
 	bool		claimed = false;
 
-	lock_registry();
+	act_registry_lock();
 	db = act_registry_find_database(database);
 	if (db == NULL || db->manager != MANAGER_NONE ||
 		db->nevictions > 0)
@@ -404,7 +392,7 @@ act_database_claim(Oid database, int max_managers, TimestampTz now,
 		dlist_delete(&db->node);
 		dlist_push_tail(&act_registry->databases, &db->node);
 	}
-	unlock_registry();
+	act_registry_unlock();
 	return claimed;
 }
 
@@ -419,7 +407,7 @@ act_database_note_start(Datum main_arg, bool started)
 	Database   *db;
 	bool		news = false;
 
-	lock_registry();
+	act_registry_lock();
 	db = find_claim(main_arg);
 	if (started)
 		act_registry_note_success();
@@ -429,7 +417,7 @@ act_database_note_start(Datum main_arg, bool started)
 		news = act_registry_note_shortage(now, true);
 		db->not_before = act_registry->short_until;
 	}
-	unlock_registry();
+	act_registry_unlock();
 	return news;
 }
 
@@ -439,11 +427,11 @@ act_database_end_call(Oid database)
 {
 	Database   *db;
 
-	lock_registry();
+	act_registry_lock();
 	db = act_registry_find_database(database);
 	if (db != NULL)
 		db->wanted = false;
-	unlock_registry();
+	act_registry_unlock();
 }
 
 /*
@@ -455,7 +443,7 @@ act_database_forget(Oid database)
 {
 	Database   *db;
 
-	lock_registry();
+	act_registry_lock();
 	db = act_registry_find_database(database);
 	if (db != NULL)
 	{
@@ -463,9 +451,9 @@ act_database_forget(Oid database)
 		if (db->manager == MANAGER_NONE && !db->wanted &&
 			db->nslots == 0 && db->nevictions == 0 &&
 			db->nentries == 0)
-			act_registry_remove_tenant(db);
+			act_registry_remove_database(db);
 	}
-	unlock_registry();
+	act_registry_unlock();
 }
 
 /* -------------------------------------------------------------- manager */
@@ -483,7 +471,7 @@ detach_manager(int code, Datum arg)
 
 	if (db == NULL)
 		return;
-	lock_registry();
+	act_registry_lock();
 	my_db = NULL;
 	if (db->manager_since + GOOD_START <= now || code == 0)
 		db->failures = 0;
@@ -517,8 +505,8 @@ detach_manager(int code, Datum arg)
 	if (db->presence == DATABASE_UNKNOWN && left_properly &&
 		!db->wanted && db->nslots == 0 && db->nevictions == 0 &&
 		db->nentries == 0)
-		act_registry_remove_tenant(db);
-	unlock_registry();
+		act_registry_remove_database(db);
+	act_registry_unlock();
 }
 
 /*
@@ -532,14 +520,14 @@ act_database_attach_manager(Datum main_arg)
 	Database   *db;
 
 	on_shmem_exit(detach_manager, 0);
-	lock_registry();
+	act_registry_lock();
 	db = find_claim(main_arg);
 	if (db != NULL && db->nevictions == 0)
 	{
 		set_running(db, now);
 		my_db = db;
 	}
-	unlock_registry();
+	act_registry_unlock();
 	if (my_db == NULL)
 		proc_exit(0);
 
@@ -564,7 +552,7 @@ act_database_set_presence(DatabasePresence presence)
 {
 	bool		news;
 
-	lock_registry();
+	act_registry_lock();
 	my_db->presence = presence;
 	if (presence == DATABASE_PRESENT)
 		my_db->told = false;
@@ -584,7 +572,7 @@ act_database_set_presence(DatabasePresence presence)
 		my_db->next_due = DT_NOBEGIN;
 	}
 	act_registry_call_launcher();
-	unlock_registry();
+	act_registry_unlock();
 	return news;
 }
 
@@ -592,9 +580,9 @@ act_database_set_presence(DatabasePresence presence)
 void
 act_database_begin_look(void)
 {
-	lock_registry();
+	act_registry_lock();
 	my_db->wanted = false;
-	unlock_registry();
+	act_registry_unlock();
 }
 
 /*
@@ -613,14 +601,14 @@ act_database_take_due(TimestampTz now, TimestampTz *from, TimestampTz *next)
 {
 	bool		due;
 
-	lock_registry();
+	act_registry_lock();
 	*from = my_db->next_due;
 	due = (*from <= now);
 	if (due)
 		my_db->next_due = DT_NOEND;
 	else
 		*next = Min(*next, *from);
-	unlock_registry();
+	act_registry_unlock();
 	return due;
 }
 
@@ -633,7 +621,7 @@ act_database_take_sweep(TimestampTz now, TimestampTz *next)
 {
 	TimestampTz at;
 
-	lock_registry();
+	act_registry_lock();
 	at = next_sweep(my_db);
 	if (at <= now)
 	{
@@ -644,7 +632,7 @@ act_database_take_sweep(TimestampTz now, TimestampTz *next)
 	}
 	else
 		*next = Min(*next, at);
-	unlock_registry();
+	act_registry_unlock();
 	return at <= now;
 }
 
@@ -654,11 +642,11 @@ act_database_end_sweep(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	lock_registry();
+	act_registry_lock();
 	my_db->sweep_ended = now;
 	my_db->sweep_took = Max(now - my_db->sweep_began, 0);
 	my_db->rotate_at = Min(my_db->rotate_at, now);
-	unlock_registry();
+	act_registry_unlock();
 }
 
 /*
@@ -669,13 +657,13 @@ act_database_take_rotation(TimestampTz now, TimestampTz *next)
 {
 	TimestampTz at;
 
-	lock_registry();
+	act_registry_lock();
 	at = next_rotation(my_db);
 	if (at <= now)
 		my_db->rotate_at = DT_NOEND;
 	else
 		*next = Min(*next, at);
-	unlock_registry();
+	act_registry_unlock();
 	return at <= now;
 }
 
@@ -683,19 +671,19 @@ act_database_take_rotation(TimestampTz now, TimestampTz *next)
 void
 act_database_end_rotation(TimestampTz again)
 {
-	lock_registry();
+	act_registry_lock();
 	my_db->rotated_at = GetCurrentTimestamp();
 	my_db->rotate_at = Min(my_db->rotate_at, again);
-	unlock_registry();
+	act_registry_unlock();
 }
 
 /* No walk is going on any more. */
 void
 act_database_end_sweeping(void)
 {
-	lock_registry();
+	act_registry_lock();
 	my_db->sweeping = false;
-	unlock_registry();
+	act_registry_unlock();
 }
 
 /* Is nothing going on, and nothing to be done before that time? */
@@ -704,9 +692,9 @@ act_database_is_quiet(TimestampTz horizon)
 {
 	bool		quiet;
 
-	lock_registry();
+	act_registry_lock();
 	quiet = is_idle(my_db, horizon) && my_db->nslots == 0;
-	unlock_registry();
+	act_registry_unlock();
 	return quiet;
 }
 
@@ -718,11 +706,11 @@ act_database_is_quiet(TimestampTz horizon)
 bool
 act_database_try_leave(TimestampTz horizon)
 {
-	lock_registry();
+	act_registry_lock();
 	left_properly = is_idle(my_db, horizon);
 	if (left_properly)
 		set_leaving(my_db);
-	unlock_registry();
+	act_registry_unlock();
 	return left_properly;
 }
 
@@ -734,10 +722,10 @@ act_database_is_known(Oid database)
 	Database   *db;
 	bool		known;
 
-	lock_registry();
+	act_registry_lock();
 	db = act_registry_find_database(database);
 	known = (db != NULL && db->presence != DATABASE_UNKNOWN);
-	unlock_registry();
+	act_registry_unlock();
 	return known;
 }
 
@@ -746,11 +734,11 @@ act_database_want(Oid database)
 {
 	Database   *db;
 
-	lock_registry();
-	db = act_registry_enter_tenant(database);
+	act_registry_lock();
+	db = act_registry_enter_database(database);
 	if (db != NULL)
 		act_registry_call_manager(db);
-	unlock_registry();
+	act_registry_unlock();
 }
 
 /* The log has grown: its segments are to be looked at. */
@@ -761,14 +749,14 @@ act_database_want_rotation(Oid database)
 
 	if (act_registry == NULL)
 		return;
-	lock_registry();
-	db = act_registry_enter_tenant(database);
+	act_registry_lock();
+	db = act_registry_enter_database(database);
 	if (db != NULL)
 	{
 		db->rotate_at = Min(db->rotate_at, GetCurrentTimestamp());
 		act_registry_call_manager(db);
 	}
-	unlock_registry();
+	act_registry_unlock();
 }
 
 /*
@@ -782,8 +770,8 @@ act_database_due_at(Oid database, TimestampTz at)
 
 	if (act_registry == NULL)
 		return;
-	lock_registry();
-	db = act_registry_enter_tenant(database);
+	act_registry_lock();
+	db = act_registry_enter_database(database);
 	if (db != NULL && at < db->next_due)
 	{
 		db->next_due = at;
@@ -792,5 +780,5 @@ act_database_due_at(Oid database, TimestampTz at)
 		else
 			act_registry_call_launcher();
 	}
-	unlock_registry();
+	act_registry_unlock();
 }

@@ -37,7 +37,7 @@ extern void act_database_end_sweeping(void);
 extern bool act_database_is_quiet(TimestampTz horizon);
 extern bool act_database_try_leave(TimestampTz horizon);
 
-/* For hold; with the roster's lock held. */
+/* For hold; with the registry's lock held. */
 extern void act_database_end_manager(Database *db);
 
 /* For everybody. */

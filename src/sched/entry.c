@@ -31,7 +31,7 @@
  * keeps the lists and the counts of the pool right.  When which change is due
  * is the business of readyq.c.
  *
- * Locks: the roster's.  Memory: a hash table of fixed size and the last
+ * Locks: the registry's.  Memory: a hash table of fixed size and the last
  * ticket; the lists are inside of the entries.  Failure: see readyq.c.
  */
 #include "postgres.h"
@@ -51,7 +51,7 @@ int			act_entry_limit = 65536;
 
 static HTAB *entry_table = NULL;
 
-/* The last ticket that was given; guarded by the roster's lock. */
+/* The last ticket that was given; guarded by the registry's lock. */
 static uint64 *last_ticket = NULL;
 
 /* ---------------------------------------------------------------- set-up */

@@ -29,13 +29,13 @@ typedef struct EntryKey
 	uint32		zero;
 } EntryKey;
 
-/* Guarded by the roster's lock. */
+/* Guarded by the registry's lock. */
 typedef struct ReadyEntry
 {
 	EntryKey	key;			/* hash key; immutable */
 	dlist_node	node;			/* in a list of the pool or of the worker */
 	dlist_node	lane_node;		/* queued: in the list of the lane */
-	pairingheap_node lease_node;	/* lent: in the heap of the tenant */
+	pairingheap_node lease_node;	/* lent: in the heap of the database */
 	Pool	   *pool;
 	Lane	   *lane;			/* queued: where it is listed, or NULL */
 	WorkerSlot *slot;			/* while it is running */
@@ -55,7 +55,7 @@ extern Size act_entry_shmem_size(void);
 extern void act_entry_shmem_init(void);
 
 /*
- * All that follows wants the roster's lock held exclusively, and is safe in a
+ * All that follows wants the registry's lock held exclusively, and is safe in a
  * commit callback: no error, no memory, no catalogue.
  */
 extern ReadyEntry *act_entry_find(Oid database, const EntityKey *entity);

@@ -7,7 +7,7 @@
  * then on nothing of ours is started there, what has been claimed is
  * cancelled, and who is there is asked to leave, then terminated.
  *
- * Locks: the roster's; no memory.  Failure: whoever holds a database ends that
+ * Locks: the registry's; no memory.  Failure: whoever holds a database ends that
  * in a transaction callback that no exit leaves out; after a crash there are
  * no holds.
  */
@@ -28,18 +28,6 @@
 
 /* Who has been terminated and is still there is terminated again. */
 #define ASK_AGAIN_MS 1000
-
-static inline void
-lock_registry(void)
-{
-	LWLockAcquire(&act_registry->lock, LW_EXCLUSIVE);
-}
-
-static inline void
-unlock_registry(void)
-{
-	LWLockRelease(&act_registry->lock);
-}
 
 /* Ask, or terminate, our processes in a database; not this process. */
 static void
@@ -80,14 +68,14 @@ act_evict_begin(Oid database)
 {
 	Database   *db;
 
-	lock_registry();
-	db = act_registry_enter_tenant(database);
+	act_registry_lock();
+	db = act_registry_enter_database(database);
 	if (db != NULL)
 	{
 		db->nevictions++;
 		evict(db, false);
 	}
-	unlock_registry();
+	act_registry_unlock();
 	return db != NULL;
 }
 
@@ -98,7 +86,7 @@ is_occupied(Oid database, bool terminate)
 	Database   *db;
 	int			nothers = 0;
 
-	lock_registry();
+	act_registry_lock();
 	db = act_registry_find_database(database);
 	if (db != NULL)
 	{
@@ -109,7 +97,7 @@ is_occupied(Oid database, bool terminate)
 		if (nothers > 0 && terminate)
 			evict(db, true);
 	}
-	unlock_registry();
+	act_registry_unlock();
 	return nothers > 0;
 }
 
@@ -159,19 +147,19 @@ act_evict_end(Oid database)
 {
 	Database   *db;
 
-	lock_registry();
+	act_registry_lock();
 	db = act_registry_find_database(database);
 	if (db != NULL && --db->nevictions == 0)
 	{
 		if (db->presence == DATABASE_UNKNOWN && !db->wanted &&
 			db->manager == MANAGER_NONE && db->nslots == 0 &&
 			db->nentries == 0)
-			act_registry_remove_tenant(db);
+			act_registry_remove_database(db);
 		else
 		{
 			db->wanted = false;
 			act_registry_call_manager(db);
 		}
 	}
-	unlock_registry();
+	act_registry_unlock();
 }

@@ -11,7 +11,7 @@
  * Who waits must not rely on its latch alone: anything that waits for a lock
  * or a page on the way resets it.  Therefore "woken" is kept here.
  *
- * Locks: the roster's.  Memory: a hash table of fixed size and an array with a
+ * Locks: the registry's.  Memory: a hash table of fixed size and an array with a
  * place for each backend.  Lanes without entries and waiters are removed
  * when the table is full; if that does not help, the entries of a runner
  * without a lane are counted by their pool, and looked for in all of it, and
@@ -38,7 +38,7 @@
 /* A backend that waits; only it makes the change from false to true. */
 typedef struct Waiter
 {
-	/* Guarded by the roster's lock. */
+	/* Guarded by the registry's lock. */
 	dlist_node	node;			/* in Lane.waiters, while "queued" */
 	bool		queued;
 	bool		woken;			/* read by its owner without the lock */
@@ -51,7 +51,7 @@ typedef struct Waiter
 /* All of them. */
 typedef struct WaiterShared
 {
-	int			nqueued;		/* guarded by the roster's lock */
+	int			nqueued;		/* guarded by the registry's lock */
 	Waiter		waiters[FLEXIBLE_ARRAY_MEMBER]; /* by number of backend */
 } WaiterShared;
 
@@ -255,7 +255,7 @@ act_lane_wait(Oid database, int32 runner, const EntityKey *entity)
 		before_shmem_exit(leave_at_exit, 0);
 		registered = true;
 	}
-	LWLockAcquire(&act_registry->lock, LW_EXCLUSIVE);
+	act_registry_lock();
 	waiter->woken = false;
 	lane = waiter->queued ? NULL : act_lane_enter(database, runner);
 	if (lane != NULL)
@@ -269,7 +269,7 @@ act_lane_wait(Oid database, int32 runner, const EntityKey *entity)
 		waiter->queued = true;
 		shared->nqueued++;
 	}
-	LWLockRelease(&act_registry->lock);
+	act_registry_unlock();
 }
 
 bool
@@ -285,7 +285,7 @@ act_lane_leave(void)
 	Waiter	   *waiter = my_waiter();
 	Lane	   *lane;
 
-	LWLockAcquire(&act_registry->lock, LW_EXCLUSIVE);
+	act_registry_lock();
 	if (waiter->queued)
 		leave_queue(waiter);
 	else if (waiter->woken)
@@ -295,5 +295,5 @@ act_lane_leave(void)
 			act_lane_wake_one(lane);
 	}
 	waiter->woken = false;
-	LWLockRelease(&act_registry->lock);
+	act_registry_unlock();
 }

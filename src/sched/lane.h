@@ -16,7 +16,7 @@ typedef struct LaneKey
 	int32		runner;
 } LaneKey;
 
-/* Guarded by the roster's lock. */
+/* Guarded by the registry's lock. */
 typedef struct Lane
 {
 	LaneKey		key;			/* hash key; immutable */
@@ -29,7 +29,7 @@ extern Size act_lane_shmem_size(void);
 extern void act_lane_shmem_init(void);
 
 /*
- * These want the roster's lock held exclusively, and are safe in a commit
+ * These want the registry's lock held exclusively, and are safe in a commit
  * callback: no error, no memory, no catalogue.
  */
 extern Lane *act_lane_find(Oid database, int32 runner);

@@ -19,7 +19,7 @@
  * it let us have, for a while.  Whether an owner may connect at all is found
  * out by the manager, which then has the pool blocked here.
  *
- * Locks: the roster's; no memory.  Failure: a process that never came is
+ * Locks: the registry's; no memory.  Failure: a process that never came is
  * given up after half a minute; if it comes yet, its claim is no longer good
  * and it leaves.
  */
@@ -40,18 +40,6 @@
 
 /* A process that has not come by then is not expected any more. */
 #define START_LIMIT (30 * USECS_PER_SEC)
-
-static inline void
-lock_registry(void)
-{
-	LWLockAcquire(&act_registry->lock, LW_EXCLUSIVE);
-}
-
-static inline void
-unlock_registry(void)
-{
-	LWLockRelease(&act_registry->lock);
-}
 
 /* --------------------------------------------------- who gets a worker */
 
@@ -148,7 +136,7 @@ act_pool_find_wanting(Oid database, TimestampTz now, Oid *owners, int max,
 	dlist_mutable_iter iter;
 	int			n = 0;
 
-	lock_registry();
+	act_registry_lock();
 	give_up_starts(now);
 	db = act_registry_find_database(database);
 	Assert(db != NULL);
@@ -173,7 +161,7 @@ act_pool_find_wanting(Oid database, TimestampTz now, Oid *owners, int max,
 		else if (pool->not_before <= now)
 			act_registry_end_starved(pool);
 	}
-	unlock_registry();
+	act_registry_unlock();
 	return n;
 }
 
@@ -339,7 +327,7 @@ act_pool_claim(Oid database, Oid owner, TimestampTz now, Datum *main_arg,
 	Pool	   *pool;
 	bool		claimed = false;
 
-	lock_registry();
+	act_registry_lock();
 	pool = act_registry_find_pool(database, owner);
 	if (pool != NULL && pool->db->nevictions == 0)
 	{
@@ -356,7 +344,7 @@ act_pool_claim(Oid database, Oid owner, TimestampTz now, Datum *main_arg,
 		else
 			make_room_for(pool, now, next);
 	}
-	unlock_registry();
+	act_registry_unlock();
 	return claimed;
 }
 
@@ -372,7 +360,7 @@ act_pool_note_start(Datum main_arg, bool started, TimestampTz *next)
 	WorkerSlot *slot;
 	bool		news = false;
 
-	lock_registry();
+	act_registry_lock();
 	slot = act_slot_find_claim(main_arg);
 	if (started)
 		act_registry_note_success();
@@ -384,7 +372,7 @@ act_pool_note_start(Datum main_arg, bool started, TimestampTz *next)
 		news = act_registry_note_shortage(now, pool->nworkers == 0);
 		make_room_for(pool, now, next);
 	}
-	unlock_registry();
+	act_registry_unlock();
 	return news;
 }
 
@@ -398,7 +386,7 @@ act_pool_block(Oid database, Oid owner, PoolBlock block, TimestampTz now)
 	Pool	   *pool;
 	bool		news = false;
 
-	lock_registry();
+	act_registry_lock();
 	pool = act_registry_find_pool(database, owner);
 	if (pool != NULL)
 	{
@@ -409,6 +397,6 @@ act_pool_block(Oid database, Oid owner, PoolBlock block, TimestampTz now)
 		act_registry_end_starved(pool);
 		act_slot_delay_pool(pool, now);
 	}
-	unlock_registry();
+	act_registry_unlock();
 	return news;
 }

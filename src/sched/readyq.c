@@ -16,7 +16,7 @@
  * The smaller half: the last known place (TID) of mailbox rows, an array that
  * anybody reads and overwrites without a lock.
  *
- * Locks: the roster's, see registry.c.  Memory: all of a fixed size, in shared
+ * Locks: the registry's, see registry.c.  Memory: all of a fixed size, in shared
  * memory; the entries and their lists are in entry.c.
  *
  * Failure: after a crash the queue is empty, and the sweep fills it.
@@ -101,25 +101,13 @@ act_readyq_attached(void)
 	return places != NULL;
 }
 
-static inline void
-lock_queue(void)
-{
-	LWLockAcquire(&act_registry->lock, LW_EXCLUSIVE);
-}
-
-static inline void
-unlock_queue(void)
-{
-	LWLockRelease(&act_registry->lock);
-}
-
 /* ------------------------------------------------------------------- push */
 
 /* No place at all: have the database swept, but not all the time. */
 static void
 refuse_all(Oid database, TimestampTz now)
 {
-	Database   *db = act_registry_enter_tenant(database);
+	Database   *db = act_registry_enter_database(database);
 
 	if (db == NULL)
 		return;
@@ -223,7 +211,7 @@ push(Oid database, Oid owner, const EntityKey *keys, int nkeys, bool unlent)
 		int			end = Min(nkeys, done + PUSH_CHUNK);
 		Pool	   *pool;
 
-		lock_queue();
+		act_registry_lock();
 		pool = act_registry_enter_pool(database, owner);
 		if (pool != NULL)
 		{
@@ -239,7 +227,7 @@ push(Oid database, Oid owner, const EntityKey *keys, int nkeys, bool unlent)
 			refuse_all(database, now);
 		for (int i = done; act_lane_is_waited() && i < end; i++)
 			act_lane_wake_entity(database, &keys[i]);
-		unlock_queue();
+		act_registry_unlock();
 	}
 }
 
@@ -266,15 +254,15 @@ act_readyq_request_sweep(Oid database)
 
 	now = GetCurrentTimestamp();
 	pg_atomic_fetch_add_u64(&places->sweep_requests, 1);
-	lock_queue();
-	db = act_registry_enter_tenant(database);
+	act_registry_lock();
+	db = act_registry_enter_database(database);
 	if (db != NULL)
 	{
 		db->sweep_at = Min(db->sweep_at, now);
 		act_registry_call_manager(db);
 	}
 	act_lane_wake_all(database);
-	unlock_queue();
+	act_registry_unlock();
 }
 
 /*
@@ -347,7 +335,7 @@ requeue_held(int code, Datum arg)
 
 	if (slot == NULL)
 		return;
-	lock_queue();
+	act_registry_lock();
 	while (!dlist_is_empty(&slot->held))
 	{
 		ReadyEntry *entry = dlist_head_element(ReadyEntry, node, &slot->held);
@@ -364,7 +352,7 @@ requeue_held(int code, Datum arg)
 	}
 	announce(slot->pool);
 	watch_delayed(slot->pool);
-	unlock_queue();
+	act_registry_unlock();
 }
 
 /*
@@ -390,7 +378,7 @@ act_readyq_pop(EntityKey *keys, int max)
 	}
 
 	now = GetCurrentTimestamp();
-	lock_queue();
+	act_registry_lock();
 	pool = slot->pool;
 	resume_due(pool, now);
 	share = pool->nready / Max(pool->nworkers, 1);
@@ -410,7 +398,7 @@ act_readyq_pop(EntityKey *keys, int max)
 	}
 	announce(pool);
 	watch_delayed(pool);
-	unlock_queue();
+	act_registry_unlock();
 	return n;
 }
 
@@ -467,7 +455,7 @@ act_readyq_finish(const EntityKey *keys, const ReadyOutcome *outcomes,
 		return;
 
 	now = GetCurrentTimestamp();
-	lock_queue();
+	act_registry_lock();
 	return_not_run(keys, outcomes, nkeys);
 	for (int i = 0; i < nkeys; i++)
 	{
@@ -496,7 +484,7 @@ act_readyq_finish(const EntityKey *keys, const ReadyOutcome *outcomes,
 		act_lane_wake_entity(act_registry_my_slot->pool->key.database,
 							 &keys[i]);
 	}
-	unlock_queue();
+	act_registry_unlock();
 }
 
 void
@@ -509,7 +497,7 @@ act_readyq_move(const EntityKey *key, Oid owner)
 		return;
 
 	now = GetCurrentTimestamp();
-	lock_queue();
+	act_registry_lock();
 	entry = release_entry(key);
 	if (entry != NULL)
 	{
@@ -532,7 +520,7 @@ act_readyq_move(const EntityKey *key, Oid owner)
 			announce(pool);
 		}
 	}
-	unlock_queue();
+	act_registry_unlock();
 }
 
 /* ------------------------------------------------ for programs outside */
@@ -577,7 +565,7 @@ act_readyq_take(Oid database, Oid owner, int32 runner, TakenKey *taken,
 	if (!act_readyq_attached())
 		return 0;
 	now = GetCurrentTimestamp();
-	lock_queue();
+	act_registry_lock();
 	pool = act_registry_find_pool(database, owner);
 	if (pool != NULL)
 		resume_due(pool, now);
@@ -592,7 +580,7 @@ act_readyq_take(Oid database, Oid owner, int32 runner, TakenKey *taken,
 	if (pool != NULL && n < max)
 		n += take_unlisted(pool, runner, taken + n, max - n);
 	*retry = pool != NULL ? pool->delayed_until : DT_NOEND;
-	unlock_queue();
+	act_registry_unlock();
 	return n;
 }
 
@@ -604,11 +592,11 @@ act_readyq_count_ready(Oid database, int32 runner)
 
 	if (!act_readyq_attached())
 		return 0;
-	lock_queue();
+	act_registry_lock();
 	lane = act_lane_find(database, runner);
 	if (lane != NULL)
 		n = lane->nready;
-	unlock_queue();
+	act_registry_unlock();
 	return n;
 }
 
@@ -622,7 +610,7 @@ act_readyq_put_back(Oid database, Oid owner, const TakenKey *taken)
 	if (!act_readyq_attached())
 		return;
 	now = GetCurrentTimestamp();
-	lock_queue();
+	act_registry_lock();
 	pool = act_registry_enter_pool(database, owner);
 	if (pool == NULL)
 		refuse_all(database, now);
@@ -641,7 +629,7 @@ act_readyq_put_back(Oid database, Oid owner, const TakenKey *taken)
 			note_dropped(pool, now);
 		watch_delayed(pool);
 	}
-	unlock_queue();
+	act_registry_unlock();
 }
 
 /*
@@ -661,7 +649,7 @@ act_readyq_lend(Oid database, Oid owner, const EntityKey *key,
 	if (!act_readyq_attached())
 		return;
 	now = GetCurrentTimestamp();
-	lock_queue();
+	act_registry_lock();
 	entry = act_entry_find(database, key);
 	if (entry != NULL && entry->slot != NULL)
 	{
@@ -697,7 +685,7 @@ act_readyq_lend(Oid database, Oid owner, const EntityKey *key,
 	}
 	else
 	{
-		Database   *db = act_registry_enter_tenant(database);
+		Database   *db = act_registry_enter_database(database);
 
 		/* No place: what is pending then is found by a sweep. */
 		if (db != NULL && until < db->sweep_at)
@@ -710,7 +698,7 @@ act_readyq_lend(Oid database, Oid owner, const EntityKey *key,
 		}
 	}
 done:
-	unlock_queue();
+	act_registry_unlock();
 }
 
 void
@@ -724,7 +712,7 @@ act_readyq_end_lease(Oid database, Oid owner, const EntityKey *key,
 		return;
 	if (empty)
 	{
-		lock_queue();
+		act_registry_lock();
 		entry = act_entry_find(database, key);
 		if (entry != NULL && entry->state == ENTRY_LENT && !entry->posted)
 		{
@@ -733,7 +721,7 @@ act_readyq_end_lease(Oid database, Oid owner, const EntityKey *key,
 			act_lane_wake_entity(database, key);
 			settled = true;
 		}
-		unlock_queue();
+		act_registry_unlock();
 	}
 	if (!settled)
 		act_readyq_requeue(database, owner, key, 1);
@@ -747,7 +735,7 @@ act_readyq_expire(Oid database, TimestampTz now, TimestampTz *next)
 	Database   *db;
 	ReadyEntry *entry;
 
-	lock_queue();
+	act_registry_lock();
 	db = act_registry_find_database(database);
 	if (db != NULL)
 	{
@@ -760,7 +748,7 @@ act_readyq_expire(Oid database, TimestampTz now, TimestampTz *next)
 		}
 		*next = Min(*next, act_entry_lease_alarm(db, now));
 	}
-	unlock_queue();
+	act_registry_unlock();
 }
 
 /*
@@ -778,7 +766,7 @@ act_readyq_room(Oid database)
 	if (!act_readyq_attached())
 		return PG_INT32_MAX;
 
-	lock_queue();
+	act_registry_lock();
 	room = (int) (3 * (int64) act_entry_count_free() / 4);
 	db = act_registry_find_database(database);
 	if (db != NULL)
@@ -792,7 +780,7 @@ act_readyq_room(Oid database)
 				room = Min(room, act_entry_room(pool));
 		}
 	}
-	unlock_queue();
+	act_registry_unlock();
 	return Max(room, 0);
 }
 
@@ -808,9 +796,9 @@ act_readyq_room_in_all(void)
 	if (!act_readyq_attached())
 		return PG_INT32_MAX;
 
-	lock_queue();
+	act_registry_lock();
 	room = (int) (3 * (int64) act_entry_count_free() / 4);
-	unlock_queue();
+	act_registry_unlock();
 	return room;
 }
 
@@ -829,7 +817,7 @@ get_pool_room(Oid database, Oid owner, int *ready)
 	if (!act_readyq_attached() || !OidIsValid(owner))
 		return PG_INT32_MAX;
 
-	lock_queue();
+	act_registry_lock();
 	pool = act_registry_find_pool(database, owner);
 	if (pool == NULL)
 		room = (int) (3 * (int64) act_entry_count_free() / 4);
@@ -840,7 +828,7 @@ get_pool_room(Oid database, Oid owner, int *ready)
 	}
 	else
 		room = PG_INT32_MAX;
-	unlock_queue();
+	act_registry_unlock();
 	return Max(room, 0);
 }
 
@@ -901,7 +889,7 @@ act_readyq_forget(Oid database)
 	if (!act_readyq_attached())
 		return;
 
-	lock_queue();
+	act_registry_lock();
 	db = act_registry_find_database(database);
 	if (db != NULL)
 	{
@@ -920,7 +908,7 @@ act_readyq_forget(Oid database)
 			act_entry_remove(entry);
 		}
 	}
-	unlock_queue();
+	act_registry_unlock();
 }
 
 /* ------------------------------------------------- places of mailbox rows */

@@ -7,7 +7,7 @@
  * launcher and the managers may start others.  So everybody shares one list
  * of who is here and who is wanted.  This room keeps that list; what it is
  * used for is the business of the rooms above: "readyq" (what there is to
- * do), "fleet" (workers) and "tenant" (databases and their managers).
+ * do), "slot" (workers) and "database" (databases and their managers).
  *
  * Locks: one LWLock guards everything, the ready queue too, because nearly
  * every step looks at both.  It is held for moments only: nothing under it
@@ -37,7 +37,7 @@
  * pairs at a time not at once: their hints are dropped and found by later
  * sweeps.
  */
-#define MAX_TENANTS 1024
+#define MAX_DATABASES 1024
 #define MAX_POOLS 4096
 
 /* When the server has no worker slots: when to try again, when to complain. */
@@ -51,7 +51,7 @@ int			act_registry_max_workers = 4;
 Registry   *act_registry = NULL;
 WorkerSlot *act_registry_my_slot = NULL;
 
-static HTAB *tenant_table = NULL;
+static HTAB *database_table = NULL;
 static HTAB *pool_table = NULL;
 
 /* ---------------------------------------------------------------- set-up */
@@ -73,7 +73,7 @@ act_registry_define_settings(void)
 }
 
 static Size
-roster_size(void)
+registry_size(void)
 {
 	return add_size(offsetof(Registry, slots),
 					mul_size(act_registry_max_workers, sizeof(WorkerSlot)));
@@ -82,9 +82,9 @@ roster_size(void)
 Size
 act_registry_shmem_size(void)
 {
-	Size		size = MAXALIGN(roster_size());
+	Size		size = MAXALIGN(registry_size());
 
-	size = add_size(size, hash_estimate_size(MAX_TENANTS, sizeof(Database)));
+	size = add_size(size, hash_estimate_size(MAX_DATABASES, sizeof(Database)));
 	return add_size(size, hash_estimate_size(MAX_POOLS, sizeof(Pool)));
 }
 
@@ -95,10 +95,10 @@ act_registry_shmem_init(void)
 	HASHCTL		info;
 	bool		found;
 
-	act_registry = ShmemInitStruct("actornot roster", roster_size(), &found);
+	act_registry = ShmemInitStruct("actornot registry", registry_size(), &found);
 	if (!found)
 	{
-		memset(act_registry, 0, roster_size());
+		memset(act_registry, 0, registry_size());
 		act_registry->tranche = LWLockNewTrancheId();
 		act_registry->nslots = act_registry_max_workers;
 		LWLockInitialize(&act_registry->lock, act_registry->tranche);
@@ -115,9 +115,9 @@ act_registry_shmem_init(void)
 	memset(&info, 0, sizeof(info));
 	info.keysize = sizeof(Oid);
 	info.entrysize = sizeof(Database);
-	tenant_table = ShmemInitHash("actornot databases",
-								 MAX_TENANTS, MAX_TENANTS, &info,
-								 HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+	database_table = ShmemInitHash("actornot databases",
+								   MAX_DATABASES, MAX_DATABASES, &info,
+								   HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
 	info.keysize = sizeof(PoolKey);
 	info.entrysize = sizeof(Pool);
 	pool_table = ShmemInitHash("actornot pools",
@@ -130,18 +130,18 @@ act_registry_shmem_init(void)
 Database *
 act_registry_find_database(Oid database)
 {
-	return hash_search(tenant_table, &database, HASH_FIND, NULL);
+	return hash_search(database_table, &database, HASH_FIND, NULL);
 }
 
 Database *
-act_registry_enter_tenant(Oid database)
+act_registry_enter_database(Oid database)
 {
 	Database   *db;
 	bool		found;
 
 	Assert(LWLockHeldByMeInMode(&act_registry->lock, LW_EXCLUSIVE));
 
-	db = hash_search(tenant_table, &database, HASH_ENTER_NULL, &found);
+	db = hash_search(database_table, &database, HASH_ENTER_NULL, &found);
 	if (db == NULL || found)
 		return db;
 
@@ -162,7 +162,7 @@ act_registry_enter_tenant(Oid database)
 
 /* There must be no process of ours, no hold and no entry left. */
 void
-act_registry_remove_tenant(Database *db)
+act_registry_remove_database(Database *db)
 {
 	dlist_mutable_iter iter;
 
@@ -173,7 +173,7 @@ act_registry_remove_tenant(Database *db)
 	dlist_foreach_modify(iter, &db->pools)
 		act_registry_remove_pool(dlist_container(Pool, node, iter.cur));
 	dlist_delete(&db->node);
-	hash_search(tenant_table, &db->database, HASH_REMOVE, NULL);
+	hash_search(database_table, &db->database, HASH_REMOVE, NULL);
 }
 
 Pool *
@@ -197,7 +197,7 @@ act_registry_enter_pool(Oid database, Oid owner)
 	pool = hash_search(pool_table, &key, HASH_FIND, NULL);
 	if (pool != NULL)
 		return pool;
-	db = act_registry_enter_tenant(database);
+	db = act_registry_enter_database(database);
 	if (db == NULL)
 		return NULL;
 	pool = hash_search(pool_table, &key, HASH_ENTER_NULL, &found);
@@ -306,21 +306,21 @@ act_registry_call_starved(void)
 bool
 act_registry_note_shortage(TimestampTz now, bool tell)
 {
-	Registry   *roster = act_registry;
+	Registry   *registry = act_registry;
 
-	if (roster->short_since == 0)
-		roster->short_since = now;
-	roster->short_delay = Min(roster->short_delay * 2, MAX_SHORTAGE_DELAY);
-	roster->short_delay = Max(roster->short_delay, MIN_SHORTAGE_DELAY);
-	roster->short_until = now + roster->short_delay;
-	roster->short_slots = 0;
-	for (int i = 0; i < roster->nslots; i++)
-		roster->short_slots += (roster->slots[i].state != SLOT_FREE);
+	if (registry->short_since == 0)
+		registry->short_since = now;
+	registry->short_delay = Min(registry->short_delay * 2, MAX_SHORTAGE_DELAY);
+	registry->short_delay = Max(registry->short_delay, MIN_SHORTAGE_DELAY);
+	registry->short_until = now + registry->short_delay;
+	registry->short_slots = 0;
+	for (int i = 0; i < registry->nslots; i++)
+		registry->short_slots += (registry->slots[i].state != SLOT_FREE);
 
-	if (!tell || now - roster->short_since < SHORTAGE_GRACE ||
-		(roster->warned_at != 0 && now - roster->warned_at < WARNING_INTERVAL))
+	if (!tell || now - registry->short_since < SHORTAGE_GRACE ||
+		(registry->warned_at != 0 && now - registry->warned_at < WARNING_INTERVAL))
 		return false;
-	roster->warned_at = now;
+	registry->warned_at = now;
 	return true;
 }
 

@@ -2,8 +2,8 @@
  * registry.h
  *	  Who is here: databases, pools and workers in shared memory.
  *
- * The structs are open to the rooms right above (readyq, fleet, tenant),
- * which own parts of them as said below.  Nobody else looks inside.
+ * The structs are open to the rooms of this folder, which own parts of them
+ * as said below.
  */
 #ifndef ACT_REGISTRY_H
 #define ACT_REGISTRY_H
@@ -40,8 +40,8 @@ typedef struct Database
 {
 	Oid			database;		/* hash key; immutable */
 
-	/* All that follows: guarded by the roster's lock. */
-	dlist_node	node;			/* in Registry.tenants */
+	/* All that follows: guarded by the registry's lock. */
+	dlist_node	node;			/* in Registry.databases */
 	dlist_head	pools;
 	int			nslots;			/* worker slots not free */
 	int			nentries;		/* of the ready queue, running ones too */
@@ -97,7 +97,7 @@ typedef struct Pool
 	PoolKey		key;			/* hash key; immutable */
 	Database   *db;				/* immutable */
 
-	/* All that follows: guarded by the roster's lock. */
+	/* All that follows: guarded by the registry's lock. */
 	dlist_node	node;			/* in Database.pools */
 	int			nslots;			/* not free */
 	int			nworkers;		/* of these, not leaving */
@@ -137,7 +137,7 @@ typedef struct WorkerSlot
 {
 	int			number;			/* immutable */
 
-	/* All that follows: guarded by the roster's lock. */
+	/* All that follows: guarded by the registry's lock. */
 	SlotState	state;
 	uint32		generation;		/* counts the claims */
 	Pool	   *pool;			/* NULL if free */
@@ -190,13 +190,26 @@ extern void act_registry_define_settings(void);
 extern Size act_registry_shmem_size(void);
 extern void act_registry_shmem_init(void);
 
+/* The one lock of all that is shared here and in the ready queue. */
+static inline void
+act_registry_lock(void)
+{
+	LWLockAcquire(&act_registry->lock, LW_EXCLUSIVE);
+}
+
+static inline void
+act_registry_unlock(void)
+{
+	LWLockRelease(&act_registry->lock);
+}
+
 /*
  * All that follows wants the lock held exclusively, and is safe in a commit
  * callback: no error, no memory, no catalogue.
  */
 extern Database *act_registry_find_database(Oid database);
-extern Database *act_registry_enter_tenant(Oid database);	/* NULL: full */
-extern void act_registry_remove_tenant(Database *db);
+extern Database *act_registry_enter_database(Oid database); /* NULL: full */
+extern void act_registry_remove_database(Database *db);
 extern Pool *act_registry_find_pool(Oid database, Oid owner);
 extern Pool *act_registry_enter_pool(Oid database, Oid owner);	/* NULL: full */
 extern void act_registry_remove_pool(Pool *pool);

@@ -8,7 +8,7 @@
  * has nothing to do, and leaves when that lasts, when another pool needs
  * its slot, or when nobody may be in the database.
  *
- * Locks: the roster's; no memory.
+ * Locks: the registry's; no memory.
  *
  * Failure: the exit callback of a worker frees its slot.  It is an
  * on_shmem_exit callback that is registered before the process connects, so
@@ -51,18 +51,6 @@ act_slot_define_settings(void)
 							60, 0, INT_MAX / 1000,
 							PGC_SIGHUP, GUC_UNIT_S,
 							NULL, NULL, NULL);
-}
-
-static inline void
-lock_registry(void)
-{
-	LWLockAcquire(&act_registry->lock, LW_EXCLUSIVE);
-}
-
-static inline void
-unlock_registry(void)
-{
-	LWLockRelease(&act_registry->lock);
 }
 
 int
@@ -150,12 +138,12 @@ detach_worker(int code, Datum arg)
 
 	if (slot == NULL)
 		return;
-	lock_registry();
+	act_registry_lock();
 	act_registry_my_slot = NULL;
 	if (!slot->has_worked && code != 0 && !slot->leave)
 		act_slot_delay_pool(slot->pool, now);
 	act_slot_vacate_slot(slot);
-	unlock_registry();
+	act_registry_unlock();
 }
 
 /*
@@ -171,7 +159,7 @@ act_slot_attach_worker(Datum main_arg)
 	PoolKey		key = {InvalidOid, InvalidOid};
 
 	on_shmem_exit(detach_worker, 0);
-	lock_registry();
+	act_registry_lock();
 	slot = act_slot_find_claim(main_arg);
 	if (slot != NULL && slot->pool->db->nevictions == 0)
 	{
@@ -179,7 +167,7 @@ act_slot_attach_worker(Datum main_arg)
 		act_registry_my_slot = slot;
 		key = slot->pool->key;
 	}
-	unlock_registry();
+	act_registry_unlock();
 	if (act_registry_my_slot == NULL)
 		proc_exit(0);
 
@@ -258,7 +246,7 @@ look_for_work(TimestampTz deadline, TimestampTz *until)
 	Pool	   *pool;
 	Look		look;
 
-	lock_registry();
+	act_registry_lock();
 	pool = slot->pool;
 	if (!slot->has_worked)
 		note_good_start(slot, now);
@@ -283,7 +271,7 @@ look_for_work(TimestampTz deadline, TimestampTz *until)
 			*until = Min(*until, deadline);
 		act_registry_slot_rests(slot, *until);
 	}
-	unlock_registry();
+	act_registry_unlock();
 	return look;
 }
 

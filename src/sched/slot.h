@@ -20,7 +20,7 @@ extern int	act_slot_max_workers(void);
 extern int	act_slot_lock_share(void);
 
 
-/* For allot; with the roster's lock held. */
+/* For allot; with the registry's lock held. */
 extern Datum act_slot_slot_arg(const WorkerSlot *slot);
 extern WorkerSlot *act_slot_find_claim(Datum main_arg);
 extern void act_slot_delay_pool(Pool *pool, TimestampTz now);
