@@ -34,6 +34,7 @@
 #include "sched/database.h"
 #include "sched/entry.h"
 #include "sched/registry.h"
+#include "sched/slot.h"
 
 /* A process that has not come by then is not expected any more. */
 #define START_LIMIT (30 * USECS_PER_SEC)
@@ -410,11 +411,11 @@ act_database_note_start(Datum main_arg, bool started)
 	act_registry_lock();
 	db = find_claim(main_arg);
 	if (started)
-		act_registry_note_success();
+		act_slot_note_success();
 	else if (db != NULL)
 	{
 		act_database_end_manager(db);
-		news = act_registry_note_shortage(now, true);
+		news = act_slot_note_shortage(now, true);
 		db->not_before = act_registry->short_until;
 	}
 	act_registry_unlock();
@@ -501,7 +502,7 @@ detach_manager(int code, Datum arg)
 			db->wanted = true;
 	}
 	act_database_end_manager(db);
-	act_registry_note_exit();
+	act_slot_note_exit();
 	if (db->presence == DATABASE_UNKNOWN && left_properly &&
 		!db->wanted && db->nslots == 0 && db->nevictions == 0 &&
 		db->nentries == 0)

@@ -22,6 +22,7 @@
 #include "sched/database.h"
 #include "sched/evict.h"
 #include "sched/registry.h"
+#include "sched/slot.h"
 
 /* Processes in a held database are asked first, and terminated after that. */
 #define ASK_FIRST_MS 200
@@ -40,9 +41,9 @@ evict(Database *db, bool terminate)
 		if (slot->state == SLOT_FREE || slot->pool->db != db)
 			continue;
 		if (slot->state == SLOT_STARTING)
-			act_registry_free_slot(slot);	/* it will find its claim void */
+			act_slot_free(slot);	/* it will find its claim void */
 		else if (!terminate)
-			act_registry_ask_slot(slot);
+			act_slot_ask(slot);
 		else if (slot->pid != MyProcPid)
 			kill(slot->pid, SIGTERM);
 	}

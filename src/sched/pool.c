@@ -119,7 +119,7 @@ give_up_starts(TimestampTz now)
 		if (slot->state == SLOT_STARTING && slot->since + START_LIMIT <= now)
 		{
 			act_slot_delay_pool(slot->pool, now);
-			act_slot_vacate_slot(slot);
+			act_slot_vacate(slot);
 		}
 	}
 }
@@ -313,7 +313,7 @@ make_room_for(Pool *pool, TimestampTz now, TimestampTz *next)
 		return;
 	victim = choose_victim(pool, now, next);
 	if (victim != NULL)
-		act_registry_ask_slot(victim);
+		act_slot_ask(victim);
 }
 
 /*
@@ -331,14 +331,14 @@ act_pool_claim(Oid database, Oid owner, TimestampTz now, Datum *main_arg,
 	pool = act_registry_find_pool(database, owner);
 	if (pool != NULL && pool->db->nevictions == 0)
 	{
-		if (act_registry_count_free(now) > count_rivals(pool))
+		if (act_slot_count_free(now) > count_rivals(pool))
 		{
 			WorkerSlot *slot = find_free_slot();
 
-			act_registry_claim_slot(slot, pool, now);
+			act_slot_claim(slot, pool, now);
 			act_registry_end_starved(pool);
 			pool->block = POOL_OPEN;
-			*main_arg = act_slot_slot_arg(slot);
+			*main_arg = act_slot_make_arg(slot);
 			claimed = true;
 		}
 		else
@@ -363,13 +363,13 @@ act_pool_note_start(Datum main_arg, bool started, TimestampTz *next)
 	act_registry_lock();
 	slot = act_slot_find_claim(main_arg);
 	if (started)
-		act_registry_note_success();
+		act_slot_note_success();
 	else if (slot != NULL)
 	{
 		Pool	   *pool = slot->pool;
 
-		act_registry_free_slot(slot);
-		news = act_registry_note_shortage(now, pool->nworkers == 0);
+		act_slot_free(slot);
+		news = act_slot_note_shortage(now, pool->nworkers == 0);
 		make_room_for(pool, now, next);
 	}
 	act_registry_unlock();

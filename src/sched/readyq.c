@@ -36,6 +36,7 @@
 #include "sched/lane.h"
 #include "sched/readyq.h"
 #include "sched/registry.h"
+#include "sched/slot.h"
 
 /* The lock is let go after so many keys, for the others' sake. */
 #define PUSH_CHUNK 256
@@ -137,7 +138,7 @@ static void
 announce(Pool *pool)
 {
 	if (pool->nready == 0 || !OidIsValid(pool->key.owner) ||
-		act_registry_wake_worker(pool))
+		act_slot_wake_worker(pool))
 		return;
 	if (!pool->wants_help)
 	{
@@ -315,7 +316,7 @@ watch_delayed(Pool *pool)
 		if (slot->wake_at <= pool->delayed_until)
 			return;
 	}
-	if (!act_registry_wake_worker(pool) && !pool->wants_help)
+	if (!act_slot_wake_worker(pool) && !pool->wants_help)
 	{
 		pool->wants_help = true;
 		act_registry_call_manager(pool->db);

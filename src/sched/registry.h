@@ -216,23 +216,8 @@ extern void act_registry_remove_pool(Pool *pool);
 
 extern void act_registry_call_launcher(void);
 extern void act_registry_call_manager(Database *db);
-extern void act_registry_call_starved(void);
-extern bool act_registry_note_shortage(TimestampTz now, bool tell);
-extern void act_registry_note_success(void);
-extern void act_registry_note_exit(void);
-extern int	act_registry_count_free(TimestampTz now);
 extern void act_registry_set_starved(Pool *pool, TimestampTz now);
 extern void act_registry_end_starved(Pool *pool);
-extern bool act_registry_wake_worker(Pool *pool);
 extern bool act_registry_has_work(const Pool *pool, TimestampTz now);
-
-extern void act_registry_claim_slot(WorkerSlot *slot, Pool *pool,
-									TimestampTz now);
-extern void act_registry_slot_here(WorkerSlot *slot, TimestampTz now);
-extern void act_registry_slot_works(WorkerSlot *slot);
-extern void act_registry_slot_rests(WorkerSlot *slot, TimestampTz wake_at);
-extern void act_registry_slot_leaves(WorkerSlot *slot);
-extern void act_registry_free_slot(WorkerSlot *slot);
-extern void act_registry_ask_slot(WorkerSlot *slot);
 
 #endif							/* ACT_REGISTRY_H */

@@ -39,6 +39,12 @@
 #define MIN_DELAY (1 * USECS_PER_SEC)
 #define MAX_DELAY (60 * USECS_PER_SEC)
 
+/* When the server has no worker slots: when to try again, when to complain. */
+#define MIN_SHORTAGE_DELAY (50 * INT64CONST(1000))
+#define MAX_SHORTAGE_DELAY (5 * USECS_PER_SEC)
+#define SHORTAGE_GRACE (1 * USECS_PER_SEC)
+#define WARNING_INTERVAL (600 * USECS_PER_SEC)
+
 static int	worker_idle_timeout = 60;	/* seconds */
 
 void
@@ -51,12 +57,6 @@ act_slot_define_settings(void)
 							60, 0, INT_MAX / 1000,
 							PGC_SIGHUP, GUC_UNIT_S,
 							NULL, NULL, NULL);
-}
-
-int
-act_slot_max_workers(void)
-{
-	return act_registry_max_workers;
 }
 
 /*
@@ -72,9 +72,214 @@ act_slot_lock_share(void)
 	return (int) Max(1, locks / 4 / Max(1, act_registry_max_workers));
 }
 
+/* ------------------------------------------------------ shortage of slots */
+
+/*
+ * The server has refused to start a process.  There may be a place again soon
+ * (it has not yet noticed that one of ours is gone), so try again after 50 ms,
+ * then after longer and longer times.  True if it lasts, that is news, and the
+ * caller would tell.
+ */
+bool
+act_slot_note_shortage(TimestampTz now, bool tell)
+{
+	Registry   *registry = act_registry;
+
+	if (registry->short_since == 0)
+		registry->short_since = now;
+	registry->short_delay = Min(registry->short_delay * 2, MAX_SHORTAGE_DELAY);
+	registry->short_delay = Max(registry->short_delay, MIN_SHORTAGE_DELAY);
+	registry->short_until = now + registry->short_delay;
+	registry->short_slots = 0;
+	for (int i = 0; i < registry->nslots; i++)
+		registry->short_slots += (registry->slots[i].state != SLOT_FREE);
+
+	if (!tell || now - registry->short_since < SHORTAGE_GRACE ||
+		(registry->warned_at != 0 && now - registry->warned_at < WARNING_INTERVAL))
+		return false;
+	registry->warned_at = now;
+	return true;
+}
+
+void
+act_slot_note_success(void)
+{
+	act_registry->short_since = 0;
+	act_registry->short_until = 0;
+	act_registry->short_delay = 0;
+}
+
+/* A process of ours has left: the server will have a place in a moment. */
+void
+act_slot_note_exit(void)
+{
+	act_registry->short_delay = 0;
+}
+
+/* How many workers can be started, as far as we know? */
+int
+act_slot_count_free(TimestampTz now)
+{
+	int			used = 0;
+
+	for (int i = 0; i < act_registry->nslots; i++)
+		used += (act_registry->slots[i].state != SLOT_FREE);
+	if (now < act_registry->short_until)
+		return Max(act_registry->short_slots - used, 0);
+	return act_registry->nslots - used;
+}
+
+/* ---------------------------------------------------------- worker slots */
+
+/* Count a slot among its pool's, by its state. */
+static void
+count_slot(WorkerSlot *slot, int one)
+{
+	Pool	   *pool = slot->pool;
+
+	switch (slot->state)
+	{
+		case SLOT_FREE:
+			return;
+		case SLOT_STARTING:
+			pool->nstarting += one;
+			break;
+		case SLOT_IDLE:
+			if (one > 0)
+				dlist_push_head(&pool->idle, &slot->node);
+			else
+				dlist_delete(&slot->node);
+			break;
+		case SLOT_WOKEN:
+			pool->nwoken += one;
+			break;
+		case SLOT_BUSY:
+		case SLOT_LEAVING:
+			break;
+	}
+	pool->nslots += one;
+	pool->db->nslots += one;
+	if (slot->state != SLOT_LEAVING)
+		pool->nworkers += one;
+}
+
+static void
+change_slot(WorkerSlot *slot, SlotState state)
+{
+	Assert(LWLockHeldByMeInMode(&act_registry->lock, LW_EXCLUSIVE));
+
+	count_slot(slot, -1);
+	slot->state = state;
+	count_slot(slot, +1);
+}
+
+/* A process will be started for this pool. */
+void
+act_slot_claim(WorkerSlot *slot, Pool *pool, TimestampTz now)
+{
+	Assert(slot->state == SLOT_FREE && slot->pool == NULL);
+	Assert(dlist_is_empty(&slot->held));
+
+	slot->pool = pool;
+	slot->generation++;
+	slot->since = now;
+	slot->has_worked = false;
+	slot->leave = false;
+	change_slot(slot, SLOT_STARTING);
+}
+
+/* The process is here: this one. */
+static void
+set_here(WorkerSlot *slot, TimestampTz now)
+{
+	Assert(slot->state == SLOT_STARTING);
+
+	slot->pid = MyProcPid;
+	slot->latch = MyLatch;
+	slot->since = now;
+	change_slot(slot, SLOT_BUSY);
+}
+
+/* It looks for work, or has found some. */
+static void
+set_working(WorkerSlot *slot)
+{
+	Assert(slot->state == SLOT_BUSY || slot->state == SLOT_IDLE ||
+		   slot->state == SLOT_WOKEN);
+
+	if (slot->state != SLOT_BUSY)
+		change_slot(slot, SLOT_BUSY);
+}
+
+/* It found none and is going to sleep until wake_at. */
+static void
+set_resting(WorkerSlot *slot, TimestampTz wake_at)
+{
+	Assert(slot->state == SLOT_BUSY);
+
+	slot->wake_at = wake_at;
+	change_slot(slot, SLOT_IDLE);
+}
+
+/*
+ * Wake one worker of the pool, unless one that was woken is still on its way:
+ * it will wake the next if there is more than it takes.  True if there is one.
+ */
+bool
+act_slot_wake_worker(Pool *pool)
+{
+	WorkerSlot *slot;
+
+	if (pool->nwoken > 0)
+		return true;
+	if (dlist_is_empty(&pool->idle))
+		return false;
+	slot = dlist_head_element(WorkerSlot, node, &pool->idle);
+	Assert(slot->state == SLOT_IDLE);
+	change_slot(slot, SLOT_WOKEN);
+	SetLatch(slot->latch);
+	return true;
+}
+
+/* It has decided to go; nobody counts on it any more. */
+static void
+set_leaving(WorkerSlot *slot)
+{
+	Assert(slot->state == SLOT_BUSY);
+
+	change_slot(slot, SLOT_LEAVING);
+}
+
+/* Gone, or never came. */
+void
+act_slot_free(WorkerSlot *slot)
+{
+	Assert(slot->state != SLOT_FREE);
+	Assert(dlist_is_empty(&slot->held));
+
+	change_slot(slot, SLOT_FREE);
+	slot->generation++;
+	slot->pool = NULL;
+	slot->pid = 0;
+	slot->latch = NULL;
+	slot->leave = false;
+}
+
+/* Ask a worker to go as soon as its transaction has committed. */
+void
+act_slot_ask(WorkerSlot *slot)
+{
+	Assert(slot->pid != 0);
+
+	slot->leave = true;
+	SetLatch(slot->latch);
+}
+
+/* ---------------------------------------------------------------- claims */
+
 /* What a worker is started with: its slot and the number of the claim. */
 Datum
-act_slot_slot_arg(const WorkerSlot *slot)
+act_slot_make_arg(const WorkerSlot *slot)
 {
 	return UInt64GetDatum(((uint64) slot->generation << 32) |
 						  (uint64) slot->number);
@@ -105,21 +310,40 @@ act_slot_delay_pool(Pool *pool, TimestampTz now)
 	pool->not_before = now + pool->delay;
 }
 
+/* A worker slot became free: tell those who wait for one. */
+static void
+call_starved(void)
+{
+	dlist_iter	databases;
+	dlist_iter	pools;
+
+	dlist_foreach(databases, &act_registry->databases)
+	{
+		Database   *db = dlist_container(Database, node, databases.cur);
+
+		dlist_foreach(pools, &db->pools)
+		{
+			if (dlist_container(Pool, node, pools.cur)->starved_since != 0)
+				act_registry_call_manager(db);
+		}
+	}
+}
+
 /* Free a slot, and tell those whom that concerns. */
 void
-act_slot_vacate_slot(WorkerSlot *slot)
+act_slot_vacate(WorkerSlot *slot)
 {
 	Pool	   *pool = slot->pool;
 	Database   *db = pool->db;
 
-	act_registry_free_slot(slot);
-	act_registry_note_exit();
-	act_registry_call_starved();
+	act_slot_free(slot);
+	act_slot_note_exit();
+	call_starved();
 
 	/* Work left over, or nobody left: the manager may start one, or go. */
 	if (pool->nready + pool->ndelayed > 0)
 	{
-		if (!act_registry_wake_worker(pool))
+		if (!act_slot_wake_worker(pool))
 			act_registry_call_manager(db);
 	}
 	else if (db->nslots == 0 && db->manager == MANAGER_RUNNING)
@@ -142,7 +366,7 @@ detach_worker(int code, Datum arg)
 	act_registry_my_slot = NULL;
 	if (!slot->has_worked && code != 0 && !slot->leave)
 		act_slot_delay_pool(slot->pool, now);
-	act_slot_vacate_slot(slot);
+	act_slot_vacate(slot);
 	act_registry_unlock();
 }
 
@@ -163,7 +387,7 @@ act_slot_attach_worker(Datum main_arg)
 	slot = act_slot_find_claim(main_arg);
 	if (slot != NULL && slot->pool->db->nevictions == 0)
 	{
-		act_registry_slot_here(slot, now);
+		set_here(slot, now);
 		act_registry_my_slot = slot;
 		key = slot->pool->key;
 	}
@@ -205,17 +429,6 @@ reload_settings(void)
 	}
 }
 
-/*
- * Has this worker been asked to give its slot up?  For between transactions;
- * costs nothing.
- */
-bool
-act_slot_should_leave(void)
-{
-	reload_settings();
-	return *(volatile bool *) &act_registry_my_slot->leave;
-}
-
 typedef enum Look
 {
 	LOOK_WORK,
@@ -250,7 +463,7 @@ look_for_work(TimestampTz deadline, TimestampTz *until)
 	pool = slot->pool;
 	if (!slot->has_worked)
 		note_good_start(slot, now);
-	act_registry_slot_works(slot);
+	set_working(slot);
 	if (slot->leave || pool->db->nevictions > 0)
 		look = LOOK_LEAVE;
 	else if (act_registry_has_work(pool, now))
@@ -263,13 +476,13 @@ look_for_work(TimestampTz deadline, TimestampTz *until)
 		look = LOOK_WAIT;
 
 	if (look == LOOK_LEAVE)
-		act_registry_slot_leaves(slot);
+		set_leaving(slot);
 	if (look == LOOK_WAIT)
 	{
 		*until = pool->delayed_until;
 		if (now < deadline)
 			*until = Min(*until, deadline);
-		act_registry_slot_rests(slot, *until);
+		set_resting(slot, *until);
 	}
 	act_registry_unlock();
 	return look;
