@@ -20,7 +20,6 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/inval.h"
 
 #include "actornot.h"
 #include "commands/funcargs.h"
@@ -37,22 +36,6 @@ PG_FUNCTION_INFO_V1(actornot_post);
 PG_FUNCTION_INFO_V1(actornot_post_many);
 
 /*
- * Can nobody run the runner now, so that no worker is to be woken?  What
- * seems so is looked at once more, after what others have committed is known
- * and the requests for a sweep are counted.
- */
-static bool
-is_silent(const Runner *runner, uint64 *requests)
-{
-	if (!runner->paused)
-		return false;
-	*requests = act_wakeup_requests();
-	AcceptInvalidationMessages();
-	runner = act_runner_find(runner->id);
-	return runner != NULL && runner->paused;
-}
-
-/*
  * Put one message in.  The caller has checked rights and entity; the
  * runner's pointer need not be valid any more afterwards.
  */
@@ -67,19 +50,13 @@ act_post_message(const Runner *runner, Datum entity, Datum payload,
 	NewMessage	message = {key.hash, key.runner, PointerGetDatum(name),
 	payload, headers};
 	Oid			owner = act_runner_pool(runner);
-	uint64		requests = 0;
-	bool		silent;
 	int64		id;
 
 	act_funcargs_check_size(runner->name, payload, headers);
-	silent = is_silent(runner, &requests);
 	act_writer_open(&writer);
 	id = act_writer_append(&writer, &message);
 	act_writer_close(&writer);
-	if (silent)
-		act_wakeup_silent(requests);
-	else
-		act_wakeup_push(owner, &key);
+	act_wakeup_push(owner, &key);
 	return id;
 }
 
@@ -173,7 +150,7 @@ element_or_null(const Datum *elements, const bool *nulls, int i)
  * Put the messages first .. first + n - 1 of the arrays in.
  */
 static void
-post_piece(MessageWriter *writer, const Runner *runner, bool silent,
+post_piece(MessageWriter *writer, const Runner *runner,
 		   const PostArrays *arrays, int first, int n, int64 *ids)
 {
 	Oid			owner = act_runner_pool(runner);
@@ -200,7 +177,7 @@ post_piece(MessageWriter *writer, const Runner *runner, bool silent,
 								messages[i].headers);
 	}
 	act_writer_append_many(writer, messages, n, ids + first);
-	for (int i = 0; i < n && !silent; i++)
+	for (int i = 0; i < n; i++)
 		act_wakeup_push(owner, &keys[i]);
 	pfree(keys);
 	pfree(messages);
@@ -233,8 +210,6 @@ actornot_post_many(PG_FUNCTION_ARGS)
 	text	   *name;
 	bool	   *entity_nulls;
 	int64	   *ids;
-	uint64		requests = 0;
-	bool		silent;
 	int			n,
 				npayloads,
 				nheaders;
@@ -275,14 +250,11 @@ actornot_post_many(PG_FUNCTION_ARGS)
 		PG_RETURN_ARRAYTYPE_P(construct_empty_array(INT8OID));
 
 	ids = palloc(sizeof(int64) * n);
-	silent = is_silent(&runner, &requests);
-	if (silent)
-		act_wakeup_silent(requests);
 	act_writer_open(&writer);
 	for (int first = 0; first < n; first += PIECE)
 	{
 		CHECK_FOR_INTERRUPTS();
-		post_piece(&writer, &runner, silent, &arrays, first,
+		post_piece(&writer, &runner, &arrays, first,
 				   Min(n - first, PIECE), ids);
 	}
 	act_writer_close(&writer);

@@ -267,8 +267,7 @@ act_readyq_request_sweep(Oid database)
 }
 
 /*
- * How often a sweep was asked for.  Whoever gives no hint, because nobody
- * could use it now, sees by this whether that may have changed meanwhile.
+ * How often a sweep was asked for.
  */
 uint64
 act_readyq_sweep_requests(void)

@@ -82,8 +82,6 @@ static MemoryContext hints_context = NULL;
 static bool dirty = false;
 static bool committed = false;	/* the hints are due when the locks are gone */
 static bool want_sweep = false;
-static bool silent = false;		/* posted to a runner that nobody runs */
-static uint64 silent_since = 0; /* ... and requests for a sweep before that */
 static bool overflow = false;	/* no more keys are taken, the sweep is asked */
 static TimestampTz due_at = 0;	/* 0: nothing */
 static int	nkeys = 0;
@@ -125,7 +123,6 @@ clear_hints(void)
 	ngroups = 0;
 	nkeys = 0;
 	want_sweep = false;
-	silent = false;
 	overflow = false;
 	due_at = 0;
 	dirty = false;
@@ -175,8 +172,7 @@ give_hints(void)
 		if (groups[i].nkeys > 0)
 			act_readyq_push(MyDatabaseId, groups[i].owner,
 							groups[i].keys, groups[i].nkeys);
-	if (want_sweep ||
-		(silent && act_readyq_sweep_requests() != silent_since))
+	if (want_sweep)
 		act_readyq_request_sweep(MyDatabaseId);
 	if (due_at != 0)
 		act_database_due_at(MyDatabaseId, due_at);
@@ -400,26 +396,6 @@ void
 act_wakeup_end_lease(Oid owner, const EntityKey *key, bool empty)
 {
 	note_change(owner, key, false, empty);
-}
-
-/*
- * A post to a runner that is paused wakes nobody.  But whoever resumes it
- * meanwhile asks for a sweep, which does not see our message if it comes before
- * our commit: then we ask for another one.
- */
-uint64
-act_wakeup_requests(void)
-{
-	return act_readyq_attached() ? act_readyq_sweep_requests() : 0;
-}
-
-void
-act_wakeup_silent(uint64 requests)
-{
-	if (silent || !begin_hint())
-		return;
-	silent = true;
-	silent_since = requests;
 }
 
 void

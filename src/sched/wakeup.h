@@ -20,13 +20,6 @@
 extern void act_wakeup_push(Oid owner, const EntityKey *key);
 
 /*
- * Something was posted that nobody can run now; "requests" is the number of
- * requests for a sweep before that was found out.
- */
-extern uint64 act_wakeup_requests(void);
-extern void act_wakeup_silent(uint64 requests);
-
-/*
  * The entity was taken off the ready queue, or lent there, for what this
  * transaction does: it is queued again if that is undone.
  */
