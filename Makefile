@@ -22,8 +22,8 @@ OBJS = src/init.o \
 	$(addprefix src/exec/, \
 		args.o batch.o call.o group.o lease.o retry.o visit.o wholecall.o) \
 	$(addprefix src/maint/, \
-		acquit.o broom.o cleanup.o found.o known.o rotation.o \
-		segment_check.o sweep.o) \
+		broom.o cleanup.o found.o known.o rotation.o segment_check.o \
+		sweep.o) \
 	$(addprefix src/commands/, \
 		acquire.o entity_admin.o funcargs.o post.o register.o run.o) \
 	$(addprefix src/proc/, \

@@ -52,7 +52,6 @@
 #include "exec/retry.h"
 #include "log/clock.h"
 #include "mailbox/mailbox.h"
-#include "maint/acquit.h"
 #include "maint/broom.h"
 #include "maint/cleanup.h"
 #include "maint/rotation.h"
@@ -549,41 +548,6 @@ override_settings(void)
 					PGC_SUSET, PGC_S_OVERRIDE);
 }
 
-/* To be contained. */
-static void
-find_finished(void *arg)
-{
-	act_acquit_find(arg);
-}
-
-/*
- * Before the first worker: who has nothing to be run is no suspect of the
- * last crash any more.  Of whom that cannot be told stays one.
- */
-static void
-acquit_finished(void)
-{
-	Acquittal	acquittal;
-	Failure		failure;
-	bool		told = false;
-
-	begin_chore("actornot: looking for suspects of a crash");
-	act_acquit_begin(&acquittal, TopMemoryContext);
-	while (!act_subxact_contain(find_finished, &acquittal, &failure,
-								CurrentMemoryContext))
-	{
-		if (!told)
-			ereport(WARNING,
-					(errcode(failure.sqlstate),
-					 errmsg("could not look for messages of an entity that was being run at a crash: %s",
-							failure.message),
-					 errdetail("It is still run alone, and so are others for which the same is true.")));
-		told = true;
-	}
-	end_chore();
-	act_acquit_finish(&acquittal);
-}
-
 static void
 start_process(Datum main_arg)
 {
@@ -599,7 +563,6 @@ start_process(Datum main_arg)
 	begin_chore("actornot: looking for the extension");
 	end_chore();
 	(void) act_database_set_presence(DATABASE_PRESENT);
-	acquit_finished();
 }
 
 /*

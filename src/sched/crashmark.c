@@ -24,9 +24,11 @@
  * clears the marks.  Who cannot write a mark runs without one.
  *
  * The file has a slot for each worker and behind them a small one for each
- * suspect: who has not had its turn when the server crashes again is still a
- * suspect.  Its head says how many workers there were, which may be others at
- * the next start.
+ * suspect: one that has not had its turn when the server crashes again is still
+ * a suspect.  It stays one until it has been run alone, or for MAX_LIVES starts
+ * of the server: its batch may have been committed before the crash, and
+ * then nothing queues it but its next message.  The file's head says how many
+ * workers there were, which may be others at the next start.
  *
  * Locks: an LWLock for the table of suspects, their slots and the turn.  A
  * worker's slot belongs to it, which has it from the registry, and needs no
@@ -62,7 +64,10 @@
 #define MARK_FILE PG_STAT_TMP_DIR "/actornot.mark"
 #define MARK_MAGIC 0xAC7E0003
 
-/* Who has not been run for so many starts of the server is forgotten. */
+/*
+ * A suspect that was not run in so many starts of the server is forgotten:
+ * it may have nothing pending, and no message may ever be posted to it again.
+ */
 #define MAX_LIVES 32
 
 /* The head of the file, never changed. */
@@ -580,34 +585,6 @@ act_crashmark_acquit(Oid database, const EntityKey *entity)
 		pg_atomic_fetch_sub_u32(&shared->nsuspects, 1);
 	}
 	LWLockRelease(&shared->lock);
-}
-
-int
-act_crashmark_get_suspects(Oid database, EntityKey **keys)
-{
-	HASH_SEQ_STATUS status;
-	Suspect    *suspect;
-	int			max;
-	int			n = 0;
-
-	*keys = NULL;
-	if (shared == NULL)
-		return 0;
-	max = pg_atomic_read_u32(&shared->nsuspects);
-	if (max == 0)
-		return 0;
-
-	/* Nothing may fail while we walk through the table. */
-	*keys = palloc(sizeof(EntityKey) * max);
-	LWLockAcquire(&shared->lock, LW_SHARED);
-	hash_seq_init(&status, suspect_table);
-	while ((suspect = hash_seq_search(&status)) != NULL)
-	{
-		if (suspect->key.database == database && n < max)
-			(*keys)[n++] = suspect->key.entity;
-	}
-	LWLockRelease(&shared->lock);
-	return n;
 }
 
 /* Exit callback, after the abort: nobody may run suspects for ever. */

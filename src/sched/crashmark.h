@@ -42,9 +42,6 @@ extern bool act_crashmark_is_suspect(Oid database, const EntityKey *key,
 									 bool *was_alone);
 extern void act_crashmark_acquit(Oid database, const EntityKey *key);
 
-/* All of a database, allocated in the current memory context, or NULL. */
-extern int	act_crashmark_get_suspects(Oid database, EntityKey **keys);
-
 /* Suspects are run one at a time in the cluster. */
 extern bool act_crashmark_try_suspect_turn(void);
 extern void act_crashmark_end_suspect_turn(void);

@@ -239,16 +239,34 @@ wait_for_value($node, 'app',
 	q{SELECT count(*) FROM recorded WHERE entity = 'bystander'},
 	2, 'bystander: and what follows');
 
-# Whose work is done by the time that the manager comes is no suspect: nobody
-# would run it, and its next message would be blamed.
-post_busy('finished');
-$node->safe_psql('app', q{SELECT actornot_pause('recorder')});
-crash_worker();
-wait_for_value($node, 'app', q{SELECT actornot_purge('recorder', 'finished')},
-	1, 'finished: nothing of it is left');
-like(log_since($node, $offset), qr/ 1 entity was being run/,
-	'finished: it is the only suspect');
-$node->restart;
+# One that has nothing pending after the crash stays a suspect until its next
+# message, and that is not held against it.
+sub make_idle_suspect
+{
+	my ($entity) = @_;
+
+	post_busy($entity);
+	$node->safe_psql('app', q{SELECT actornot_pause('recorder')});
+	crash_worker();
+	wait_for_value($node, 'app', "SELECT actornot_purge('recorder', '$entity')",
+		1, "$entity: nothing of it is left");
+	like(log_since($node, $offset), qr/ 1 entity was being run/,
+		"$entity: it is the only suspect");
+	return;
+}
+
+# Restart the server; what is in its log then.
+sub restart_log
+{
+	my $before = log_offset($node);
+
+	$node->restart;
+	return log_since($node, $before);
+}
+
+make_idle_suspect('finished');
+like(restart_log(), qr/ 1 entity was being run/,
+	'finished: it is still one after a restart');
 $node->safe_psql('app', q{
 	SELECT actornot_resume('recorder'),
 		actornot_post('recorder', 'another', '1')});
@@ -257,9 +275,24 @@ wait_for_value($node, 'app',
 	1, 'finished: another one is run');
 $node->safe_psql('app', q{SELECT actornot_post('recorder', 'finished', '2')});
 wait_for_value($node, 'app',
-	q{SELECT count(*), coalesce(max(crashes), 0) FROM recorded
-	   WHERE entity = 'finished'},
-	'1|0', 'finished: what is posted next is not blamed');
+	q{SELECT count(*), max(crashes) FROM recorded WHERE entity = 'finished'},
+	'1|1', 'finished: what is posted next is run alone');
+wait_for_value($node, 'app',
+	q{SELECT count(*) FROM actornot.mailbox WHERE crashes > 0},
+	0, 'finished: and nothing is left on its record');
+wait_until($node, 'app', q{
+	SELECT count(*) = 0 FROM pg_stat_activity
+	 WHERE backend_type = 'actornot worker' AND state <> 'idle'},
+	'finished: its worker sleeps');
+unlike(restart_log(), qr/will be run alone/,
+	'finished: then it is no suspect any more');
+
+# If no message comes, it is forgotten in the end.
+make_idle_suspect('forgotten');
+my $starts = 1;
+$starts++ while $starts < 40 && restart_log() =~ qr/ 1 entity was being run/;
+is($starts, 32, 'forgotten: it is a suspect for 32 starts');
+$node->safe_psql('app', q{SELECT actornot_resume('recorder')});
 
 # An administrator's SIGTERM is no crash, nor is a shutdown of any kind.
 foreach my $kind ('terminated', 'shut down', 'stopped at once')
