@@ -18,7 +18,7 @@ OBJS = src/init.o \
 	$(addprefix src/log/, \
 		bloom.o clock.o exported.o reader.o segment.o token.o writer.o) \
 	$(addprefix src/mailbox/, \
-		deadletter.o head.o mailbox.o pending.o) \
+		deadletter.o head.o mailbox.o pending.o tid_cache.o) \
 	$(addprefix src/exec/, \
 		args.o batch.o call.o group.o lease.o retry.o visit.o wholecall.o) \
 	$(addprefix src/maint/, \

@@ -17,6 +17,7 @@
 
 #include "common/catalog.h"
 #include "log/segment.h"
+#include "mailbox/tid_cache.h"
 #include "proc/launcher.h"
 #include "proc/utility.h"
 #include "proc/worker.h"
@@ -24,7 +25,6 @@
 #include "sched/database.h"
 #include "sched/entry.h"
 #include "sched/lane.h"
-#include "sched/readyq.h"
 #include "sched/registry.h"
 #include "sched/slot.h"
 
@@ -44,7 +44,7 @@ request_shmem(void)
 	RequestAddinShmemSpace(act_registry_shmem_size());
 	RequestAddinShmemSpace(act_lane_shmem_size());
 	RequestAddinShmemSpace(act_entry_shmem_size());
-	RequestAddinShmemSpace(act_readyq_shmem_size());
+	RequestAddinShmemSpace(act_tid_cache_shmem_size());
 	RequestAddinShmemSpace(act_crashmark_shmem_size());
 }
 
@@ -58,7 +58,7 @@ start_shmem(void)
 	act_registry_shmem_init();
 	act_lane_shmem_init();
 	act_entry_shmem_init();
-	act_readyq_shmem_init();
+	act_tid_cache_shmem_init();
 	act_crashmark_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }

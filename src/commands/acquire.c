@@ -58,6 +58,7 @@
 #include "mailbox/mailbox.h"
 #include "maint/sweep.h"
 #include "runner/runner.h"
+#include "sched/hints.h"
 #include "sched/lane.h"
 #include "sched/readyq.h"
 #include "sched/wakeup.h"

@@ -49,7 +49,7 @@
 #include "maint/rotation.h"
 #include "maint/sweep.h"
 #include "runner/runner.h"
-#include "sched/readyq.h"
+#include "sched/hints.h"
 #include "sched/slot.h"
 
 PG_FUNCTION_INFO_V1(actornot_run);

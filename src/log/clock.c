@@ -59,7 +59,7 @@
 #include "common/catalog.h"
 #include "common/cursor.h"
 #include "log/clock.h"
-#include "sched/readyq.h"
+#include "sched/hints.h"
 
 /* The columns of clock. */
 enum

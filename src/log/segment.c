@@ -69,7 +69,7 @@
 #include "common/cursor.h"
 #include "log/exported.h"
 #include "log/segment.h"
-#include "sched/database.h"
+#include "sched/hints.h"
 
 /* The columns of segment. */
 enum

@@ -41,9 +41,9 @@
 #include "common/catalog.h"
 #include "compat.h"
 #include "mailbox/mailbox.h"
+#include "mailbox/tid_cache.h"
 #include "runner/runner.h"
-#include "sched/database.h"
-#include "sched/readyq.h"
+#include "sched/hints.h"
 
 /* The columns of mailbox. */
 enum
@@ -271,7 +271,7 @@ fetch_by_hint(MailboxTable *table, const Mailbox *mailbox)
 {
 	ItemPointerData tid;
 
-	if (!act_readyq_get_tid(MyDatabaseId, &mailbox->key, &tid))
+	if (!act_tid_cache_get(MyDatabaseId, &mailbox->key, &tid))
 		return false;
 	/* A hint may be older than a TRUNCATE or VACUUM FULL. */
 	if (ItemPointerGetBlockNumberNoCheck(&tid) >= table->nblocks)
@@ -327,8 +327,8 @@ act_mailbox_load(MailboxTable *table, Mailbox *mailbox)
 			ExecClearTuple(table->fetched);
 			return false;
 		}
-		act_readyq_set_tid(MyDatabaseId, &mailbox->key,
-						   &table->fetched->tts_tid);
+		act_tid_cache_set(MyDatabaseId, &mailbox->key,
+						  &table->fetched->tts_tid);
 	}
 	deform_mailbox(table->fetched, mailbox, table->without_state);
 	ExecClearTuple(table->fetched);
@@ -499,7 +499,7 @@ act_mailbox_save(MailboxTable *table, Mailbox *mailbox)
 		mailbox->exists = true;
 	}
 	mailbox->tid = table->written->tts_tid;
-	act_readyq_set_tid(MyDatabaseId, &mailbox->key, &mailbox->tid);
+	act_tid_cache_set(MyDatabaseId, &mailbox->key, &mailbox->tid);
 	ExecClearTuple(table->written);
 	CommandCounterIncrement();
 }

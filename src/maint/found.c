@@ -23,6 +23,7 @@
 
 #include "actornot.h"
 #include "maint/found.h"
+#include "sched/hints.h"
 #include "sched/readyq.h"
 
 /* How many entities are sorted and put into the ready queue at a time. */

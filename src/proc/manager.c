@@ -57,6 +57,7 @@
 #include "maint/rotation.h"
 #include "proc/manager.h"
 #include "sched/database.h"
+#include "sched/hints.h"
 #include "sched/pool.h"
 #include "sched/readyq.h"
 #include "sched/slot.h"

@@ -43,7 +43,7 @@
 #include "proc/utility.h"
 #include "sched/database.h"
 #include "sched/evict.h"
-#include "sched/readyq.h"
+#include "sched/hints.h"
 
 #define EXTENSION_NAME "actornot"
 

@@ -33,6 +33,7 @@
 
 #include "sched/database.h"
 #include "sched/entry.h"
+#include "sched/hints.h"
 #include "sched/registry.h"
 #include "sched/slot.h"
 

@@ -43,9 +43,5 @@ extern void act_database_end_manager(Database *db);
 /* For everybody. */
 extern bool act_database_is_known(Oid database);
 extern void act_database_want(Oid database);	/* safe in a commit callback */
-extern void act_database_want_rotation(Oid database);
-
-/* Safe in a commit callback. */
-extern void act_database_due_at(Oid database, TimestampTz at);
 
 #endif							/* ACT_DATABASE_H */

@@ -13,9 +13,6 @@
  * A refused hint makes a sweep due, as soon as there is room for what it
  * finds.
  *
- * The smaller half: the last known place (TID) of mailbox rows, an array that
- * anybody reads and overwrites without a lock.
- *
  * Locks: the registry's, see registry.c.  Memory: all of a fixed size, in shared
  * memory; the entries and their lists are in entry.c.
  *
@@ -23,16 +20,12 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "miscadmin.h"
-#include "port/atomics.h"
-#include "port/pg_bitutils.h"
 #include "storage/ipc.h"
-#include "storage/itemptr.h"
-#include "storage/shmem.h"
 #include "utils/timestamp.h"
 
 #include "sched/entry.h"
+#include "sched/hints.h"
 #include "sched/lane.h"
 #include "sched/readyq.h"
 #include "sched/registry.h"
@@ -47,59 +40,16 @@
 /* The first delay of what a worker held that died of something: 64 ms. */
 #define DELAY_AFTER_DEATH 6
 
-/* The last known places of mailbox rows. */
-typedef struct PlaceShared
-{
-	/* Immutable. */
-	uint32		mask;
-
-	/* Atomic: counts the requests for a sweep, of all databases. */
-	pg_atomic_uint64 sweep_requests;
-
-	/*
-	 * Atomic. Block (32 bits), offset (16) and a tag of the key (16); 0:
-	 * nothing.
-	 */
-	pg_atomic_uint64 tids[FLEXIBLE_ARRAY_MEMBER];
-} PlaceShared;
-
-static PlaceShared *places = NULL;
-
-/* ---------------------------------------------------------------- set-up */
-
-static uint32
-place_count(void)
-{
-	return pg_nextpower2_32((uint32) act_entry_limit * 2);
-}
-
-Size
-act_readyq_shmem_size(void)
-{
-	return add_size(offsetof(PlaceShared, tids),
-					mul_size(place_count(), sizeof(pg_atomic_uint64)));
-}
-
-/* The caller holds AddinShmemInitLock. */
-void
-act_readyq_shmem_init(void)
-{
-	bool		found;
-
-	places = ShmemInitStruct("actornot places of mailboxes",
-							 act_readyq_shmem_size(), &found);
-	if (found)
-		return;
-	places->mask = place_count() - 1;
-	pg_atomic_init_u64(&places->sweep_requests, 0);
-	for (uint32 i = 0; i <= places->mask; i++)
-		pg_atomic_init_u64(&places->tids[i], 0);
-}
-
 bool
 act_readyq_attached(void)
 {
-	return places != NULL;
+	return act_registry != NULL;
+}
+
+int
+act_readyq_size(void)
+{
+	return act_entry_limit;
 }
 
 /* ------------------------------------------------------------------- push */
@@ -254,11 +204,11 @@ act_readyq_request_sweep(Oid database)
 		return;
 
 	now = GetCurrentTimestamp();
-	pg_atomic_fetch_add_u64(&places->sweep_requests, 1);
 	act_registry_lock();
 	db = act_registry_enter_database(database);
 	if (db != NULL)
 	{
+		db->sweep_requests++;
 		db->sweep_at = Min(db->sweep_at, now);
 		act_registry_call_manager(db);
 	}
@@ -267,12 +217,20 @@ act_readyq_request_sweep(Oid database)
 }
 
 /*
- * How often a sweep was asked for.
+ * How often a sweep was asked for in this database.
  */
 uint64
 act_readyq_sweep_requests(void)
 {
-	return pg_atomic_fetch_add_u64(&places->sweep_requests, 0);
+	Database   *db;
+	uint64		n = 0;
+
+	act_registry_lock();
+	db = act_registry_find_database(MyDatabaseId);
+	if (db != NULL)
+		n = db->sweep_requests;
+	act_registry_unlock();
+	return n;
 }
 
 /* ---------------------------------------------------------- pop and finish */
@@ -909,61 +867,4 @@ act_readyq_forget(Oid database)
 		}
 	}
 	act_registry_unlock();
-}
-
-/* ------------------------------------------------- places of mailbox rows */
-
-/*
- * The array has a place for each hash and keeps whatever was put there last.
- * A tag sorts out most of the others' places; the reader verifies the rest.
- */
-static pg_atomic_uint64 *
-find_tid(Oid database, const EntityKey *key, uint16 *tag)
-{
-	uint64		hash;
-
-	hash = ((uint64) key->check << 32) |
-		((uint32) key->runner ^ (database * 0x9E3779B1U));
-	hash = hash_combine64((uint64) key->hash, hash);
-
-	/* Spread every bit over all of them (the end of MurmurHash3). */
-	hash ^= hash >> 33;
-	hash *= UINT64CONST(0xff51afd7ed558ccd);
-	hash ^= hash >> 33;
-	hash *= UINT64CONST(0xc4ceb9fe1a85ec53);
-	hash ^= hash >> 33;
-	*tag = (uint16) (hash >> 48);
-	return &places->tids[(uint32) hash & places->mask];
-}
-
-bool
-act_readyq_get_tid(Oid database, const EntityKey *key, ItemPointer tid)
-{
-	uint16		tag;
-	uint64		value;
-
-	if (!act_readyq_attached())
-		return false;
-	value = pg_atomic_read_u64(find_tid(database, key, &tag));
-	if ((uint16) value != tag ||
-		(OffsetNumber) (value >> 16) == InvalidOffsetNumber)
-		return false;
-	ItemPointerSet(tid, (BlockNumber) (value >> 32),
-				   (OffsetNumber) (value >> 16));
-	return true;
-}
-
-void
-act_readyq_set_tid(Oid database, const EntityKey *key, ItemPointer tid)
-{
-	uint16		tag;
-	pg_atomic_uint64 *place;
-
-	if (!act_readyq_attached())
-		return;
-	place = find_tid(database, key, &tag);
-	pg_atomic_write_u64(place,
-						((uint64) ItemPointerGetBlockNumber(tid) << 32) |
-						((uint64) ItemPointerGetOffsetNumber(tid) << 16) |
-						tag);
 }

@@ -5,8 +5,6 @@
 #ifndef ACT_READYQ_H
 #define ACT_READYQ_H
 
-#include "storage/itemptr.h"
-
 #include "actornot.h"
 
 /* What became of an entry that was popped. */
@@ -19,24 +17,6 @@ typedef enum ReadyOutcome
 								 * doubles from 1 ms to 1 s */
 } ReadyOutcome;
 
-extern Size act_readyq_shmem_size(void);
-extern void act_readyq_shmem_init(void);
-
-/* False without shared_preload_libraries: all calls below then do nothing. */
-extern bool act_readyq_attached(void);
-
-/*
- * Safe in a commit callback: no error, no memory, no catalogue.  "owner" says
- * which pool; a wrong one only costs a delay (see act_readyq_move).
- * InvalidOid: nobody's, for runners that only programs outside run.
- */
-extern void act_readyq_push(Oid database, Oid owner,
-							const EntityKey *keys, int nkeys);
-
-/* The same for entities that are known not to be lent (any more). */
-extern void act_readyq_requeue(Oid database, Oid owner,
-							   const EntityKey *keys, int nkeys);
-extern void act_readyq_request_sweep(Oid database);
 extern uint64 act_readyq_sweep_requests(void);
 
 /* For the workers of a pool.  Popped entries are "running" until finished. */
@@ -90,14 +70,5 @@ extern bool act_readyq_may_refill(Oid database, Oid owner);
 
 /* For the manager and the launcher: the extension is gone from there. */
 extern void act_readyq_forget(Oid database);
-
-/*
- * The last known place of a mailbox row: a lossy hint, verified on use.
- * False if nothing is known.
- */
-extern bool act_readyq_get_tid(Oid database, const EntityKey *key,
-							   ItemPointer tid);
-extern void act_readyq_set_tid(Oid database, const EntityKey *key,
-							   ItemPointer tid);
 
 #endif							/* ACT_READYQ_H */

@@ -61,6 +61,7 @@ typedef struct Database
 	bool		wanted;			/* a manager is to look, and was told so */
 
 	TimestampTz next_due;		/* of a back-off; -infinity: to be looked up */
+	uint64		sweep_requests; /* counts them */
 	TimestampTz sweep_at;		/* of the next sweep that was asked for */
 	bool		sweeping;
 	TimestampTz sweep_began;

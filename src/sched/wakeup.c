@@ -35,7 +35,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
-#include "sched/database.h"
+#include "sched/hints.h"
 #include "sched/readyq.h"
 #include "sched/wakeup.h"
 
