@@ -59,8 +59,7 @@
 #include "maint/sweep.h"
 #include "runner/runner.h"
 #include "sched/hints.h"
-#include "sched/lane.h"
-#include "sched/readyq.h"
+#include "sched/leaseq.h"
 #include "sched/wakeup.h"
 
 PG_FUNCTION_INFO_V1(actornot_acquire);
@@ -264,16 +263,16 @@ lend_or_not(Acquisition *call, RunContext *work, const TakenKey *taken,
 	{
 		case LEND_LENT:
 			call->nleases++;
-			act_readyq_lend(MyDatabaseId, call->pool, key, lease->expires_at,
+			act_leaseq_lend(MyDatabaseId, call->pool, key, lease->expires_at,
 							true);
 			break;
 		case LEND_LEASED:
-			act_readyq_lend(MyDatabaseId, call->pool, key,
+			act_leaseq_lend(MyDatabaseId, call->pool, key,
 							mailbox.lease_until, false);
 			call->retry = Min(call->retry, mailbox.lease_until);
 			break;
 		case LEND_BUSY:
-			act_readyq_put_back(MyDatabaseId, call->pool, taken);
+			act_leaseq_put_back(MyDatabaseId, call->pool, taken);
 			call->retry = Min(call->retry, GetCurrentTimestamp() + UNTOLD_DELAY);
 			break;
 		case LEND_FAILED:
@@ -286,7 +285,7 @@ lend_or_not(Acquisition *call, RunContext *work, const TakenKey *taken,
 				break;
 			}
 			/* Its next message may be one that can be lent. */
-			act_readyq_put_back(MyDatabaseId, call->pool, taken);
+			act_leaseq_put_back(MyDatabaseId, call->pool, taken);
 			call->retry = Min(call->retry, GetCurrentTimestamp() + FAILED_DELAY);
 			break;
 		case LEND_WAITING:
@@ -340,7 +339,7 @@ lend_keys(Acquisition *call, const TakenKey *taken, int ntaken)
 		locked[i] = !act_entity_is_open(hash) &&
 			act_entity_take(hash, false);
 		if (!locked[i])
-			act_readyq_put_back(MyDatabaseId, call->pool, &taken[i]);
+			act_leaseq_put_back(MyDatabaseId, call->pool, &taken[i]);
 	}
 	act_head_open(&work);
 	for (int i = 0; i < ntaken; i++)
@@ -380,7 +379,7 @@ take_from_queue(Acquisition *call)
 		TimestampTz retry = DT_NOEND;
 		int			n;
 
-		n = act_readyq_take(MyDatabaseId, call->pool, call->terms.runner.id,
+		n = act_leaseq_take(MyDatabaseId, call->pool, call->terms.runner.id,
 							taken, Min(TAKE_MAX,
 									   call->max_entities - call->nleases),
 							&retry);
@@ -567,7 +566,7 @@ sleep_until(TimestampTz then)
 	long		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
 													 then);
 
-	if (!act_readyq_attached() || !act_lane_is_woken())
+	if (!act_leaseq_is_woken())
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 Min(ms, INT_MAX - 1), PG_WAIT_EXTENSION);
@@ -611,9 +610,8 @@ try_until_deadline(Acquisition *call)
 	for (;;)
 	{
 		refresh_runner(call);
-		if (act_readyq_attached())
-			act_lane_wait(MyDatabaseId, call->terms.runner.id,
-						  call->entity != NULL ? &call->key : NULL);
+		act_leaseq_wait(MyDatabaseId, call->terms.runner.id,
+						call->entity != NULL ? &call->key : NULL);
 		try_apart(call);
 		if (call->nleases > 0 || !may_go_on(call) ||
 			GetCurrentTimestamp() >= call->deadline)
@@ -631,13 +629,11 @@ wait_and_try(Acquisition *call)
 	}
 	PG_CATCH();
 	{
-		if (act_readyq_attached())
-			act_lane_leave();
+		act_leaseq_leave();
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	if (act_readyq_attached())
-		act_lane_leave();
+	act_leaseq_leave();
 }
 
 /*
@@ -656,7 +652,7 @@ actornot_acquire(PG_FUNCTION_ARGS)
 
 	if (call.deadline <= GetCurrentTimestamp())
 	{
-		int			nready = act_readyq_count_ready(MyDatabaseId,
+		int			nready = act_leaseq_count_ready(MyDatabaseId,
 													call.terms.runner.id);
 
 		try_once(&call);
@@ -772,7 +768,7 @@ lend_next(Holding *holding, LeaseTerms *terms, Lease *lease, LeaseResult *result
 	if (*result != LEND_LENT)
 		return false;
 	act_wakeup_taken(act_runner_pool(&holding->runner), &holding->key);
-	act_readyq_lend(MyDatabaseId, act_runner_pool(&holding->runner),
+	act_leaseq_lend(MyDatabaseId, act_runner_pool(&holding->runner),
 					&holding->key, lease->expires_at, true);
 	return true;
 }
@@ -832,7 +828,7 @@ actornot_renew(PG_FUNCTION_ARGS)
 	act_mailbox_save(&holding.work.mailboxes, &holding.mailbox);
 	act_head_close(&holding.work);
 	act_wakeup_taken(act_runner_pool(&holding.runner), &holding.key);
-	act_readyq_lend(MyDatabaseId, act_runner_pool(&holding.runner),
+	act_leaseq_lend(MyDatabaseId, act_runner_pool(&holding.runner),
 					&holding.key, until, false);
 	PG_RETURN_TIMESTAMPTZ(until);
 }

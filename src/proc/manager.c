@@ -58,6 +58,7 @@
 #include "proc/manager.h"
 #include "sched/database.h"
 #include "sched/hints.h"
+#include "sched/leaseq.h"
 #include "sched/pool.h"
 #include "sched/readyq.h"
 #include "sched/slot.h"
@@ -631,7 +632,7 @@ actornot_manager_main(Datum main_arg)
 		act_database_begin_look();
 		now = GetCurrentTimestamp();
 		serve_pools(now, &next);
-		act_readyq_expire(MyDatabaseId, now, &next);
+		act_leaseq_expire(MyDatabaseId, now, &next);
 		push_due(now, &next);
 		push_swept(now, &next);
 		rotate_log(now, &next);

@@ -61,6 +61,7 @@
 #include "proc/worker.h"
 #include "runner/runner.h"
 #include "sched/crashmark.h"
+#include "sched/leaseq.h"
 #include "sched/readyq.h"
 #include "sched/slot.h"
 
@@ -357,7 +358,7 @@ outcome_of(const EntityRun *visit)
 			act_readyq_move(&visit->key, visit->owner);
 			return READY_DROP;
 		case RUN_LEASED:
-			act_readyq_lend(MyDatabaseId, act_slot_role(), &visit->key,
+			act_leaseq_lend(MyDatabaseId, act_slot_role(), &visit->key,
 							visit->leased_until, false);
 			return READY_DROP;
 		case RUN_EMPTY:

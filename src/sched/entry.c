@@ -456,12 +456,42 @@ act_entry_withdraw(ReadyEntry *entry)
 }
 
 /* delayed -> queued: its time has come, or there is news of it */
-void
-act_entry_resume(ReadyEntry *entry, TimestampTz now)
+static void
+resume_entry(ReadyEntry *entry, TimestampTz now)
 {
 	Assert(entry->state == ENTRY_DELAYED);
 
 	act_entry_withdraw(entry);
+	act_entry_queue(entry, now);
+}
+
+/* Queue those whose delay is over. */
+void
+act_entry_resume_due(Pool *pool, TimestampTz now)
+{
+	if (pool->delayed_until > now)
+		return;
+	for (int i = 0; i < ACT_DELAYS; i++)
+	{
+		while (!dlist_is_empty(&pool->delayed[i]))
+		{
+			ReadyEntry *entry = dlist_head_element(ReadyEntry, node,
+												   &pool->delayed[i]);
+
+			if (entry->since > now)
+				break;
+			resume_entry(entry, now);
+		}
+	}
+}
+
+/* queued, delayed, lent -> queued: from its list to the end of this pool's */
+void
+act_entry_requeue(ReadyEntry *entry, Pool *pool, TimestampTz now)
+{
+	act_entry_withdraw(entry);
+	if (entry->pool != pool)
+		act_entry_change_pool(entry, pool);
 	act_entry_queue(entry, now);
 }
 

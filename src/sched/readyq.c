@@ -34,9 +34,6 @@
 /* The lock is let go after so many keys, for the others' sake. */
 #define PUSH_CHUNK 256
 
-/* A database whose hints cannot be kept at all is swept so often. */
-#define REFUSED_SWEEP_DELAY (10 * USECS_PER_SEC)
-
 /* The first delay of what a worker held that died of something: 64 ms. */
 #define DELAY_AFTER_DEATH 6
 
@@ -55,14 +52,14 @@ act_readyq_size(void)
 /* ------------------------------------------------------------------- push */
 
 /* No place at all: have the database swept, but not all the time. */
-static void
-refuse_all(Oid database, TimestampTz now)
+void
+act_readyq_refuse_all(Oid database, TimestampTz now)
 {
 	Database   *db = act_registry_enter_database(database);
 
 	if (db == NULL)
 		return;
-	db->sweep_at = Min(db->sweep_at, now + REFUSED_SWEEP_DELAY);
+	db->sweep_at = Min(db->sweep_at, now + ACT_REFUSED_SWEEP_DELAY);
 	act_registry_call_manager(db);
 }
 
@@ -71,21 +68,21 @@ refuse_all(Oid database, TimestampTz now)
  * becomes due when half of the pool's entries are done (see entry.c), or
  * after a while if it is the others who fill the queue.
  */
-static void
-note_dropped(Pool *pool, TimestampTz now)
+void
+act_readyq_note_dropped(Pool *pool, TimestampTz now)
 {
 	if (pool->nentries > 0)
 		pool->dropped = true;
 	else
-		refuse_all(pool->key.database, now);
+		act_readyq_refuse_all(pool->key.database, now);
 }
 
 /*
  * There is work in the pool that nobody has been told of: wake a worker that
  * sleeps, or else have the manager see to it that there is one in time.
  */
-static void
-announce(Pool *pool)
+void
+act_readyq_announce(Pool *pool)
 {
 	if (pool->nready == 0 || !OidIsValid(pool->key.owner) ||
 		act_slot_wake_worker(pool))
@@ -95,16 +92,6 @@ announce(Pool *pool)
 		pool->wants_help = true;
 		act_registry_call_manager(pool->db);
 	}
-}
-
-/* From whatever list it is on to the end of this pool's. */
-static void
-requeue_entry(ReadyEntry *entry, Pool *pool, TimestampTz now)
-{
-	act_entry_withdraw(entry);
-	if (entry->pool != pool)
-		act_entry_change_pool(entry, pool);
-	act_entry_queue(entry, now);
 }
 
 /*
@@ -121,7 +108,7 @@ push_entry(Pool *pool, const EntityKey *entity, TimestampTz now, bool unlent)
 		if (entry != NULL)
 			act_entry_queue(entry, now);
 		else
-			note_dropped(pool, now);
+			act_readyq_note_dropped(pool, now);
 		return;
 	}
 	switch ((EntryState) entry->state)
@@ -134,16 +121,16 @@ push_entry(Pool *pool, const EntityKey *entity, TimestampTz now, bool unlent)
 			break;
 		case ENTRY_LENT:
 			if (unlent)
-				requeue_entry(entry, pool, now);
+				act_entry_requeue(entry, pool, now);
 			else
 				entry->posted = true;
 			break;
 		case ENTRY_DELAYED:
-			requeue_entry(entry, pool, now);
+			act_entry_requeue(entry, pool, now);
 			break;
 		case ENTRY_QUEUED:
 			if (entry->pool != pool)
-				requeue_entry(entry, pool, now);
+				act_entry_requeue(entry, pool, now);
 			break;
 	}
 }
@@ -172,10 +159,10 @@ push(Oid database, Oid owner, const EntityKey *keys, int nkeys, bool unlent)
 			/* What the manager finds is no reason for it to search again. */
 			if (pool->db->manager_pid != MyProcPid)
 				pool->db->pushes++;
-			announce(pool);
+			act_readyq_announce(pool);
 		}
 		else
-			refuse_all(database, now);
+			act_readyq_refuse_all(database, now);
 		for (int i = done; act_lane_is_waited() && i < end; i++)
 			act_lane_wake_entity(database, &keys[i]);
 		act_registry_unlock();
@@ -235,32 +222,12 @@ act_readyq_sweep_requests(void)
 
 /* ---------------------------------------------------------- pop and finish */
 
-/* Queue those whose delay is over. */
-static void
-resume_due(Pool *pool, TimestampTz now)
-{
-	if (pool->delayed_until > now)
-		return;
-	for (int i = 0; i < ACT_DELAYS; i++)
-	{
-		while (!dlist_is_empty(&pool->delayed[i]))
-		{
-			ReadyEntry *entry = dlist_head_element(ReadyEntry, node,
-												   &pool->delayed[i]);
-
-			if (entry->since > now)
-				break;
-			act_entry_resume(entry, now);
-		}
-	}
-}
-
 /*
  * This worker will be busy now.  If it is not the one that wakes up for the
  * pool's earliest delayed entry, somebody else has to be.
  */
-static void
-watch_delayed(Pool *pool)
+void
+act_readyq_watch_delayed(Pool *pool)
 {
 	dlist_iter	iter;
 
@@ -308,8 +275,8 @@ requeue_held(int code, Datum arg)
 			act_entry_delay(entry, now);
 		}
 	}
-	announce(slot->pool);
-	watch_delayed(slot->pool);
+	act_readyq_announce(slot->pool);
+	act_readyq_watch_delayed(slot->pool);
 	act_registry_unlock();
 }
 
@@ -338,7 +305,7 @@ act_readyq_pop(EntityKey *keys, int max)
 	now = GetCurrentTimestamp();
 	act_registry_lock();
 	pool = slot->pool;
-	resume_due(pool, now);
+	act_entry_resume_due(pool, now);
 	share = pool->nready / Max(pool->nworkers, 1);
 	max = Min(max, Max(share, 1));
 	while (n < max && pool->nready > 0)
@@ -354,8 +321,8 @@ act_readyq_pop(EntityKey *keys, int max)
 		pool->wants_help = false;
 		act_registry_end_starved(pool);
 	}
-	announce(pool);
-	watch_delayed(pool);
+	act_readyq_announce(pool);
+	act_readyq_watch_delayed(pool);
 	act_registry_unlock();
 	return n;
 }
@@ -466,248 +433,22 @@ act_readyq_move(const EntityKey *key, Oid owner)
 		if (pool == NULL || (pool != entry->pool && act_entry_room(pool) <= 0))
 		{
 			if (pool != NULL)
-				note_dropped(pool, now);
+				act_readyq_note_dropped(pool, now);
 			else
-				refuse_all(database, now);
+				act_readyq_refuse_all(database, now);
 			act_entry_remove(entry);
 		}
 		else
 		{
 			act_entry_change_pool(entry, pool);
 			act_entry_queue(entry, now);
-			announce(pool);
+			act_readyq_announce(pool);
 		}
 	}
 	act_registry_unlock();
 }
 
-/* ------------------------------------------------ for programs outside */
-
-static void
-take_entry(ReadyEntry *entry, TakenKey *taken)
-{
-	taken->key = entry->key.entity;
-	taken->delay = entry->delay;
-	act_entry_withdraw(entry);
-	act_entry_remove(entry);
-}
-
-/* Those that found no place in a lane, because there are too many runners. */
-static int
-take_unlisted(Pool *pool, int32 runner, TakenKey *taken, int max)
-{
-	dlist_mutable_iter iter;
-	int			n = 0;
-
-	dlist_foreach_modify(iter, &pool->ready)
-	{
-		ReadyEntry *entry = dlist_container(ReadyEntry, node, iter.cur);
-
-		if (n == max || pool->nunlisted == 0)
-			break;
-		if (entry->lane == NULL && entry->key.entity.runner == runner)
-			take_entry(entry, &taken[n++]);
-	}
-	return n;
-}
-
-int
-act_readyq_take(Oid database, Oid owner, int32 runner, TakenKey *taken,
-				int max, TimestampTz *retry)
-{
-	TimestampTz now;
-	Pool	   *pool;
-	Lane	   *lane;
-	int			n = 0;
-
-	if (!act_readyq_attached())
-		return 0;
-	now = GetCurrentTimestamp();
-	act_registry_lock();
-	pool = act_registry_find_pool(database, owner);
-	if (pool != NULL)
-		resume_due(pool, now);
-	lane = act_lane_find(database, runner);
-	while (lane != NULL && n < max && lane->nready > 0)
-	{
-		ReadyEntry *entry = dlist_head_element(ReadyEntry, lane_node,
-											   &lane->ready);
-
-		take_entry(entry, &taken[n++]);
-	}
-	if (pool != NULL && n < max)
-		n += take_unlisted(pool, runner, taken + n, max - n);
-	*retry = pool != NULL ? pool->delayed_until : DT_NOEND;
-	act_registry_unlock();
-	return n;
-}
-
-int
-act_readyq_count_ready(Oid database, int32 runner)
-{
-	Lane	   *lane;
-	int			n = 0;
-
-	if (!act_readyq_attached())
-		return 0;
-	act_registry_lock();
-	lane = act_lane_find(database, runner);
-	if (lane != NULL)
-		n = lane->nready;
-	act_registry_unlock();
-	return n;
-}
-
-void
-act_readyq_put_back(Oid database, Oid owner, const TakenKey *taken)
-{
-	const EntityKey *key = &taken->key;
-	TimestampTz now;
-	Pool	   *pool;
-
-	if (!act_readyq_attached())
-		return;
-	now = GetCurrentTimestamp();
-	act_registry_lock();
-	pool = act_registry_enter_pool(database, owner);
-	if (pool == NULL)
-		refuse_all(database, now);
-	else if (act_entry_find(database, key) == NULL)
-	{
-		ReadyEntry *entry = act_entry_add(key, pool);
-
-		if (entry != NULL)
-		{
-			entry->delay = taken->delay;
-			act_entry_delay(entry, now);
-			/* Who found nothing while it was away is to look when it is due. */
-			act_lane_wake_other(database, key->runner);
-		}
-		else
-			note_dropped(pool, now);
-		watch_delayed(pool);
-	}
-	act_registry_unlock();
-}
-
-/*
- * An entry that is already there has been pushed since it was taken, or it is
- * held by a worker, which then looks once more and finds the entity lent.  So
- * does the worker itself for whose entry there has been news.
- */
-void
-act_readyq_lend(Oid database, Oid owner, const EntityKey *key,
-				TimestampTz until, bool looked)
-{
-	TimestampTz now;
-	ReadyEntry *entry;
-	bool		posted = true;
-	Pool	   *pool;
-
-	if (!act_readyq_attached())
-		return;
-	now = GetCurrentTimestamp();
-	act_registry_lock();
-	entry = act_entry_find(database, key);
-	if (entry != NULL && entry->slot != NULL)
-	{
-		if (entry->slot != act_registry_my_slot)
-		{
-			/* It may have looked before. */
-			if (entry->state == ENTRY_RUNNING)
-				act_entry_repeat(entry);
-			goto done;
-		}
-		if (entry->state == ENTRY_AGAIN)
-		{
-			/* What we have seen of it may be over: the lease may have ended. */
-			act_entry_release(entry);
-			act_entry_queue(entry, now);
-			goto done;
-		}
-		posted = false;
-		act_entry_release(entry);
-	}
-	else if (entry != NULL && entry->state == ENTRY_LENT)
-		posted = entry->posted;
-	else if (entry == NULL)
-	{
-		posted = false;
-		pool = act_registry_enter_pool(database, owner);
-		entry = pool == NULL ? NULL : act_entry_add(key, pool);
-	}
-	if (entry != NULL)
-	{
-		act_entry_lend(entry, until);
-		entry->posted = posted || !looked;
-	}
-	else
-	{
-		Database   *db = act_registry_enter_database(database);
-
-		/* No place: what is pending then is found by a sweep. */
-		if (db != NULL && until < db->sweep_at)
-		{
-			db->sweep_at = Max(until, now + REFUSED_SWEEP_DELAY);
-			if (db->manager == MANAGER_RUNNING)
-				act_registry_call_manager(db);
-			else
-				act_registry_call_launcher();
-		}
-	}
-done:
-	act_registry_unlock();
-}
-
-void
-act_readyq_end_lease(Oid database, Oid owner, const EntityKey *key,
-					 bool empty)
-{
-	ReadyEntry *entry;
-	bool		settled = false;
-
-	if (!act_readyq_attached())
-		return;
-	if (empty)
-	{
-		act_registry_lock();
-		entry = act_entry_find(database, key);
-		if (entry != NULL && entry->state == ENTRY_LENT && !entry->posted)
-		{
-			act_entry_withdraw(entry);
-			act_entry_remove(entry);
-			act_lane_wake_entity(database, key);
-			settled = true;
-		}
-		act_registry_unlock();
-	}
-	if (!settled)
-		act_readyq_requeue(database, owner, key, 1);
-}
-
-/* ------------------------------------------------------- for the manager */
-
-void
-act_readyq_expire(Oid database, TimestampTz now, TimestampTz *next)
-{
-	Database   *db;
-	ReadyEntry *entry;
-
-	act_registry_lock();
-	db = act_registry_find_database(database);
-	if (db != NULL)
-	{
-		while ((entry = act_entry_first_lent(db)) != NULL &&
-			   entry->since <= now)
-		{
-			act_lane_wake_entity(database, &entry->key.entity);
-			requeue_entry(entry, entry->pool, now);
-			announce(entry->pool);
-		}
-		*next = Min(*next, act_entry_lease_alarm(db, now));
-	}
-	act_registry_unlock();
-}
+/* ------------------------------------------------------------------ room */
 
 /*
  * How many more entities may be pushed, whosever they are: what fits into the

@@ -7,6 +7,8 @@
 
 #include "actornot.h"
 
+struct Pool;
+
 /* What became of an entry that was popped. */
 typedef enum ReadyOutcome
 {
@@ -27,40 +29,6 @@ extern void act_readyq_finish(const EntityKey *keys,
 /* Hand a popped entry to another owner's pool. */
 extern void act_readyq_move(const EntityKey *key, Oid owner);
 
-/* What was taken off the queue, and how long it had been delayed (see entry.c). */
-typedef struct TakenKey
-{
-	EntityKey	key;
-	int8		delay;			/* -1: not at all */
-} TakenKey;
-
-/*
- * For programs outside, which hold entities under a lease.  What is taken is
- * off the queue, and who does not keep it puts it back: later, because somebody
- * has its lock, or (act_readyq_requeue) at once.  "retry": when to look again
- * for what is delayed.
- */
-extern int	act_readyq_count_ready(Oid database, int32 runner);
-extern int	act_readyq_take(Oid database, Oid owner, int32 runner,
-							TakenKey *taken, int max, TimestampTz *retry);
-extern void act_readyq_put_back(Oid database, Oid owner,
-								const TakenKey *taken);
-
-/*
- * The entity is lent up to then: pushes wake nobody until the lease has ended.
- * "looked": by who lends it, for what is pending, after it was taken; else it
- * is queued when the lease ends.  "empty": nothing was pending under a snapshot
- * that is newer than the lease.
- */
-extern void act_readyq_lend(Oid database, Oid owner, const EntityKey *key,
-							TimestampTz until, bool looked);
-extern void act_readyq_end_lease(Oid database, Oid owner,
-								 const EntityKey *key, bool empty);
-
-/* For the manager: queue those whose lease has ended; when is the next? */
-extern void act_readyq_expire(Oid database, TimestampTz now,
-							  TimestampTz *next);
-
 /* For the sweep and others: how many more entries the queue takes. */
 extern int	act_readyq_room(Oid database);
 extern int	act_readyq_room_in_all(void);
@@ -70,5 +38,14 @@ extern bool act_readyq_may_refill(Oid database, Oid owner);
 
 /* For the manager and the launcher: the extension is gone from there. */
 extern void act_readyq_forget(Oid database);
+
+/* A database whose hints cannot be kept at all is swept so often. */
+#define ACT_REFUSED_SWEEP_DELAY (10 * USECS_PER_SEC)
+
+/* For leaseq; with the registry's lock held. */
+extern void act_readyq_watch_delayed(struct Pool *pool);
+extern void act_readyq_announce(struct Pool *pool);
+extern void act_readyq_note_dropped(struct Pool *pool, TimestampTz now);
+extern void act_readyq_refuse_all(Oid database, TimestampTz now);
 
 #endif							/* ACT_READYQ_H */

@@ -36,7 +36,7 @@
 #include "utils/resowner.h"
 
 #include "sched/hints.h"
-#include "sched/readyq.h"
+#include "sched/leaseq.h"
 #include "sched/wakeup.h"
 
 /* Owners whose entities are kept apart. */
@@ -156,8 +156,8 @@ end_leases(void)
 	for (int i = 0; i < nchanges; i++)
 	{
 		if (!changes[i].taken)
-			act_readyq_end_lease(MyDatabaseId, changes[i].owner,
-								 &changes[i].key, changes[i].empty);
+			act_leaseq_end(MyDatabaseId, changes[i].owner,
+						   &changes[i].key, changes[i].empty);
 	}
 }
 
