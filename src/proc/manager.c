@@ -111,15 +111,15 @@ PGDLLEXPORT void actornot_manager_main(Datum main_arg);
 static void
 begin_chore(const char *activity)
 {
-	DatabasePresence presence;
+	Gate		presence;
 
 	pgstat_report_activity(STATE_RUNNING, activity);
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	if (act_catalog_find() == NULL)
-		presence = DATABASE_UNKNOWN;
+		presence = GATE_NO_EXTENSION;
 	else if (!act_clock_is_adopted())
-		presence = DATABASE_WAITING;
+		presence = GATE_NOT_ADOPTED;
 	else
 		return;
 
@@ -150,7 +150,7 @@ end_chore(void)
 
 /* -------------------------------------------------------------- workers */
 
-static PoolBlock
+static Gate
 check_owner(Oid owner)
 {
 	HeapTuple	tuple;
@@ -158,44 +158,44 @@ check_owner(Oid owner)
 
 	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(owner));
 	if (!HeapTupleIsValid(tuple))
-		return POOL_NO_ROLE;
+		return GATE_NO_ROLE;
 	can_login = ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
 	ReleaseSysCache(tuple);
 	if (!can_login)
-		return POOL_NO_LOGIN;
+		return GATE_NO_LOGIN;
 	if (act_database_aclcheck(MyDatabaseId, owner, ACL_CONNECT) != ACLCHECK_OK)
-		return POOL_NO_CONNECT;
-	return POOL_OPEN;
+		return GATE_NO_CONNECT;
+	return GATE_OPEN;
 }
 
 static void
-warn_of_block(PoolBlock block, Oid owner, const char *role,
-			  const char *database)
+warn_of_gate(Gate gate, Oid owner, const char *role,
+			 const char *database)
 {
-	switch (block)
+	switch (gate)
 	{
-		case POOL_OPEN:
-			break;
-		case POOL_NO_ROLE:
+		case GATE_NO_ROLE:
 			ereport(WARNING,
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
 					 errmsg("runners in database \"%s\" cannot be run: their owner, role with OID %u, does not exist",
 							database, owner),
 					 errhint("Give them another owner with actornot_set_owner().")));
 			break;
-		case POOL_NO_LOGIN:
+		case GATE_NO_LOGIN:
 			ereport(WARNING,
 					(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 					 errmsg("runners of role \"%s\" in database \"%s\" cannot be run: the role is not permitted to log in",
 							role, database),
 					 errhint("Workers connect as the owner of the runner: grant it LOGIN.")));
 			break;
-		case POOL_NO_CONNECT:
+		case GATE_NO_CONNECT:
 			ereport(WARNING,
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("runners of role \"%s\" in database \"%s\" cannot be run: the role has no CONNECT privilege",
 							role, database),
 					 errhint("Workers connect as the owner of the runner: grant it CONNECT on the database.")));
+			break;
+		default:
 			break;
 	}
 }
@@ -224,19 +224,19 @@ static void
 start_worker(Oid owner, TimestampTz *next)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	PoolBlock	block = check_owner(owner);
+	Gate		gate = check_owner(owner);
 	char	   *database = get_database_name(MyDatabaseId);
 	char	   *role = GetUserNameFromId(owner, true);
 	Datum		main_arg;
 	bool		started;
 
-	if (block != POOL_OPEN)
+	if (gate != GATE_OPEN)
 	{
-		if (act_pool_block(MyDatabaseId, owner, block, now))
-			warn_of_block(block, owner, role, database);
+		if (act_pool_block(MyDatabaseId, owner, gate, now))
+			warn_of_gate(gate, owner, role, database);
 		return;
 	}
-	if (!act_pool_claim(MyDatabaseId, owner, now, &main_arg, next))
+	if (act_pool_claim(MyDatabaseId, owner, now, &main_arg, next) != GATE_OPEN)
 		return;
 	started = register_worker(role, database, main_arg);
 	if (act_pool_note_start(main_arg, started, next))
@@ -564,7 +564,7 @@ start_process(Datum main_arg)
 	act_database_begin_look();
 	begin_chore("actornot: looking for the extension");
 	end_chore();
-	(void) act_database_set_presence(DATABASE_PRESENT);
+	(void) act_database_set_presence(GATE_OPEN);
 }
 
 /*

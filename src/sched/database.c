@@ -208,7 +208,7 @@ act_database_is_settled(Oid database)
 
 	act_registry_lock();
 	db = act_registry_find_database(database);
-	settled = (db == NULL || db->presence != DATABASE_UNKNOWN ||
+	settled = (db == NULL || db->presence != GATE_NO_EXTENSION ||
 			   db->manager == MANAGER_NONE);
 	act_registry_unlock();
 	return settled;
@@ -249,7 +249,7 @@ next_chore(Database *db)
 
 	if (db->wanted)
 		return DT_NOBEGIN;
-	if (db->presence != DATABASE_PRESENT)
+	if (db->presence != GATE_OPEN)
 		return DT_NOEND;
 	at = Min(db->next_due, next_sweep(db));
 	at = Min(at, next_rotation(db));
@@ -272,7 +272,7 @@ next_chore(Database *db)
 static bool
 is_idle(Database *db, TimestampTz horizon)
 {
-	return !db->sweeping && db->presence == DATABASE_PRESENT &&
+	return !db->sweeping && db->presence == GATE_OPEN &&
 		next_chore(db) > horizon;
 }
 
@@ -449,7 +449,7 @@ act_database_forget(Oid database)
 	db = act_registry_find_database(database);
 	if (db != NULL)
 	{
-		db->presence = DATABASE_UNKNOWN;
+		db->presence = GATE_NO_EXTENSION;
 		if (db->manager == MANAGER_NONE && !db->wanted &&
 			db->nslots == 0 && db->nevictions == 0 &&
 			db->nentries == 0)
@@ -498,13 +498,13 @@ detach_manager(int code, Datum arg)
 		/* Nobody keeps an eye on it now; let the next one know. */
 		act_registry_end_starved(pool);
 		pool->wants_help = false;
-		if (db->presence == DATABASE_PRESENT && pool->nready > 0 &&
+		if (db->presence == GATE_OPEN && pool->nready > 0 &&
 			pool->not_before <= now)
 			db->wanted = true;
 	}
 	act_database_end_manager(db);
 	act_slot_note_exit();
-	if (db->presence == DATABASE_UNKNOWN && left_properly &&
+	if (db->presence == GATE_NO_EXTENSION && left_properly &&
 		!db->wanted && db->nslots == 0 && db->nevictions == 0 &&
 		db->nentries == 0)
 		act_registry_remove_database(db);
@@ -550,15 +550,15 @@ act_database_should_leave(void)
  * database.
  */
 bool
-act_database_set_presence(DatabasePresence presence)
+act_database_set_presence(Gate presence)
 {
 	bool		news;
 
 	act_registry_lock();
 	my_db->presence = presence;
-	if (presence == DATABASE_PRESENT)
+	if (presence == GATE_OPEN)
 		my_db->told = false;
-	news = (presence == DATABASE_WAITING && !my_db->told);
+	news = (presence == GATE_NOT_ADOPTED && !my_db->told);
 	if (news)
 		my_db->told = true;
 
@@ -566,7 +566,7 @@ act_database_set_presence(DatabasePresence presence)
 	 * It leaves at once; who has called since it began to look calls the
 	 * next.
 	 */
-	if (presence != DATABASE_PRESENT)
+	if (presence != GATE_OPEN)
 	{
 		left_properly = true;
 
@@ -726,7 +726,7 @@ act_database_is_known(Oid database)
 
 	act_registry_lock();
 	db = act_registry_find_database(database);
-	known = (db != NULL && db->presence != DATABASE_UNKNOWN);
+	known = (db != NULL && db->presence != GATE_NO_EXTENSION);
 	act_registry_unlock();
 	return known;
 }

@@ -6,7 +6,8 @@
 #define ACT_DATABASE_H
 
 #include "actornot.h"
-#include "sched/registry.h"
+
+struct Database;
 
 extern void act_database_define_settings(void);
 
@@ -25,7 +26,7 @@ extern void act_database_forget(Oid database);
 /* For the manager.  The first one is to be called once the handlers stand. */
 extern void act_database_attach_manager(Datum main_arg);
 extern bool act_database_should_leave(void);
-extern bool act_database_set_presence(DatabasePresence presence);
+extern bool act_database_set_presence(Gate presence);
 extern void act_database_begin_look(void);
 extern bool act_database_take_due(TimestampTz now, TimestampTz *from,
 								  TimestampTz *next);
@@ -38,7 +39,7 @@ extern bool act_database_is_quiet(TimestampTz horizon);
 extern bool act_database_try_leave(TimestampTz horizon);
 
 /* For hold; with the registry's lock held. */
-extern void act_database_end_manager(Database *db);
+extern void act_database_end_manager(struct Database *db);
 
 /* For everybody. */
 extern bool act_database_is_known(Oid database);

@@ -152,7 +152,7 @@ act_evict_end(Oid database)
 	db = act_registry_find_database(database);
 	if (db != NULL && --db->nevictions == 0)
 	{
-		if (db->presence == DATABASE_UNKNOWN && !db->wanted &&
+		if (db->presence == GATE_NO_EXTENSION && !db->wanted &&
 			db->manager == MANAGER_NONE && db->nslots == 0 &&
 			db->nentries == 0)
 			act_registry_remove_database(db);

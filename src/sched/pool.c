@@ -316,36 +316,46 @@ make_room_for(Pool *pool, TimestampTz now, TimestampTz *next)
 		act_slot_ask(victim);
 }
 
+/* Why can no worker be started for this pool now? */
+static Gate
+find_gate(const Pool *pool, TimestampTz now)
+{
+	if (pool->db->nevictions > 0)
+		return GATE_EVICTED;
+	if (pool->not_before > now)
+		return pool->gate == GATE_OPEN ? GATE_START_DELAYED : pool->gate;
+	if (act_slot_count_free(now) <= count_rivals(pool))
+		return GATE_NO_SLOT;
+	return GATE_OPEN;
+}
+
 /*
- * Take a slot for a worker of this pool.  False if none is to be had: then
- * somebody has been asked to leave, and the manager will be told.
+ * Take a slot for a worker of this pool.  If none is to be had, somebody has
+ * been asked to leave, and the manager will be told.
  */
-bool
+Gate
 act_pool_claim(Oid database, Oid owner, TimestampTz now, Datum *main_arg,
 			   TimestampTz *next)
 {
 	Pool	   *pool;
-	bool		claimed = false;
+	Gate		gate;
 
 	act_registry_lock();
 	pool = act_registry_find_pool(database, owner);
-	if (pool != NULL && pool->db->nevictions == 0)
+	gate = pool == NULL ? GATE_EMPTY : find_gate(pool, now);
+	if (gate == GATE_OPEN)
 	{
-		if (act_slot_count_free(now) > count_rivals(pool))
-		{
-			WorkerSlot *slot = find_free_slot();
+		WorkerSlot *slot = find_free_slot();
 
-			act_slot_claim(slot, pool, now);
-			act_registry_end_starved(pool);
-			pool->block = POOL_OPEN;
-			*main_arg = act_slot_make_arg(slot);
-			claimed = true;
-		}
-		else
-			make_room_for(pool, now, next);
+		act_slot_claim(slot, pool, now);
+		act_registry_end_starved(pool);
+		pool->gate = GATE_OPEN;
+		*main_arg = act_slot_make_arg(slot);
 	}
+	else if (gate == GATE_NO_SLOT)
+		make_room_for(pool, now, next);
 	act_registry_unlock();
-	return claimed;
+	return gate;
 }
 
 /*
@@ -381,7 +391,7 @@ act_pool_note_start(Datum main_arg, bool started, TimestampTz *next)
  * that is news.
  */
 bool
-act_pool_block(Oid database, Oid owner, PoolBlock block, TimestampTz now)
+act_pool_block(Oid database, Oid owner, Gate gate, TimestampTz now)
 {
 	Pool	   *pool;
 	bool		news = false;
@@ -390,10 +400,10 @@ act_pool_block(Oid database, Oid owner, PoolBlock block, TimestampTz now)
 	pool = act_registry_find_pool(database, owner);
 	if (pool != NULL)
 	{
-		news = (pool->block != block);
+		news = (pool->gate != gate);
 		if (news)
 			pool->delay = 0;
-		pool->block = block;
+		pool->gate = gate;
 		act_registry_end_starved(pool);
 		act_slot_delay_pool(pool, now);
 	}

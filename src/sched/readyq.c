@@ -474,7 +474,7 @@ act_readyq_room(Oid database)
 		{
 			Pool	   *pool = dlist_container(Pool, node, iter.cur);
 
-			if (pool->block == POOL_OPEN && pool->nentries > 0 &&
+			if (pool->gate == GATE_OPEN && pool->nentries > 0 &&
 				OidIsValid(pool->key.owner))
 				room = Min(room, act_entry_room(pool));
 		}
@@ -520,7 +520,7 @@ get_pool_room(Oid database, Oid owner, int *ready)
 	pool = act_registry_find_pool(database, owner);
 	if (pool == NULL)
 		room = (int) (3 * (int64) act_entry_count_free() / 4);
-	else if (pool->block == POOL_OPEN)
+	else if (pool->gate == GATE_OPEN)
 	{
 		room = act_entry_room(pool);
 		*ready = pool->nready;

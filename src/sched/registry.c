@@ -142,7 +142,7 @@ act_registry_enter_database(Oid database)
 	memset(db, 0, sizeof(Database));
 	db->database = database;
 	dlist_init(&db->pools);
-	db->presence = DATABASE_UNKNOWN;
+	db->presence = GATE_NO_EXTENSION;
 	db->manager = MANAGER_NONE;
 
 	/* Nothing is known: whoever comes first looks for all of it. */

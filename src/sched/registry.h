@@ -19,14 +19,6 @@
 /* Delays of busy entries: 1, 2, 4 ... 1024 ms, a list for each. */
 #define ACT_DELAYS 11
 
-/* Is the extension in a database? */
-typedef enum DatabasePresence
-{
-	DATABASE_UNKNOWN,			/* nobody has looked yet */
-	DATABASE_WAITING,			/* yes, but its data waits for adoption */
-	DATABASE_PRESENT
-} DatabasePresence;
-
 typedef enum ManagerState
 {
 	MANAGER_NONE,				/* -> STARTING */
@@ -46,7 +38,8 @@ typedef struct Database
 	int			nslots;			/* worker slots not free */
 	int			nentries;		/* of the ready queue, running ones too */
 	int			nevictions;		/* > 0: none of our processes may be here */
-	DatabasePresence presence;
+	Gate		presence;		/* GATE_NO_EXTENSION, as long as no manager
+								 * has seen it; GATE_NOT_ADOPTED; GATE_OPEN */
 	bool		told;			/* that it waits for adoption is in the log */
 
 	ManagerState manager;
@@ -77,15 +70,6 @@ typedef struct Database
 	TimestampTz lease_alarm;	/* somebody looks at them then */
 } Database;
 
-/* Why a pool gets no workers. */
-typedef enum PoolBlock
-{
-	POOL_OPEN,
-	POOL_NO_ROLE,
-	POOL_NO_LOGIN,
-	POOL_NO_CONNECT
-} PoolBlock;
-
 typedef struct PoolKey
 {
 	Oid			database;
@@ -107,7 +91,7 @@ typedef struct Pool
 	dlist_head	idle;			/* the last to lie down is the first to rise */
 	bool		wants_help;		/* the manager was told and keeps an eye */
 	TimestampTz starved_since;	/* waits for a worker slot; 0: does not */
-	PoolBlock	block;
+	Gate		gate;			/* GATE_OPEN, or why the owner cannot connect */
 	TimestampTz not_before;		/* of the next start or check */
 	int64		delay;			/* before that, microseconds; doubles */
 
