@@ -45,6 +45,7 @@
 
 #include "proc/launcher.h"
 #include "sched/database.h"
+#include "sched/launchq.h"
 #include "sched/readyq.h"
 
 #define RESTART_SECONDS 2
@@ -212,21 +213,21 @@ start_manager(Oid database)
 	if (!get_name(database, &name))
 	{
 		/* Look again: whoever changes that from now on calls once more. */
-		act_database_end_call(database);
+		act_launchq_end_call(database);
 		if (!get_name(database, &name))
 		{
 			act_readyq_forget(database);
-			act_database_forget(database);
+			act_launchq_forget(database);
 		}
 		else
 			act_database_want(database);
 		return true;
 	}
 	now = GetCurrentTimestamp();
-	if (!act_database_claim(database, max_managers(), now, &main_arg))
+	if (!act_launchq_claim(database, max_managers(), now, &main_arg))
 		return false;
 	started = register_manager(&name, main_arg);
-	if (act_database_note_start(main_arg, started))
+	if (act_launchq_note_start(main_arg, started))
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("could not start the actornot manager of database \"%s\": no worker slot is free",
@@ -248,7 +249,7 @@ start_wanted(void)
 		Oid			database;
 
 		CHECK_FOR_INTERRUPTS();
-		database = act_database_find_wanting(now, &next);
+		database = act_launchq_find_wanting(now, &next);
 		if (!OidIsValid(database))
 			return next;
 		if (!start_manager(database))
@@ -263,13 +264,13 @@ start_wanted(void)
 static void
 probe_next(void)
 {
-	if (act_database_is_probed())
+	if (act_launchq_is_probed())
 		return;
-	if (OidIsValid(probing) && !act_database_is_settled(probing))
+	if (OidIsValid(probing) && !act_launchq_is_settled(probing))
 		return;
 	if (to_probe == NIL)
 	{
-		act_database_set_probed();
+		act_launchq_set_probed();
 		probing = InvalidOid;
 		return;
 	}
@@ -300,11 +301,11 @@ actornot_launcher_main(Datum main_arg)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 
-	act_database_attach_launcher();
+	act_launchq_attach();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	pgstat_report_activity(STATE_IDLE, NULL);
 
-	if (!act_database_is_probed())
+	if (!act_launchq_is_probed())
 		to_probe = list_databases();
 
 	for (;;)

@@ -2,18 +2,19 @@
  * database.c
  *	  Databases: which have a manager, and which need one.
  *
- * A database with the extension has a manager while
- * something is going on there and none otherwise; the launcher, which is not
- * connected to any database, keeps what it needs to start one in time: that
- * somebody called, when the next back-off ends, when the next sweep is due,
- * when a blocked pool is to be looked at again.
+ * A database with the extension has a manager while something is going on
+ * there and none otherwise.  Here is kept what the launcher needs to start one
+ * in time (see launchq.c), and what the manager asks: whether a process has
+ * called, when the next back-off ends, when the next sweep and the next
+ * rotation are due, when a blocked pool is to be looked at again.
  *
  *		none -> starting		the launcher claims and registers a process
  *		starting -> running		the process is here, before it connects
  *		running -> leaving		nothing is to be done for a while
  *		leaving, running -> none	its exit callback
- *		starting -> none		the server had no worker slot, or a hold came
- *								in between, or nobody came for half a minute
+ *		starting -> none		the server had no worker slot, or an eviction
+ *								came in between, or no process came for half a
+ *								minute
  *
  * Locks: the registry's; no memory.  Failure: a manager that dies is replaced
  * after a delay that doubles up to a minute; what it had taken to do (a
@@ -37,9 +38,6 @@
 #include "sched/registry.h"
 #include "sched/slot.h"
 
-/* A process that has not come by then is not expected any more. */
-#define START_LIMIT (30 * USECS_PER_SEC)
-
 #define MIN_DELAY (1 * USECS_PER_SEC)
 #define MAX_DELAY (60 * USECS_PER_SEC)
 
@@ -48,9 +46,6 @@
 
 /* The log's segments are looked at so often at most. */
 #define ROTATE_DELAY (25 * INT64CONST(1000))
-
-/* When managers are short, each may stay so long. */
-#define TENURE (10 * USECS_PER_SEC)
 
 static int	sweep_interval = 300;	/* seconds */
 
@@ -75,8 +70,8 @@ act_database_define_settings(void)
 /* ------------------------------------------------- states of a manager */
 
 /* none -> starting */
-static void
-set_starting(Database *db, TimestampTz now)
+void
+act_database_set_starting(Database *db, TimestampTz now)
 {
 	Assert(db->manager == MANAGER_NONE);
 
@@ -129,8 +124,8 @@ act_database_end_manager(Database *db)
 }
 
 /* The next manager comes later, twice as late as the last time. */
-static void
-delay_manager(Database *db, TimestampTz now)
+void
+act_database_delay_manager(Database *db, TimestampTz now)
 {
 	int64		delay = MIN_DELAY << Min(db->failures, 6);
 
@@ -138,17 +133,9 @@ delay_manager(Database *db, TimestampTz now)
 	db->not_before = now + Min(delay, MAX_DELAY);
 }
 
-/* What a manager is started with: its database and the number of the claim. */
-static Datum
-make_arg(const Database *db)
-{
-	return UInt64GetDatum(((uint64) db->generation << 32) |
-						  db->database);
-}
-
 /* The database of that claim, or NULL if it is no longer good. */
-static Database *
-find_claim(Datum main_arg)
+Database *
+act_database_find_claim(Datum main_arg)
 {
 	Oid			database = (Oid) DatumGetUInt64(main_arg);
 	uint32		generation = (uint32) (DatumGetUInt64(main_arg) >> 32);
@@ -160,59 +147,7 @@ find_claim(Datum main_arg)
 	return db;
 }
 
-/* ------------------------------------------------------------- launcher */
-
-static void
-detach_launcher(int code, Datum arg)
-{
-	act_registry_lock();
-	if (act_registry->launcher_pid == MyProcPid)
-	{
-		act_registry->launcher_pid = 0;
-		act_registry->launcher_latch = NULL;
-	}
-	act_registry_unlock();
-}
-
-void
-act_database_attach_launcher(void)
-{
-	on_shmem_exit(detach_launcher, 0);
-	act_registry_lock();
-	act_registry->launcher_pid = MyProcPid;
-	act_registry->launcher_latch = MyLatch;
-	act_registry_unlock();
-}
-
-/* Has every database been looked into since the server's start? */
-bool
-act_database_is_probed(void)
-{
-	return act_registry->probed;
-}
-
-void
-act_database_set_probed(void)
-{
-	act_registry_lock();
-	act_registry->probed = true;
-	act_registry_unlock();
-}
-
-/* Is it known whether the database has the extension, or is nobody looking? */
-bool
-act_database_is_settled(Oid database)
-{
-	Database   *db;
-	bool		settled;
-
-	act_registry_lock();
-	db = act_registry_find_database(database);
-	settled = (db == NULL || db->presence != GATE_NO_EXTENSION ||
-			   db->manager == MANAGER_NONE);
-	act_registry_unlock();
-	return settled;
-}
+/* --------------------------------------------------- what is to be done */
 
 /* When is the next sweep due? */
 static TimestampTz
@@ -241,8 +176,8 @@ next_rotation(const Database *db)
  * When is there something to do for the manager, apart from what is going on?
  * Pools that are blocked are to be looked at when their delay is over.
  */
-static TimestampTz
-next_chore(Database *db)
+TimestampTz
+act_database_next_chore(Database *db)
 {
 	TimestampTz at;
 	dlist_iter	iter;
@@ -269,193 +204,11 @@ next_chore(Database *db)
 }
 
 /* Is there nothing for a manager to do before that time? */
-static bool
-is_idle(Database *db, TimestampTz horizon)
+bool
+act_database_is_idle(Database *db, TimestampTz horizon)
 {
 	return !db->sweeping && db->presence == GATE_OPEN &&
-		next_chore(db) > horizon;
-}
-
-/*
- * A database that wants a manager now, InvalidOid if there is none; "next" is
- * then when to ask again, if nobody tells.
- */
-Oid
-act_database_find_wanting(TimestampTz now, TimestampTz *next)
-{
-	dlist_iter	iter;
-	Oid			found = InvalidOid;
-
-	act_registry_lock();
-	dlist_foreach(iter, &act_registry->databases)
-	{
-		Database   *db = dlist_container(Database, node, iter.cur);
-		TimestampTz at;
-
-		if (db->manager == MANAGER_STARTING)
-		{
-			at = db->manager_since + START_LIMIT;
-			if (at > now)
-			{
-				*next = Min(*next, at);
-				continue;
-			}
-			act_database_end_manager(db);
-			delay_manager(db, now);
-		}
-		if (db->manager != MANAGER_NONE || db->nevictions > 0)
-			continue;
-		at = Max(next_chore(db), db->not_before);
-		if (at <= now)
-		{
-			found = db->database;
-			break;
-		}
-		*next = Min(*next, at);
-	}
-	act_registry_unlock();
-	return found;
-}
-
-/*
- * Is this manager on its way out?  One that has been for long is not expected
- * any more: something keeps it, a table that is locked, say.
- */
-static bool
-is_expected_to_leave(Database *db, TimestampTz now)
-{
-	if (db->manager != MANAGER_LEAVING && !db->manager_leave)
-		return false;
-	if (db->leave_since == 0 || db->leave_since > now)
-		db->leave_since = now;
-	return db->leave_since + TENURE > now;
-}
-
-/*
- * Too many managers: ask one to go that has nothing to do but to wait for its
- * workers, or else the one that has been here longest.
- */
-static void
-ask_oldest_manager(TimestampTz now)
-{
-	Database   *oldest = NULL;
-	dlist_iter	iter;
-
-	dlist_foreach(iter, &act_registry->databases)
-	{
-		Database   *db = dlist_container(Database, node, iter.cur);
-
-		if (is_expected_to_leave(db, now))
-			return;
-		if (db->manager != MANAGER_RUNNING || db->manager_leave)
-			continue;
-		if (is_idle(db, now))
-		{
-			oldest = db;
-			break;
-		}
-		if (db->manager_since + TENURE <= now &&
-			(oldest == NULL || db->manager_since < oldest->manager_since))
-			oldest = db;
-	}
-	if (oldest != NULL)
-	{
-		oldest->manager_leave = true;
-		oldest->leave_since = now;
-		SetLatch(oldest->manager_latch);
-	}
-}
-
-/*
- * A manager will be started.  False if there are as many as there may be, so
- * that workers find a place too; then they take turns.
- */
-bool
-act_database_claim(Oid database, int max_managers, TimestampTz now,
-				   Datum *main_arg)
-{
-	Database   *db;
-	bool		claimed = false;
-
-	act_registry_lock();
-	db = act_registry_find_database(database);
-	if (db == NULL || db->manager != MANAGER_NONE ||
-		db->nevictions > 0)
-		;						/* somebody was faster */
-	else if (act_registry->nmanagers >= max_managers)
-		ask_oldest_manager(now);
-	else
-	{
-		set_starting(db, now);
-		*main_arg = make_arg(db);
-		claimed = true;
-
-		/* The others come first the next time. */
-		dlist_delete(&db->node);
-		dlist_push_tail(&act_registry->databases, &db->node);
-	}
-	act_registry_unlock();
-	return claimed;
-}
-
-/*
- * Has the server started a process for that claim?  True if it has had no
- * place for one for long, and nobody has said so.
- */
-bool
-act_database_note_start(Datum main_arg, bool started)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	Database   *db;
-	bool		news = false;
-
-	act_registry_lock();
-	db = find_claim(main_arg);
-	if (started)
-		act_slot_note_success();
-	else if (db != NULL)
-	{
-		act_database_end_manager(db);
-		news = act_slot_note_shortage(now, true);
-		db->not_before = act_registry->short_until;
-	}
-	act_registry_unlock();
-	return news;
-}
-
-/* The launcher will look whether the database is there: see begin_look. */
-void
-act_database_end_call(Oid database)
-{
-	Database   *db;
-
-	act_registry_lock();
-	db = act_registry_find_database(database);
-	if (db != NULL)
-		db->wanted = false;
-	act_registry_unlock();
-}
-
-/*
- * The database is gone, or nobody can connect to it.  The caller has emptied
- * its queue.  Where something is still going on it stays for now.
- */
-void
-act_database_forget(Oid database)
-{
-	Database   *db;
-
-	act_registry_lock();
-	db = act_registry_find_database(database);
-	if (db != NULL)
-	{
-		db->presence = GATE_NO_EXTENSION;
-		if (db->manager == MANAGER_NONE && !db->wanted &&
-			db->nslots == 0 && db->nevictions == 0 &&
-			db->nentries == 0)
-			act_registry_remove_database(db);
-	}
-	act_registry_unlock();
+		act_database_next_chore(db) > horizon;
 }
 
 /* -------------------------------------------------------------- manager */
@@ -485,7 +238,7 @@ detach_manager(int code, Datum arg)
 		if (db->sweeping)
 			db->sweep_at = Min(db->sweep_at, now);
 		if (code != 0 && !db->manager_leave)
-			delay_manager(db, now);
+			act_database_delay_manager(db, now);
 	}
 	db->sweeping = false;
 	dlist_foreach(iter, &db->pools)
@@ -523,7 +276,7 @@ act_database_attach_manager(Datum main_arg)
 
 	on_shmem_exit(detach_manager, 0);
 	act_registry_lock();
-	db = find_claim(main_arg);
+	db = act_database_find_claim(main_arg);
 	if (db != NULL && db->nevictions == 0)
 	{
 		set_running(db, now);
@@ -695,7 +448,7 @@ act_database_is_quiet(TimestampTz horizon)
 	bool		quiet;
 
 	act_registry_lock();
-	quiet = is_idle(my_db, horizon) && my_db->nslots == 0;
+	quiet = act_database_is_idle(my_db, horizon) && my_db->nslots == 0;
 	act_registry_unlock();
 	return quiet;
 }
@@ -709,7 +462,7 @@ bool
 act_database_try_leave(TimestampTz horizon)
 {
 	act_registry_lock();
-	left_properly = is_idle(my_db, horizon);
+	left_properly = act_database_is_idle(my_db, horizon);
 	if (left_properly)
 		set_leaving(my_db);
 	act_registry_unlock();

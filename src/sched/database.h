@@ -11,18 +11,6 @@ struct Database;
 
 extern void act_database_define_settings(void);
 
-/* For the launcher. */
-extern void act_database_attach_launcher(void);
-extern bool act_database_is_probed(void);
-extern void act_database_set_probed(void);
-extern bool act_database_is_settled(Oid database);
-extern Oid	act_database_find_wanting(TimestampTz now, TimestampTz *next);
-extern bool act_database_claim(Oid database, int max_managers,
-							   TimestampTz now, Datum *main_arg);
-extern bool act_database_note_start(Datum main_arg, bool started);
-extern void act_database_end_call(Oid database);
-extern void act_database_forget(Oid database);
-
 /* For the manager.  The first one is to be called once the handlers stand. */
 extern void act_database_attach_manager(Datum main_arg);
 extern bool act_database_should_leave(void);
@@ -38,11 +26,16 @@ extern void act_database_end_sweeping(void);
 extern bool act_database_is_quiet(TimestampTz horizon);
 extern bool act_database_try_leave(TimestampTz horizon);
 
-/* For hold; with the registry's lock held. */
-extern void act_database_end_manager(struct Database *db);
-
 /* For everybody. */
 extern bool act_database_is_known(Oid database);
 extern void act_database_want(Oid database);	/* safe in a commit callback */
+
+/* For the rooms of this folder; with the registry's lock held exclusively. */
+extern void act_database_set_starting(struct Database *db, TimestampTz now);
+extern void act_database_end_manager(struct Database *db);
+extern void act_database_delay_manager(struct Database *db, TimestampTz now);
+extern struct Database *act_database_find_claim(Datum main_arg);
+extern TimestampTz act_database_next_chore(struct Database *db);
+extern bool act_database_is_idle(struct Database *db, TimestampTz horizon);
 
 #endif							/* ACT_DATABASE_H */
