@@ -97,13 +97,119 @@
 #define act_index_insert_cleanup(index, info) ((void) 0)
 #endif
 
-/* 18: who begins a scan of an index says where its work is counted. */
-#if PG_VERSION_NUM >= 180000
+/*
+ * 18: who begins a scan of an index says where its work is counted; 19: and
+ * whether the query leaves the table alone, so that reading may set pages
+ * all-visible.  Ours is no query, and mostly changes the table.
+ */
+#if PG_VERSION_NUM >= 190000
+#define act_index_beginscan(heap, index, snapshot, keys) \
+	index_beginscan(heap, index, snapshot, NULL, keys, 0, 0)
+#elif PG_VERSION_NUM >= 180000
 #define act_index_beginscan(heap, index, snapshot, keys) \
 	index_beginscan(heap, index, snapshot, NULL, keys, 0)
 #else
 #define act_index_beginscan(heap, index, snapshot, keys) \
 	index_beginscan(heap, index, snapshot, keys, 0)
+#endif
+
+/* 19: the same for scans of a table. */
+#if PG_VERSION_NUM >= 190000
+#define act_table_beginscan(rel, snapshot) \
+	table_beginscan(rel, snapshot, 0, NULL, SO_NONE)
+#define act_table_beginscan_tidrange(rel, snapshot, first, last) \
+	table_beginscan_tidrange(rel, snapshot, first, last, SO_NONE)
+#else
+#define act_table_beginscan(rel, snapshot) \
+	table_beginscan(rel, snapshot, 0, NULL)
+#define act_table_beginscan_tidrange(rel, snapshot, first, last) \
+	table_beginscan_tidrange(rel, snapshot, first, last)
+#endif
+
+/*
+ * 19: updates and deletes have options.  Those that exist keep a change from
+ * logical decoding, or say that a row moves to another partition.
+ */
+#if PG_VERSION_NUM >= 190000
+#define act_table_tuple_update(rel, tid, slot, cid, snapshot, failure, mode, \
+							   indexes) \
+	table_tuple_update(rel, tid, slot, cid, 0, snapshot, InvalidSnapshot, \
+					   true, failure, mode, indexes)
+#define act_table_tuple_delete(rel, tid, cid, snapshot, failure) \
+	table_tuple_delete(rel, tid, cid, 0, snapshot, InvalidSnapshot, true, \
+					   failure)
+#else
+#define act_table_tuple_update(rel, tid, slot, cid, snapshot, failure, mode, \
+							   indexes) \
+	table_tuple_update(rel, tid, slot, cid, snapshot, InvalidSnapshot, true, \
+					   failure, mode, indexes)
+#define act_table_tuple_delete(rel, tid, cid, snapshot, failure) \
+	table_tuple_delete(rel, tid, cid, snapshot, InvalidSnapshot, true, \
+					   failure, false)
+#endif
+
+/* 19: a slot can promise that columns that are NOT NULL hold no null. */
+#if PG_VERSION_NUM >= 190000
+#define act_make_slot(desc, ops) MakeTupleTableSlot(desc, ops, 0)
+#else
+#define act_make_slot(desc, ops) MakeTupleTableSlot(desc, ops)
+#endif
+
+/* 19: a jsonb being built has its result and its stack in one struct. */
+#if PG_VERSION_NUM >= 190000
+#define ActJsonbState JsonbInState
+#define act_push_jsonb(state, token, value) pushJsonbValue(state, token, value)
+#else
+typedef struct ActJsonbState
+{
+	struct JsonbParseState *stack;
+	struct JsonbValue *result;
+} ActJsonbState;
+
+#define act_push_jsonb(state, token, value) \
+	((void) ((state)->result = pushJsonbValue(&(state)->stack, token, value)))
+#endif
+
+/*
+ * 19: shared memory holds the names of locks, which each process had to
+ * register.
+ */
+#if PG_VERSION_NUM >= 190000
+#define act_new_tranche(name) LWLockNewTrancheId(name)
+#define act_register_tranche(tranche, name) ((void) 0)
+#else
+#define act_new_tranche(name) LWLockNewTrancheId()
+#define act_register_tranche(tranche, name) LWLockRegisterTranche(tranche, name)
+#endif
+
+/* 19: a hash table in shared memory is never larger than at the start. */
+#if PG_VERSION_NUM >= 190000
+#define act_shmem_init_hash(name, size, info, flags) \
+	ShmemInitHash(name, size, info, flags)
+#else
+#define act_shmem_init_hash(name, size, info, flags) \
+	ShmemInitHash(name, size, size, info, flags)
+#endif
+
+/* 19: handlers of signals are told who sent them, and die() tells the user. */
+#if PG_VERSION_NUM >= 190000
+#define act_die(signo, info) \
+	die(signo, &(pg_signal_info) {.pid = (info)->si_pid, .uid = (info)->si_uid})
+#define act_handle_crash_exit() \
+	SignalHandlerForCrashExit(postgres_signal_arg, pg_siginfo)
+#else
+#define act_die(signo, info) die(signo)
+#define act_handle_crash_exit() SignalHandlerForCrashExit(postgres_signal_arg)
+#endif
+
+/*
+ * 19: the oldest transaction can be asked for among those that are about to
+ * commit, or of this database, too.
+ */
+#if PG_VERSION_NUM >= 190000
+#define act_oldest_active_xid() GetOldestActiveTransactionId(false, true)
+#else
+#define act_oldest_active_xid() GetOldestActiveTransactionId()
 #endif
 
 /* libpq/libpq.h has it, but takes headers that the server's package lacks. */

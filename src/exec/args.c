@@ -28,6 +28,7 @@
 #include "utils/typcache.h"
 
 #include "actornot.h"
+#include "compat.h"
 #include "common/catalog.h"
 #include "exec/args.h"
 #include "log/reader.h"
@@ -139,7 +140,7 @@ act_args_begin_messages(MessagesArgument *messages, HandlerForm form)
 	MemSet(messages, 0, sizeof(MessagesArgument));
 	messages->is_jsonb = (form == HANDLER_JSONB);
 	if (messages->is_jsonb)
-		pushJsonbValue(&messages->json, WJB_BEGIN_ARRAY, NULL);
+		act_push_jsonb(&messages->json, WJB_BEGIN_ARRAY, NULL);
 	else
 		act_args_begin_array(&messages->array,
 							 act_catalog_get()->message_type);
@@ -205,29 +206,29 @@ add_to_array(ArrayArgument *array, const MessageRow *row, int attempt)
 }
 
 static void
-push_key(struct JsonbParseState **state, const char *name)
+push_key(ActJsonbState *state, const char *name)
 {
 	JsonbValue	key;
 
 	key.type = jbvString;
 	key.val.string.val = unconstify(char *, name);
 	key.val.string.len = strlen(name);
-	pushJsonbValue(state, WJB_KEY, &key);
+	act_push_jsonb(state, WJB_KEY, &key);
 }
 
 static void
-push_number(struct JsonbParseState **state, const char *name, int64 number)
+push_number(ActJsonbState *state, const char *name, int64 number)
 {
 	JsonbValue	value;
 
 	push_key(state, name);
 	value.type = jbvNumeric;
 	value.val.numeric = int64_to_numeric(number);
-	pushJsonbValue(state, WJB_VALUE, &value);
+	act_push_jsonb(state, WJB_VALUE, &value);
 }
 
 static void
-push_jsonb(struct JsonbParseState **state, const char *name, Datum datum)
+push_jsonb(ActJsonbState *state, const char *name, Datum datum)
 {
 	JsonbValue	value;
 
@@ -247,11 +248,11 @@ push_jsonb(struct JsonbParseState **state, const char *name, Datum datum)
 			value.val.binary.len = VARSIZE(jsonb) - VARHDRSZ;
 		}
 	}
-	pushJsonbValue(state, WJB_VALUE, &value);
+	act_push_jsonb(state, WJB_VALUE, &value);
 }
 
 static void
-push_time(struct JsonbParseState **state, const char *name, TimestampTz time)
+push_time(ActJsonbState *state, const char *name, TimestampTz time)
 {
 	JsonbValue	value;
 
@@ -260,21 +261,21 @@ push_time(struct JsonbParseState **state, const char *name, TimestampTz time)
 	value.val.string.val = JsonEncodeDateTime(NULL, TimestampTzGetDatum(time),
 											  TIMESTAMPTZOID, NULL);
 	value.val.string.len = strlen(value.val.string.val);
-	pushJsonbValue(state, WJB_VALUE, &value);
+	act_push_jsonb(state, WJB_VALUE, &value);
 }
 
 static void
 add_to_jsonb(MessagesArgument *messages, const MessageRow *row, int attempt)
 {
-	struct JsonbParseState **state = &messages->json;
+	ActJsonbState *state = &messages->json;
 
-	pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
+	act_push_jsonb(state, WJB_BEGIN_OBJECT, NULL);
 	push_number(state, "id", row->id);
 	push_jsonb(state, "payload", row->payload);
 	push_jsonb(state, "headers", row->headers);
 	push_time(state, "posted_at", row->posted_at);
 	push_number(state, "attempt", attempt);
-	pushJsonbValue(state, WJB_END_OBJECT, NULL);
+	act_push_jsonb(state, WJB_END_OBJECT, NULL);
 }
 
 /*
@@ -301,9 +302,10 @@ Datum
 act_args_end_messages(MessagesArgument *messages)
 {
 	if (messages->is_jsonb)
-		return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&messages->json,
-															   WJB_END_ARRAY,
-															   NULL)));
+	{
+		act_push_jsonb(&messages->json, WJB_END_ARRAY, NULL);
+		return JsonbPGetDatum(JsonbValueToJsonb(messages->json.result));
+	}
 	act_args_end_array(&messages->array);
 	return act_args_array_value(&messages->array);
 }

@@ -6,12 +6,12 @@
 #define ACT_ARGS_H
 
 #include "access/tupdesc.h"
+#include "utils/jsonb.h"
 
 #include "actornot.h"
+#include "compat.h"
 #include "log/reader.h"
 #include "runner/handler.h"
-
-struct JsonbParseState;
 
 /* An array of composites, while it is being built. */
 typedef struct ArrayArgument
@@ -39,7 +39,7 @@ typedef struct MessagesArgument
 	int64		first_id;
 	int64		last_id;
 	ArrayArgument array;
-	struct JsonbParseState *json;
+	ActJsonbState json;
 } MessagesArgument;
 
 extern void act_args_begin_messages(MessagesArgument *messages,

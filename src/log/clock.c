@@ -58,6 +58,7 @@
 
 #include "common/catalog.h"
 #include "common/cursor.h"
+#include "compat.h"
 #include "log/clock.h"
 #include "sched/hints.h"
 
@@ -188,7 +189,7 @@ read_clock(void)
 	uint64		version = act_catalog_version(ROWS_CLOCK);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TableScanDesc scan = act_table_beginscan(rel, snapshot);
 
 	clock_version = 0;
 	adopted = false;
@@ -308,7 +309,7 @@ scan_stored(Stored *stored, Oid relid, const StoredColumn *columns,
 	row_context = AllocSetContextCreate(CurrentMemoryContext,
 										"actornot stored row",
 										ALLOCSET_DEFAULT_SIZES);
-	scan = table_beginscan(rel, snapshot, 0, NULL);
+	scan = act_table_beginscan(rel, snapshot);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		any = true;
@@ -369,7 +370,7 @@ read_stored(Stored *stored)
 static uint64
 oldest_running_xid(void)
 {
-	TransactionId oldest = GetOldestActiveTransactionId();
+	TransactionId oldest = act_oldest_active_xid();
 	uint64		next = U64FromFullTransactionId(ReadNextFullTransactionId());
 
 	return next - (uint32) ((uint32) next - oldest);

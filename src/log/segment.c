@@ -65,6 +65,7 @@
 #include "utils/snapmgr.h"
 
 #include "actornot.h"
+#include "compat.h"
 #include "common/catalog.h"
 #include "common/cursor.h"
 #include "log/exported.h"
@@ -548,7 +549,7 @@ act_segment_read_collisions(int64 **hashes, Snapshot snapshot)
 	Relation	rel = table_open(act_catalog_get()->collision,
 								 AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TableScanDesc scan = act_table_beginscan(rel, snapshot);
 	int			room = 8;
 	int			n = 0;
 

@@ -17,6 +17,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "commands/sequence.h"
+#include "compat.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -238,7 +239,7 @@ append_piece(MessageWriter *writer, const NewMessage *messages, int n,
 		ids[i] = row.id;
 		entries[i].hash = row.hash;
 		entries[i].id = row.id;
-		slots[i] = MakeTupleTableSlot(desc, &TTSOpsHeapTuple);
+		slots[i] = act_make_slot(desc, &TTSOpsHeapTuple);
 		ExecStoreHeapTuple(form_row(writer, &row), slots[i], true);
 	}
 

@@ -436,10 +436,9 @@ update_row(MailboxTable *table, Mailbox *mailbox)
 	TM_Result	result;
 	ActUpdateIndexes update_indexes;
 
-	result = table_tuple_update(table->heap, &mailbox->tid, table->written,
-								GetCurrentCommandId(true), table->snapshot,
-								InvalidSnapshot, true, &failure, &mode,
-								&update_indexes);
+	result = act_table_tuple_update(table->heap, &mailbox->tid, table->written,
+									GetCurrentCommandId(true), table->snapshot,
+									&failure, &mode, &update_indexes);
 	if (result != TM_Ok)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -513,9 +512,8 @@ act_mailbox_delete(MailboxTable *table, ItemPointer tid)
 {
 	TM_FailureData failure;
 
-	return table_tuple_delete(table->heap, tid, GetCurrentCommandId(true),
-							  table->snapshot, InvalidSnapshot, true,
-							  &failure, false) == TM_Ok;
+	return act_table_tuple_delete(table->heap, tid, GetCurrentCommandId(true),
+								  table->snapshot, &failure) == TM_Ok;
 }
 
 struct MailboxWalk
@@ -550,8 +548,8 @@ act_mailbox_begin_walk(MailboxTable *table, BlockNumber from,
 		return walk;
 	ItemPointerSet(&first, from, FirstOffsetNumber);
 	ItemPointerSet(&last, walk->end - 1, MaxOffsetNumber);
-	walk->scan = table_beginscan_tidrange(table->heap, table->snapshot,
-										  &first, &last);
+	walk->scan = act_table_beginscan_tidrange(table->heap, table->snapshot,
+											  &first, &last);
 	return walk;
 }
 

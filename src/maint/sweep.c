@@ -47,6 +47,7 @@
 #include "utils/timestamp.h"
 
 #include "actornot.h"
+#include "compat.h"
 #include "common/catalog.h"
 #include "common/cursor.h"
 #include "log/clock.h"
@@ -531,7 +532,7 @@ walk_segment(Sweep *sweep, int *blocks)
 		CHECK_FOR_INTERRUPTS();
 		ItemPointerSet(&from, sweep->block, FirstOffsetNumber);
 		ItemPointerSet(&to, last, MaxOffsetNumber);
-		scan = table_beginscan_tidrange(heap, sweep->snapshot, &from, &to);
+		scan = act_table_beginscan_tidrange(heap, sweep->snapshot, &from, &to);
 		while (table_scan_getnextslot_tidrange(scan, ForwardScanDirection,
 											   slot))
 		{

@@ -48,6 +48,7 @@
 #include "utils/timestamp.h"
 
 #include "actornot.h"
+#include "compat.h"
 #include "common/catalog.h"
 #include "common/entity.h"
 #include "common/subxact.h"
@@ -672,7 +673,7 @@ handle_term(int signo, siginfo_t *info, void *context)
 		return;
 	}
 	act_crashmark_note_term(info->si_pid);
-	die(signo);
+	act_die(signo, info);
 	errno = save_errno;
 }
 

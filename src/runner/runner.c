@@ -26,6 +26,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "common/int.h"
+#include "compat.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -302,7 +303,7 @@ static void
 scan_rows(Relation rel, Snapshot snapshot, void (*load) (TupleTableSlot *slot))
 {
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TableScanDesc scan = act_table_beginscan(rel, snapshot);
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 		load(slot);

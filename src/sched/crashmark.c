@@ -58,6 +58,7 @@
 #include "storage/shmem.h"
 #include "utils/hsearch.h"
 
+#include "compat.h"
 #include "sched/crashmark.h"
 #include "sched/registry.h"
 
@@ -383,18 +384,17 @@ act_crashmark_shmem_init(void)
 	if (!found)
 	{
 		memset(shared, 0, shared_size());
-		shared->tranche = LWLockNewTrancheId();
+		shared->tranche = act_new_tranche("actornot_suspects");
 		LWLockInitialize(&shared->lock, shared->tranche);
 		pg_atomic_init_u32(&shared->nsuspects, 0);
 	}
-	LWLockRegisterTranche(shared->tranche, "actornot_suspects");
+	act_register_tranche(shared->tranche, "actornot_suspects");
 
 	memset(&info, 0, sizeof(info));
 	info.keysize = sizeof(SuspectKey);
 	info.entrysize = sizeof(Suspect);
-	suspect_table = ShmemInitHash("actornot suspects",
-								  max_suspects(), max_suspects(), &info,
-								  HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+	suspect_table = act_shmem_init_hash("actornot suspects", max_suspects(), &info,
+										HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
 	if (found)
 		return;
 	read_suspects();
@@ -524,7 +524,7 @@ act_crashmark_handle_quit(SIGNAL_ARGS)
 
 		(void) written;			/* if it cannot be, they stay suspect */
 	}
-	SignalHandlerForCrashExit(postgres_signal_arg);
+	act_handle_crash_exit();
 }
 
 void

@@ -43,6 +43,7 @@
 #include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "sched/entry.h"
 #include "sched/lane.h"
 #include "sched/registry.h"
@@ -102,9 +103,9 @@ act_entry_shmem_init(void)
 	info.keysize = sizeof(EntryKey);
 	info.entrysize = sizeof(ReadyEntry);
 	info.hash = hash_entry;
-	entry_table = ShmemInitHash("actornot ready entries",
-								act_entry_limit, act_entry_limit, &info,
-								HASH_ELEM | HASH_FUNCTION | HASH_FIXED_SIZE);
+	entry_table = act_shmem_init_hash("actornot ready entries",
+									  act_entry_limit, &info,
+									  HASH_ELEM | HASH_FUNCTION | HASH_FIXED_SIZE);
 	last_ticket = ShmemInitStruct("actornot ready tickets", sizeof(uint64),
 								  &found);
 	if (!found)

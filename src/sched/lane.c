@@ -82,8 +82,8 @@ act_lane_shmem_init(void)
 	memset(&info, 0, sizeof(info));
 	info.keysize = sizeof(LaneKey);
 	info.entrysize = sizeof(Lane);
-	lane_table = ShmemInitHash("actornot lanes", MAX_LANES, MAX_LANES, &info,
-							   HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+	lane_table = act_shmem_init_hash("actornot lanes", MAX_LANES, &info,
+									 HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
 	shared = ShmemInitStruct("actornot waiters", waiters_size(), &found);
 	if (!found)
 		memset(shared, 0, waiters_size());

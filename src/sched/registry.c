@@ -30,6 +30,7 @@
 #include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "sched/registry.h"
 
 /*
@@ -93,7 +94,7 @@ act_registry_shmem_init(void)
 	if (!found)
 	{
 		memset(act_registry, 0, registry_size());
-		act_registry->tranche = LWLockNewTrancheId();
+		act_registry->tranche = act_new_tranche("actornot");
 		act_registry->nslots = act_registry_max_workers;
 		LWLockInitialize(&act_registry->lock, act_registry->tranche);
 		ConditionVariableInit(&act_registry->gone);
@@ -104,19 +105,17 @@ act_registry_shmem_init(void)
 			dlist_init(&act_registry->slots[i].held);
 		}
 	}
-	LWLockRegisterTranche(act_registry->tranche, "actornot");
+	act_register_tranche(act_registry->tranche, "actornot");
 
 	memset(&info, 0, sizeof(info));
 	info.keysize = sizeof(Oid);
 	info.entrysize = sizeof(Database);
-	database_table = ShmemInitHash("actornot databases",
-								   MAX_DATABASES, MAX_DATABASES, &info,
-								   HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+	database_table = act_shmem_init_hash("actornot databases", MAX_DATABASES, &info,
+										 HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
 	info.keysize = sizeof(PoolKey);
 	info.entrysize = sizeof(Pool);
-	pool_table = ShmemInitHash("actornot pools",
-							   MAX_POOLS, MAX_POOLS, &info,
-							   HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+	pool_table = act_shmem_init_hash("actornot pools", MAX_POOLS, &info,
+									 HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
 }
 
 /* ------------------------------------------------------ databases, pools */
