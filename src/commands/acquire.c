@@ -706,10 +706,11 @@ check_token(const Holding *holding)
 static void
 peek_token(Holding *holding)
 {
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Snapshot	snapshot;
 	MailboxTable table;
 
 	act_mailbox_open_to_read(&table);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	table.snapshot = snapshot;
 	act_mailbox_init(&holding->mailbox, &holding->key, holding->entity,
 					 holding->entity_len);

@@ -170,7 +170,7 @@ static int64
 count_entity(const Runner *runner, const char *entity, int len)
 {
 	EntityKey	key = act_runner_key(runner, entity, len);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Snapshot	snapshot;
 	MailboxTable table;
 	MessageReader reader;
 	Mailbox		mailbox;
@@ -182,8 +182,9 @@ count_entity(const Runner *runner, const char *entity, int len)
 	now.xmax = PG_UINT64_MAX;
 	now.nxip = 0;
 	now.xip = NULL;
-	PushActiveSnapshot(snapshot);
 	act_mailbox_open_to_read(&table);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	PushActiveSnapshot(snapshot);
 	table.snapshot = snapshot;
 	act_mailbox_init(&mailbox, &key, entity, len);
 	act_mailbox_load(&table, &mailbox);

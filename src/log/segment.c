@@ -167,15 +167,21 @@ act_segment_read(Segment *segments, Snapshot snapshot)
 }
 
 /*
- * The same as they are now, whatever snapshot the transaction has.
+ * The same as they are now, whatever snapshot the transaction has.  The lock
+ * comes before the snapshot: REPACK (CONCURRENTLY) replaces all rows by such
+ * as older snapshots do not see.
  */
-static void
-read_latest(Segment *segments)
+void
+act_segment_read_latest(Segment *segments)
 {
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Oid			relid = act_catalog_get()->segment;
+	Snapshot	snapshot;
 
+	LockRelationOid(relid, AccessShareLock);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	act_segment_read(segments, snapshot);
 	UnregisterSnapshot(snapshot);
+	UnlockRelationOid(relid, AccessShareLock);
 }
 
 /* --------------------------------------------------------------- posters */
@@ -209,7 +215,7 @@ find_current_segment(void)
 
 	/* What is accepted while we read makes the next look-up read again. */
 	current_segment = ACT_SEGMENTS;
-	read_latest(segments);
+	act_segment_read_latest(segments);
 	for (int i = 0; i < ACT_SEGMENTS; i++)
 	{
 		if (segments[i].state == SEGMENT_CURRENT)
@@ -386,7 +392,7 @@ act_segment_move(int from)
 	int			to;
 
 	/* As it is under the lock: others may have moved before we had it. */
-	read_latest(segments);
+	act_segment_read_latest(segments);
 	if (segments[from].state != SEGMENT_CURRENT)
 		return false;
 	for (int i = 0; i < ACT_SEGMENTS; i++)
@@ -459,7 +465,7 @@ act_segment_mark_done(int number, const Segment *checked)
 
 	if (!act_segment_lock_out(number))
 		return false;
-	read_latest(segments);
+	act_segment_read_latest(segments);
 	if (segments[number].state != SEGMENT_SEALED ||
 		segments[number].turn != checked->turn ||
 		segments[number].mixed != checked->mixed)
@@ -494,7 +500,7 @@ act_segment_empty(int number)
 	Relation	rel;
 	bool		seen;
 
-	read_latest(segments);
+	act_segment_read_latest(segments);
 	if (segments[number].state != SEGMENT_DONE ||
 		!ConditionalLockRelationOid(relid, AccessShareLock))
 		return false;
@@ -510,7 +516,7 @@ act_segment_empty(int number)
 	 * An advance of the clock may have come in between, or a dump; one that
 	 * begins from here on reads all catalogs before its processes lock.
 	 */
-	read_latest(segments);
+	act_segment_read_latest(segments);
 	if (segments[number].state != SEGMENT_DONE || act_exported_exists())
 		return false;
 	act_catalog_execute(psprintf("TRUNCATE actornot.message_%d", number),

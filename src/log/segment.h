@@ -42,6 +42,7 @@ typedef struct Segment
 extern void act_segment_define_settings(void);
 
 extern void act_segment_read(Segment *segments, Snapshot snapshot);
+extern void act_segment_read_latest(Segment *segments);
 
 /* For posters. */
 extern Relation act_segment_lock_current(int *number);

@@ -79,6 +79,13 @@ open_table(MailboxTable *table, LOCKMODE mode)
 
 	table->context = CurrentMemoryContext;
 	table->heap = table_open(act_catalog_get()->mailbox, mode);
+
+	/*
+	 * What messages are looked for in comes with the same snapshot, and has
+	 * to be locked before it, too: REPACK (CONCURRENTLY) hides the rows from
+	 * older snapshots.
+	 */
+	LockRelationOid(act_catalog_get()->segment, AccessShareLock);
 	/* Only now: an index may have been replaced before we had the lock. */
 	catalog = act_catalog_get();
 	ours[0] = catalog->mailbox_key;

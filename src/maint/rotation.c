@@ -442,10 +442,8 @@ read_ring(Rotation *rotation)
 		"done, committed"
 	};
 	Segment		ring[ACT_SEGMENTS];
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 
-	act_segment_read(ring, snapshot);
-	UnregisterSnapshot(snapshot);
+	act_segment_read_latest(ring);
 	for (int i = 0; i < ACT_SEGMENTS; i++)
 	{
 		if (ring[i].turn != rotation->ring[i].turn ||
