@@ -127,6 +127,18 @@
 #endif
 
 /*
+ * 19: a page with nothing but inserted rows is pruned, too, when a scan reads
+ * it as a whole, and the visibility map grows for that: reading fails on a disk
+ * that is full.  A scan that reads row by row leaves pages as they are.
+ */
+#if PG_VERSION_NUM >= 190000
+#define act_scan_without_pruning(scan) \
+	((scan)->rs_flags &= ~SO_ALLOW_PAGEMODE)
+#else
+#define act_scan_without_pruning(scan) ((void) 0)
+#endif
+
+/*
  * 19: updates and deletes have options.  Those that exist keep a change from
  * logical decoding, or say that a row moves to another partition.
  */

@@ -533,6 +533,7 @@ walk_segment(Sweep *sweep, int *blocks)
 		ItemPointerSet(&from, sweep->block, FirstOffsetNumber);
 		ItemPointerSet(&to, last, MaxOffsetNumber);
 		scan = act_table_beginscan_tidrange(heap, sweep->snapshot, &from, &to);
+		act_scan_without_pruning(scan);
 		while (table_scan_getnextslot_tidrange(scan, ForwardScanDirection,
 											   slot))
 		{
