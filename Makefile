@@ -84,7 +84,7 @@ all install installcheck clean:
 endif
 
 .PHONY: help demo demo-stop test test-cassert test-examples bench
-.PHONY: test-pg17 test-pg18 test-upgrade test-vpath
+.PHONY: test-pg17 test-pg18 test-pg19 test-upgrade test-vpath
 .PHONY: check-floors check-indent indent typedefs cppcheck
 
 help:
@@ -95,9 +95,9 @@ help:
 	@echo '                   JOBS=n is how many run side by side (cores + 1)'
 	@echo 'make test-cassert  the same on a PostgreSQL built with --enable-cassert'
 	@echo 'make test-pg17     the same on PostgreSQL 17, in a Debian of its own (root only);'
-	@echo '                   make test-pg18 on 18'
+	@echo '                   make test-pg18 on 18, make test-pg19 on 19'
 	@echo 'make test-upgrade  pg_upgrade from 15 to 17 (root only)'
-	@echo 'make test-vpath   a build in another folder than the sources are in'
+	@echo 'make test-vpath    a build in another folder than the sources are in'
 	@echo 'make test-examples tests of examples/: servers that are killed, a page in a browser'
 	@echo 'make bench         measure against floors and other queues'
 	@echo 'make check-floors  which rooms may use which'
@@ -122,6 +122,9 @@ test-pg17:
 
 test-pg18:
 	@scripts/in-debian forky env PG_MAJOR=18 scripts/test
+
+test-pg19:
+	@scripts/in-debian experimental env PG_MAJOR=19 scripts/test
 
 test-upgrade:
 	@scripts/test-upgrade
