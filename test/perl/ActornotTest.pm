@@ -131,7 +131,7 @@ sub wait_for_value
 		usleep(30_000);
 	}
 	fail($what);
-	diag("waited in vain for \"$expected\": " . ($answer // 'no answer'));
+	diag("waited and did not get \"$expected\": " . ($answer // 'no answer'));
 	diag(ask($node, 'postgres',
 			'SELECT backend_type, datname, usename, state, wait_event, query '
 			  . "FROM pg_stat_activity WHERE backend_type LIKE 'actornot%'")
@@ -206,10 +206,10 @@ sub signal_one
 	return 0;
 }
 
-# Wait until the server has noticed a crash, lest the next look find it as
-# it was before.  There is none if the process was just about to end: then the
-# signal goes to nobody, though it can be sent.  A crash that is noticed late is
-# waited for.
+# Wait until the server has noticed a crash, so that the next look does not find
+# it as it was before.  There is no crash if the process was just about to end:
+# the signal can be sent then, but no process gets it.  A crash that is noticed
+# late is waited for.
 sub wait_for_restart
 {
 	my ($node, $offset) = @_;

@@ -1,12 +1,13 @@
-# LeaseOracle - who held what, and did every message come once, in order?
+# LeaseOracle - had each entity one holder, and did each message come once, in
+# order?
 #
-# Each entity's state is the list of the ids of its messages, whoever appended
-# them: a holder of a lease (append() in SQL, as a program outside would do
-# it) or the handler.  Whoever appends writes a row into "turn" in the same
-# transaction.  Its primary key is the number of the turn, and a turn's number
-# is one more than what can be seen: two holders at a time get the same one,
-# and one of them an error.  What has been posted is in "posted", with what the
-# posting transaction could see, so that the order is known between posters.
+# Each entity's state is the list of the ids of its messages, appended by a
+# holder of a lease (append() in SQL, as a program outside would do it) or by
+# the handler.  Each append writes a row into "turn" in the same transaction.
+# Its primary key is the number of the turn, and a turn's number is one more
+# than what can be seen: two holders at a time get the same one, and one of
+# them an error.  What has been posted is in "posted", with what the posting
+# transaction could see, so that the order is known between posters.
 
 package LeaseOracle;
 

@@ -333,12 +333,12 @@ sub rights_go_on
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	is( $node->safe_psql($db, q{
 		SELECT DISTINCT role FROM seen WHERE entity = 'of alice'}),
-		'alice', "$what: handlers run as who they belong to");
+		'alice', "$what: handlers run as the owner of their runner");
 	is( $node->safe_psql($db, q{SELECT actornot_post('hers', 'by bob') > 0}, @bob),
-		't', "$what: who may post may");
+		't', "$what: a role with the right to post can post");
 	($status, $stdout, $stderr) =
 	  $node->psql($db, q{SELECT actornot_post('usual', 'by bob')}, @bob);
-	like($stderr, qr/permission denied/, "$what: who may not may not");
+	like($stderr, qr/permission denied/, "$what: a role without it cannot");
 
 	# A name that was unregistered is somebody else's when it comes again.
 	$node->safe_psql($db, q{

@@ -18,7 +18,8 @@ actornot.worker_idle_timeout = 10min
 });
 $node->start;
 
-# 600 states of 200 kB, which compress well: 120 MB for who has them all.
+# 600 states of 200 kB, which compress well: 120 MB for a process with all of
+# them in memory.
 $node->safe_psql(
 	'postgres', q{
 CREATE EXTENSION actornot;

@@ -1,5 +1,5 @@
-# Under a held snapshot all versions of a mailbox row stay.  Who has no hint of
-# its place finds the last one without reading the others.
+# Under a held snapshot all versions of a mailbox row stay.  A process without
+# a hint of the row's place finds the last version without reading the others.
 
 use strict;
 use warnings;

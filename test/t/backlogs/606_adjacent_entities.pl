@@ -46,7 +46,7 @@ LANGUAGE sql AS $$
 $$;
 SELECT actornot_register('single', 'single'), actornot_register('whole', 'whole');
 
--- So many messages for each of those entities, in one array.
+-- Posts "each" messages to each of these entities, in one array.
 CREATE FUNCTION post_to(runner text, numbers int[], each int) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE

@@ -1,6 +1,6 @@
-# A message that takes the server down does not do so for ever: after three
-# crashes at most it is among the dead letters, also of a runner that tries
-# for ever, and everybody else is served, and blamed for nothing.
+# A message that crashes the server is a dead letter after three crashes at
+# most, also where its runner has no limit of attempts.  All other messages are
+# processed, and no crash is counted for them.
 
 use strict;
 use warnings;
@@ -190,7 +190,8 @@ sub crash_worker
 	return;
 }
 
-# Who is busy when somebody else takes the server down is no suspect.
+# An entity that is being run while another process crashes the server is no
+# suspect.
 post_busy('innocent');
 crash(one_pid($node, 'manager'));
 wait_for_value($node, 'app',

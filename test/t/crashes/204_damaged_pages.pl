@@ -1,5 +1,5 @@
-# A page that cannot be read keeps nobody waiting but those whose message or
-# mailbox is in it: the manager goes on.
+# A page cannot be read.  Only entities whose message or mailbox is in this page
+# wait: the manager goes on.
 
 use strict;
 use warnings;

@@ -29,7 +29,7 @@ $node->safe_psql('postgres', q{
 		count(actornot_post('recorder', 'e' || n, '{}')) FROM generate_series(1, 20) n});
 wait_for_value($node, 'postgres', 'SELECT count(*) FROM recorded', 20, 'all are run');
 wait_for_value($node, 'postgres', 'SELECT count(*) FROM actornot.dead_letters', 1,
-	'and who fails is given up');
+	'and what fails is given up');
 is( $node->safe_psql('postgres', q{
 	SET enable_seqscan = off;
 	SELECT count(*) FROM actornot.mailbox WHERE as_text(state) = '{"n": 1}'}),

@@ -97,10 +97,10 @@ SELECT actornot_fail('oracle', 'late', :token, 'late');
 \\set token :good_token
 $good $good})),
 	'55AN1 55AN1 55AN1 55AN1 55AN1',
-	'who was overtaken can do nothing any more, and who has finished neither');
+	'a holder that was replaced can change nothing, nor can one that has finished');
 is( $node->safe_psql('app',
 		q{SELECT holder, messages FROM turn WHERE entity = 'late'}),
-	'in time|1', 'who overtook has done the work, once');
+	'in time|1', 'the new holder has done the work, once');
 
 # --------------------------------------------------------------- the crowd
 

@@ -46,7 +46,7 @@ sub query
 	return $node->safe_psql('app', $_[0]);
 }
 
-# Posts so many to an entity that only programs outside run.
+# Posts a number of messages to an entity that only programs outside run.
 sub post_outside
 {
 	my ($entity, $n) = @_;
@@ -108,7 +108,7 @@ sub start_psql
 
 # ------------------------------------------------------------ a lost answer
 
-# The commit is durable, and whoever wants to know does not hear of it.
+# The commit is durable, but its answer does not reach the client.
 foreach my $loss ('backend terminated', 'client killed')
 {
 	post_outside($loss, 5);
@@ -162,7 +162,7 @@ is( query("SELECT lease_token = $token FROM actornot.mailbox "
 like(query($call), qr/^\d+\|\[3, 4\]$/, 'open: the same call is good');
 is(effects('open'), '1 "done"', 'open: all is there, once');
 
-# ------------------------------------------------------- who waits is woken
+# ------------------------------------------------- a waiting acquire is woken
 
 sub start_waiting
 {
@@ -230,7 +230,7 @@ foreach my $end ('released', 'expired')
 	run_script($node->connstr('app'), "CALL post(0, '$end');\n" x 100);
 	is(query($workers), $before, "$end: no worker has done anything");
 
-	# Whoever was told of them would have come by now.
+	# A worker that was told of them would have come by now.
 	query("CALL post(0, 'witness')");
 	wait_until($node, 'app', "SELECT actornot_pending('oracle') = 100",
 		"$end: a worker runs something else");

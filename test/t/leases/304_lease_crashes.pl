@@ -22,7 +22,7 @@ my $folder = PostgreSQL::Test::Utils::tempdir;
 note("ACTORNOT_SEED=$seed");
 srand($seed);
 
-# Nobody writes WAL but those who have to, and the WAL writer.
+# WAL is written only by commits that must, and by the WAL writer.
 my $node = new_server('main', allows_streaming => 1, conf => q{
 wal_writer_delay = 10s
 wal_buffers = 16MB
@@ -67,7 +67,7 @@ sub row_of
 		 WHERE b.entity = '$entity'});
 }
 
-# Whoever names a stale token gets 55AN1, and changes nothing.
+# A call with a stale token gets 55AN1, and changes nothing.
 sub check_stale
 {
 	my ($server, $entity, $token, $what) = @_;
@@ -225,8 +225,8 @@ for my $round (1 .. $rounds)
 	my @takers = map { start_taker("taker${round}_$_") } (1, 2);
 	my @posters = map { start_poster("poster${round}_$_") } (1, 2);
 
-	# All of them are at work; the last time those who take are gone, and
-	# nobody flushes any more.
+	# All clients are at work.  In the last round the takers have ended, and no
+	# commit flushes WAL any more.
 	wait_for_clients(40, @takers, @posters);
 	if ($round == $rounds)
 	{
@@ -314,7 +314,7 @@ foreach my $mode ('fast', 'immediate')
 		"actornot_acquire('plain', lease => '1 h', wait => '60 s')");
 	my $late = $node->safe_psql('app',
 		"SELECT extract(epoch FROM clock_timestamp() - greatest('$ends'::timestamptz, '$asked'))");
-	is($payloads, '[1, 2]', "$mode: who waits gets the batch");
+	is($payloads, '[1, 2]', "$mode: a waiting session gets the batch");
 	cmp_ok($taken // 0, '>', $token{"plain $short"},
 		"$mode: ... under a larger token");
 	cmp_ok($late, '<', 40, "$mode: ... $late s after the end of the lease");
@@ -403,7 +403,7 @@ foreach my $committed (0, 1)
 	}
 }
 
-# Who takes an entity and dies before the commit has not taken it.
+# An acquire whose session is killed before the commit has taken nothing.
 post($node, 'plain', 'dropped', 1);
 my $holder = $node->background_psql('app', timeout => 120);
 my $pid = $holder->query_safe('SELECT pg_backend_pid()');

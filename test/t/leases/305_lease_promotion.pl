@@ -158,7 +158,7 @@ start_again($node);
 is( $node->safe_psql('postgres', q{
 	SELECT entity FROM actornot_acquire('out', wait => '60 s')
 	 WHERE clock_timestamp() < statement_timestamp() + interval '30 s'}),
-	'short', 'who waits gets what has expired after the restart');
+	'short', 'a waiting acquire gets what expired after the restart');
 $node->safe_psql('postgres', q{
 	SELECT actornot_renew('handled', 'short', lease_token, '1 s')
 	  FROM actornot.mailbox b JOIN actornot.runner r ON r.id = b.runner

@@ -1,5 +1,6 @@
-# Many who look for work where all of it is locked, or not to be had: nobody
-# hangs, spins, or keeps what he did not get, and who waits is told.
+# Many sessions call acquire where every ready entity is locked or cannot be
+# lent: no session hangs, spins, or keeps a lock of what it did not get, and a
+# waiting one is woken.
 
 use strict;
 use warnings;
@@ -66,7 +67,7 @@ $holder->query_safe(q{BEGIN; SELECT count(actornot_set_state('many', 'e' || n, '
 is( $node->safe_psql('postgres', q{
 	SET statement_timeout = '60 s';
 	SELECT count(*) FROM actornot_acquire('many')}),
-	0, 'who does not wait is answered while all are locked');
+	0, 'an acquire that does not wait is answered while all are locked');
 $holder->query_safe('ROLLBACK');
 wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM actornot_acquire('many')},
 	'and gets one when they are free');
@@ -86,7 +87,7 @@ $first->query_safe(qq{SET statement_timeout = '60 s';
 $second->query_safe(qq{SET statement_timeout = '60 s';
 	SELECT actornot_update_locked('two', 'a', $a, '1'); COMMIT});
 is( $node->safe_psql('postgres', q{SELECT actornot_state('two', 'a'), actornot_state('two', 'b')}),
-	'1|1', 'two who look at what the other one holds go on');
+	'1|1', 'two sessions that look at what the other one holds go on');
 
 # Prepared, and rolled back: lent to nobody.
 $node->safe_psql('postgres', q{SELECT actornot_register('prep'), actornot_post('prep', 'e')});
@@ -100,8 +101,8 @@ is( $node->safe_psql('postgres', q{SELECT count(*) FROM actornot_acquire('prep',
 	1, 'what a prepared transaction had acquired and gave up is found');
 
 # Resumed by another session while this one is in a transaction.  What was
-# posted meanwhile is found by a sweep, so it may take a moment; who believed
-# that the runner is still paused would never see it.
+# posted meanwhile is found by a sweep, so it may take a moment; a session
+# that still took the runner for paused would never see it.
 $node->safe_psql('postgres', q{SELECT actornot_register('still'),
 	actornot_pause('still'), actornot_post('still', 'e')});
 $first->query_safe(q{BEGIN; SELECT * FROM actornot_acquire('still')});
@@ -113,10 +114,11 @@ for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	last if $found ne '';
 	usleep(100_000);
 }
-like($found, qr/got e/, 'who looks again in an open transaction sees that it was resumed');
+like($found, qr/got e/, 'a session that looks again in its open transaction sees that it was resumed');
 $first->query_safe('COMMIT');
 
-# Who waits for one entity is told of a post to it, though it was no news.
+# A session that waits for one entity is woken by a post to it, although the
+# entity was ready before.
 $node->safe_psql('postgres', q{
 	CREATE TABLE gate (open boolean);
 	CREATE FUNCTION is_open(entity text, state jsonb) RETURNS boolean LANGUAGE sql AS
@@ -140,7 +142,7 @@ $node->safe_psql('postgres', q{
 	SELECT actornot_post('gated', 'e');
 	COMMIT});
 $waiter->finish;
-is($out, "1|t\n", 'who waits for an entity is told of the next post');
+is($out, "1|t\n", 'a session that waits for an entity is woken by the next post');
 
 # A "runnable" that fails for most: the others are lent in the end, with and
 # without a queue, and each failure is noted.

@@ -65,7 +65,7 @@ is($node->safe_psql('postgres', q{SELECT count(*) FROM actornot_acquire('crowd',
 	90, 'others get the others');
 $holder->quit;
 $taker->finish;
-is($out, "first\n", 'and the first goes to whoever had asked');
+is($out, "first\n", 'and the first one goes to the session that asked for it');
 
 # Many messages, in no order by entity; far more than a piece of the log has.
 $node->safe_psql('postgres', q{

@@ -80,7 +80,7 @@ SELECT actornot_register('oracle', 'handle', batch_size => 5, max_attempts => NU
 SELECT actornot_pause('oracle', 'p' || n) FROM generate_series(1, 3) n;
 });
 
-# ------------------------------------------------------------ who is at work
+# ---------------------------------------------------------------- the clients
 
 my $app = $node->connstr('app');
 

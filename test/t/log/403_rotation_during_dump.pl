@@ -116,7 +116,8 @@ foreach my $table ('dedup', 'message', 'timer')
 
 # Processes of pg_dump -j lock NOWAIT, and the first one locks no table of an
 # extension: while a snapshot is exported nothing is locked, though all
-# snapshots see that the segment is done.  One of another database is in nobody's way.
+# snapshots see that the segment is done.  A snapshot of another database does not
+# matter.
 $old->safe_psql('postgres', q{SELECT actornot_resume('recorder'), actornot_resume('recorder', 'paused')});
 wait_for_value($old, 'postgres', q{SELECT actornot_pending('recorder')},
 	0, 'exported: all is done');

@@ -1,5 +1,5 @@
-# A segment of the log that somebody has locked keeps nobody waiting but those
-# whose messages are in it: the manager sweeps later, and does its other chores.
+# A session locks a segment of the log.  Only entities with messages in this
+# segment wait: the manager sweeps later, and does the rest of its maintenance.
 
 use strict;
 use warnings;

@@ -127,11 +127,11 @@ is( $node->safe_psql('postgres', q{
 	SELECT count(*) FROM (SELECT entity FROM posted GROUP BY entity
 		HAVING max(n) % 2 <> 0) AS p
 	 WHERE NOT EXISTS (SELECT FROM actornot.mailbox m WHERE m.entity = p.entity)}),
-	0, 'who has a state has a row');
+	0, 'an entity with a state has a row');
 is( $node->safe_psql('postgres', q{
 	SELECT string_agg(entity, ' ' ORDER BY entity) FROM actornot.mailbox
 	 WHERE entity IN ('paused', 'failed')}),
-	'failed paused', 'who is paused or in back-off, too');
+	'failed paused', 'a paused entity and one in back-off, too');
 
 # A row stays as long as a segment holds a message that it has consumed, also
 # if that one is done and only waits for an old snapshot: a dump taken now would

@@ -141,9 +141,9 @@ check_writer('prepared',
 
 # ---------------------------------------------------------------- hundreds
 
-# Each posts, and stays open until the lock of its number is released.  In
-# a busy server they do not follow each other at once: there are so many
-# transaction ids between them that a distance takes two bytes.
+# Each transaction posts, and stays open until the lock of its number is
+# released.  As in a busy server, their ids are far apart: so far that a
+# distance takes two bytes.
 $node->safe_psql(
 	'postgres', q{
 CREATE TABLE seen (entity text, n int);

@@ -1,5 +1,5 @@
-# Who has looked into a sealed segment in vain so often remembers what is not
-# there, and does not look again: as long as that segment is what it was.
+# A process that has often found nothing in a sealed segment builds a filter of
+# what is there, and does not look again while the segment is the same one.
 
 use strict;
 use warnings;
@@ -30,7 +30,7 @@ BEGIN
 	CALL move_on($x$SELECT actornot_post('waiting', 'e' || $1 % 50, to_jsonb(repeat('x', 300)))$x$);
 END
 $$;
--- How many scans of which segments' indexes it takes to look for so many.
+-- How many scans of the segments' indexes there have been.
 CREATE FUNCTION scans() RETURNS bigint LANGUAGE sql AS $$
 	SELECT sum(pg_stat_get_numscans(oid) + pg_stat_get_xact_numscans(oid))
 	  FROM pg_class WHERE relname ~ '^message_\d+_key$'

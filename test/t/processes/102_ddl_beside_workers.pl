@@ -1,5 +1,5 @@
-# Statements that want nobody in a database, or nobody to use the extension,
-# are not hindered by our processes, however busy these are.
+# Statements that need a database without sessions, or an extension that is not
+# in use, do not fail because of our processes, however busy these are.
 
 use strict;
 use warnings;
@@ -145,7 +145,7 @@ succeeds_promptly('renamed',
 	'BEGIN; DROP EXTENSION actornot CASCADE; CREATE EXTENSION actornot; COMMIT');
 make_busy('renamed');
 
-# One who may not do it disturbs nobody.
+# A role that may not do it does not stop any worker.
 my @before =
   pids_of($node, 'worker', q{datname = 'renamed' AND wait_event = 'PgSleep'});
 cmp_ok(scalar(@before), '>', 0, 'workers are in their handlers');

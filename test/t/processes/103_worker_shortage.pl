@@ -50,7 +50,7 @@ is($node->safe_psql($_, q{SELECT actornot_pending('recorder')}),
 	54, "nothing is lost in database $_")
   foreach @databases;
 
-# Who is in the way can be helped with actornot_drain.
+# Without a worker, actornot_drain processes what is pending.
 $node->safe_psql('one', 'CALL actornot_drain()');
 is($node->safe_psql('one', q{SELECT actornot_pending('recorder')}),
 	0, 'actornot_drain needs no worker');

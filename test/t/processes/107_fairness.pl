@@ -1,6 +1,6 @@
-# Nobody's turn is put off for ever: neither by others that are always ready,
-# of which the only worker takes many at a time, nor by those that wait for a
-# back-off's end and cannot be run.
+# Each ready entity gets its turn: also beside entities that are always ready,
+# of which the only worker takes many at a time, and beside entities that wait
+# for the end of a back-off and cannot be run.
 
 use strict;
 use warnings;

@@ -128,7 +128,7 @@ foreach my $block (sort keys %blocks)
 	is(count_in_log($node, $offset, $message),
 		1, "$block: the log says it once");
 	is(count_in_log($node, $offset, qr/FATAL/),
-		0, "$block: nobody tries in vain");
+		0, "$block: no process ends with FATAL");
 	$node->safe_psql('postgres', $give);
 	is_processed('bob', "$block: it goes on when the role may connect");
 }
@@ -163,7 +163,7 @@ is($status, 0, 'dropped: the runner gets another owner') or diag($stderr);
 ($status, undef, $stderr) = $node->psql('app', q{
 	SELECT actornot_register('carol', 'public.record')},
 	extra_params => [ '-U', 'dave' ]);
-is($status, 0, 'dropped: who registers it anew') or diag($stderr);
+is($status, 0, 'dropped: the role that registers it anew owns it') or diag($stderr);
 wait_for_value($node, 'app', q{SELECT actornot_pending('carol')},
 	0, 'dropped: it goes on with the new owner');
 is(count_in_log($node, $offset, qr/cannot be run: their owner/),
