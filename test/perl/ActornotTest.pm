@@ -218,7 +218,7 @@ sub wait_for_restart
 	until (log_since($node, $offset) =~
 		/all server processes terminated; reinitializing/)
 	{
-		return note('nobody was killed')
+		return note('no process was killed')
 		  if time() > $deadline
 		  && ( time() > $deadline + 50
 			|| log_since($node, $offset) !~

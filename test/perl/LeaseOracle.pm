@@ -256,7 +256,7 @@ sub check_oracle
 	is($node->safe_psql($db, 'SELECT count(*) FROM actornot.dead_letters'),
 		0, 'nothing was given up');
 	unlike(log_since($node, 0), qr/TRAP|PANIC|signal 6|signal 11|turn_pkey/,
-		'nothing crashed, and nobody took a turn of somebody else');
+		'nothing crashed, and no holder took the turn of another');
 	return;
 }
 

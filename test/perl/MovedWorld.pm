@@ -260,7 +260,7 @@ sub leases_go_on
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	is( $node->safe_psql($db,
 			q{SELECT count(*) FROM actornot_acquire('lent', 'held')}),
-		0, "$what: what is lent is lent to nobody else");
+		0, "$what: what is lent is not lent again");
 	$token = $node->safe_psql($db, qq{
 		SELECT token FROM actornot_update_locked('lent', 'held', $world->{held},
 			'"once"', lease => '1 h')});

@@ -1,5 +1,5 @@
 # More entities are ready than the ready queue can hold: the sweep finds the
-# others, and nobody starves.
+# others, and each entity gets its turn.
 
 use strict;
 use warnings;

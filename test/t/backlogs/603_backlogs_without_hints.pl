@@ -1,5 +1,5 @@
 # Many pending entities, no hint of any, and a ready queue that holds few of
-# them: nothing is lost, and nobody waits for a pool that is slow.
+# them: nothing is lost, and no entity waits for a pool that is slow.
 
 use strict;
 use warnings;
@@ -15,8 +15,7 @@ actornot.max_workers = 4
 actornot.sweep_interval = 1h
 });
 
-# With the library, or without: then nobody runs anything and nobody gives
-# hints.
+# With the library, or without: then there are no workers and no hints.
 sub restart_with
 {
 	my ($library, $mode) = @_;

@@ -140,7 +140,7 @@ sub make_transaction
 	return $sql . "\\echo $transaction\n";
 }
 
-# Post until somebody says stop.  The answers go to a file.
+# Post until told to stop.  The answers go to a file.
 sub post_for_ever
 {
 	my ($poster) = @_;
@@ -187,7 +187,7 @@ for my $poster (1 .. $posters)
 
 # --------------------------------------------------------------- the harm
 
-# Everybody is back when messages have been processed that were posted since.
+# All are back when messages have been processed that were posted since.
 sub wait_for_progress
 {
 	my ($what) = @_;
@@ -227,7 +227,7 @@ sub crash_server
 	return;
 }
 
-# Prepared transactions that nobody sees to: some now, the others at the end.
+# Finish the prepared transactions: some now, the others at the end.
 sub settle_prepared
 {
 	my ($share) = @_;

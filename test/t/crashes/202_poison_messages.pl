@@ -112,7 +112,7 @@ sub check_poison
 		0, "$name: and in order");
 	is( $node->safe_psql('app',
 			"SELECT count(*) FROM actornot.mailbox WHERE crashes > 0"),
-		0, "$name: nobody is blamed for it any more");
+		0, "$name: no other message is suspected of it any more");
 	my $crashes = count_in_log($node, $offset, $crash);
 	cmp_ok($crashes, '<=', 3, "$name: it took $crashes crashes");
 	return;
@@ -124,8 +124,8 @@ check_poison('kill', $offset);
 cmp_ok(count_in_log($node, $offset, $crash), '>=', 2,
 	'kill: the first crash alone does not condemn it');
 
-# A worker that leaves by itself, with an error that ends the session, takes
-# nobody with it; but for ever it must not do so either.
+# A worker that ends by itself, with an error that ends its session, takes no
+# other process down; but its message must not do this for ever either.
 $offset = log_offset($node);
 post_poison_among_others('segv', 'SEGV');
 check_poison('segv', $offset);
@@ -198,7 +198,7 @@ wait_for_value($node, 'app',
 	q{SELECT count(*), coalesce(max(crashes), 0) FROM recorded WHERE entity = 'innocent'},
 	'1|0', 'innocent: it is run again, as no suspect');
 unlike(log_since($node, $offset), qr/will be run alone/,
-	'innocent: nobody is suspected');
+	'innocent: no entity is suspected');
 
 # One that the crashed worker was running is run alone, and has nothing on its
 # record afterwards.
@@ -317,10 +317,10 @@ foreach my $kind ('terminated', 'shut down', 'stopped at once')
 		"SELECT count(*), coalesce(max(crashes), 0) FROM recorded WHERE entity = '$kind'",
 		'1|0', "$kind: it is run again, as no suspect");
 	unlike(log_since($node, $offset), qr/will be run alone/,
-		"$kind: nobody is suspected");
+		"$kind: no entity is suspected");
 }
 
-# The administrator may end a worker as often as he likes.
+# An administrator may end a worker any number of times.
 post_busy('often');
 foreach my $time (1 .. 4)
 {

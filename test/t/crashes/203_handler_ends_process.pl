@@ -98,7 +98,7 @@ my $offset = log_offset($node);
 $node->safe_psql('app', 'DROP SCHEMA ext CASCADE');
 is($node->safe_psql('app', q{SELECT count(*) FROM pg_extension WHERE extname = 'actornot'}),
 	0, 'the schema can be dropped');
-unlike(log_since($node, $offset), qr/deadlock/, 'and nobody was in its way');
+unlike(log_since($node, $offset), qr/deadlock/, 'and there was no deadlock');
 
 unlike(log_since($node, 0), qr/PANIC|TRAP|terminated by signal/, 'nothing crashed');
 $node->stop;

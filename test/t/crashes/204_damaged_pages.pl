@@ -89,7 +89,7 @@ my $offset = log_offset($node);
 $node->start;
 $node->safe_psql('postgres', q{SELECT actornot_resume('good')});
 wait_for_value($node, 'postgres', q{SELECT count(*) FROM actornot.mailbox WHERE entity LIKE 'e%'},
-	$others, 'a suspect that cannot be looked at keeps nobody waiting', 150);
+	$others, 'a suspect whose mailbox cannot be read delays no other entity', 150);
 like(log_since($node, $offset),
 	qr/WARNING:  could not look for messages of an entity that was being run at a crash: invalid page in block 0/,
 	'the log tells of it');
@@ -122,7 +122,7 @@ $offset = log_offset($node);
 $node->start;
 $node->safe_psql('postgres', q{SELECT actornot_post('good', 'fails once')});
 wait_for_value($node, 'postgres', q{SELECT actornot_state('good', 'fails once')},
-	'1', 'it keeps nobody waiting', 150);
+	'1', 'it delays no other entity', 150);
 $node->safe_psql('postgres', q{SELECT actornot_resume('bad')});
 damage($node, $file, $block, $header);
 wait_for_value($node, 'postgres', qq{

@@ -72,7 +72,7 @@ $node->safe_psql('app', q{
 	  FROM generate_series(1, 3)});
 wait_for_value($node, 'app',
 	q{SELECT count(*) FROM recorded WHERE entity = 'overtaken'},
-	6, 'what is prepared holds up nobody');
+	6, 'a prepared transaction delays no other message');
 
 all_leave('before COMMIT PREPARED');
 is(recorded($node, 'app'), 11, 'what is only prepared is not processed');

@@ -332,7 +332,7 @@ my %errors = end_children($folder, @holders);
 note(join ', ', map { "$_: $errors{$_}" } sort keys %errors);
 cmp_ok(delete $errors{'55AN1'} // 0, '>', 0, 'some were too late');
 
-# Those that died.
+# That of sessions that were terminated.
 delete $errors{'57P01'};
 is(join(' ', sort keys %errors), '', 'there is no other error');
 is( query(q{SELECT count(*) > 0 FROM (

@@ -305,7 +305,7 @@ foreach my $mode ('fast', 'immediate')
 	{
 		my @lease = lease($node, "actornot_acquire('$runner', '$long')");
 
-		is("@lease", '', "$mode: nobody else gets what is lent ($runner)");
+		is("@lease", '', "$mode: no other session gets what is lent ($runner)");
 	}
 
 	# The short ones end, and that is noticed.
@@ -424,7 +424,8 @@ check_stale($node, 'dropped', $dropped, 'killed before the commit of acquire');
 # ------------------------------------------------------------ open, and idle
 
 # Nothing happens while leases are open: the database's workers and manager
-# leave, and nobody looks into it.  In the end, further down, somebody does.
+# leave, and no process looks into it.  At the end of the lease, further down, one
+# does.
 $node->safe_psql('postgres', 'CREATE DATABASE idle');
 install_recorder($node, 'idle');
 $node->safe_psql('idle', q{SELECT actornot_register('plain')});
@@ -454,7 +455,7 @@ while (time() < $began + 5 && time() < $until)
 	($before, $began) = ($now, time()) if $now ne $before;
 	usleep(200_000);
 }
-cmp_ok(time() - $began, '>=', 5, 'idle: nobody looks at open leases');
+cmp_ok(time() - $began, '>=', 5, 'idle: no process looks at open leases');
 my $run = recorded($node, 'idle');
 SKIP:
 {
@@ -515,7 +516,7 @@ is($rest, '[3]', 'promoted: the token of a lease is good');
 cmp_ok($kept // 0, '>', $last, 'promoted: ... and the next one larger');
 check_stale($standby, 'kept', $held{kept}, 'promoted: used');
 my @nothing = lease($standby, "actornot_acquire('plain', 'taken')");
-is("@nothing", '', 'promoted: nobody else gets what is lent');
+is("@nothing", '', 'promoted: no other session gets what is lent');
 is( $standby->safe_psql('app',
 		"SELECT actornot_renew('plain', 'taken', $held{taken}, '1 us') < clock_timestamp()"),
 	't', 'promoted: a lease can be renewed');
@@ -557,7 +558,7 @@ $new->safe_psql('app', 'SELECT actornot_start()');
 foreach my $runner ('plain', 'recorder')
 {
 	@nothing = lease($new, "actornot_acquire('$runner', 'moved')");
-	is("@nothing", '', "moved: nobody else gets what is lent ($runner)");
+	is("@nothing", '', "moved: no other session gets what is lent ($runner)");
 }
 ($token, $payloads) = lease($new,
 	"actornot_update_locked('plain', 'moved', $held{moved}, '\"moved\"')");

@@ -76,7 +76,7 @@ fails_with($node, 'postgres', '55AN1', update_sql('lost', $token, '3'),
 is($node->safe_psql('postgres', q{SELECT actornot_state('out', 'lost')}),
 	'3', 'and changes nothing');
 is($node->safe_psql('postgres', q{SELECT actornot_pending('out', 'lost')}),
-	2, 'the batch that nobody has seen is pending');
+	2, 'the batch whose answer was lost is pending');
 is(scalar(acquire($node, 'lost')), undef, 'it is lent until the lease ends');
 $node->safe_psql('postgres', q{SELECT actornot_set_state('out', 'lost', '3', true)});
 ($token, $got) = acquire($node, 'lost');
@@ -132,7 +132,7 @@ for my $round (1 .. 4)
 acquire($node, "e$_") foreach 0 .. 3;
 is($largest{repeated} // 0, 0, 'tokens only grow through crashes');
 
-# --------------------------- expiry is noticed after a restart, by everybody
+# --------- expiry is noticed after a restart, by workers and by acquire
 
 # The reload reaches the sessions sooner or later; this one must not lose it.
 $node->safe_psql('postgres', q{

@@ -44,7 +44,7 @@ for my $round (1 .. 3)
 		[ $run, \$err ]
 	} 1 .. 4;
 	my @failed = grep { !$_->[0]->finish } @hurried;
-	is(scalar(@failed), 0, "nobody hangs ($round)")
+	is(scalar(@failed), 0, "no session hangs ($round)")
 	  or diag(map { ${ $_->[1] } } @failed);
 	is( $node->safe_psql('postgres', q{
 		SET statement_timeout = '30 s';
@@ -89,7 +89,7 @@ $second->query_safe(qq{SET statement_timeout = '60 s';
 is( $node->safe_psql('postgres', q{SELECT actornot_state('two', 'a'), actornot_state('two', 'b')}),
 	'1|1', 'two sessions that look at what the other one holds go on');
 
-# Prepared, and rolled back: lent to nobody.
+# Prepared, and rolled back: the entity is not lent.
 $node->safe_psql('postgres', q{SELECT actornot_register('prep'), actornot_post('prep', 'e')});
 is( $node->safe_psql('postgres', q{
 	BEGIN;
@@ -135,7 +135,7 @@ my $waiter = IPC::Run::start(
 wait_until($node, 'postgres', q{
 	SELECT count(*) > 0 FROM pg_stat_activity
 	 WHERE query LIKE '%wait =>%' AND pid <> pg_backend_pid() AND wait_event_type = 'Extension'},
-	'somebody waits');
+	'a session waits');
 $node->safe_psql('postgres', q{
 	BEGIN;
 	INSERT INTO gate VALUES (true);

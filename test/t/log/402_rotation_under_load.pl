@@ -146,14 +146,14 @@ push @children, fork_child($folder, 'reader', sub {
 		SELECT 1 / (count(*) = :n AND coalesce(sum(hashint8(id)), 0) = :sum)::int FROM actornot.message;
 		COMMIT;
 	});
-	# Emptying needs a moment when nobody reads.
+	# Emptying needs a moment without a reader.
 	usleep(int(rand(1_000_000)));
 	return grep({ $_ eq '22012' } @errors) ? 'changed' : 'on';
 });
 
 # --------------------------------------------------------------- the harm
 
-# Everybody is back when the log has moved on.
+# All clients are back when the log has moved on.
 sub wait_for_progress
 {
 	my ($what) = @_;
@@ -228,6 +228,6 @@ wait_for_value($node, 'app', q{
 	1, 'the log is one segment');
 unlike(log_since($node, 0),
 	qr/TRAP|PANIC|signal 6|signal 11|could not rotate|actornot worker.*duplicate key/,
-	'nothing crashed by itself, and nobody was two at a time');
+	'nothing crashed by itself, and no entity had two holders at a time');
 $node->stop;
 done_testing();

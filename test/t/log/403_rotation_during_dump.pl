@@ -46,7 +46,7 @@ $old->safe_psql('postgres', q{CALL fill(); CALL post('paused'); SELECT actornot_
 $old->safe_psql('postgres', q{DO $$ BEGIN FOR n IN 1 .. 30 LOOP CALL post('e' || n % 10); END LOOP; END $$});
 
 # The dump waits at a table that comes before mailbox and log, at a segment, or
-# at a table that comes after them; nobody else needs these now.
+# at a table that comes after them; no other session needs these now.
 foreach my $table ('dedup', 'message', 'timer')
 {
 	my $lock = $old->background_psql('postgres');

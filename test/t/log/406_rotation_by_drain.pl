@@ -75,7 +75,7 @@ fill_and_drain();
 fill_and_drain();
 is($node->safe_psql('postgres', q{
 	SELECT count(*) FROM actornot.segment WHERE NOT current AND NOT sealed}),
-	0, 'what was rolled back is in nobody\'s way');
+	0, 'what was rolled back delays nothing');
 $poster->query_safe(q{SELECT actornot_post('r', 'e1'); COMMIT});
 $poster->quit;
 $posted += 3;
@@ -89,7 +89,7 @@ my $before = $node->safe_psql('postgres', $look);
 $reader->query_safe(q{BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class});
 fill_and_drain();
 fill_and_drain();
-is($node->safe_psql('postgres', $in_use), 3, 'segments that somebody may see stay');
+is($node->safe_psql('postgres', $in_use), 3, 'segments that an open snapshot may see stay');
 is($reader->query_safe($look), $before, 'an old reader sees what it saw');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM actornot.segment WHERE done IS NOT NULL}),
 	2, 'though they are done');
@@ -98,7 +98,7 @@ $reader->quit;
 $node->safe_psql('postgres', 'CALL actornot_drain()', @alice);
 is($node->safe_psql('postgres', $in_use), 1, 'then they go');
 
-# An entity that is locked is not copied, and nobody waits for that.
+# An entity that is locked is not copied, and the drain does not wait for it.
 $node->safe_psql('postgres', q{SELECT actornot_pause('r', 'locked');
 	SELECT actornot_post('r', 'locked')}, @alice);
 $posted++;

@@ -183,7 +183,7 @@ move_on();
 my $second = fresh_segment();
 my $done = 'SELECT done IS NOT NULL FROM actornot.segment WHERE number = ';
 wait_until($node, 'postgres', "$done $first");
-# Now one that began later holds it; nobody gets in between.
+# Now only a session that began later holds it; it was locked all the time.
 my $later = $node->background_psql('postgres');
 $later->query_safe("BEGIN; LOCK TABLE actornot.message_$first IN ACCESS SHARE MODE");
 $reader->quit;

@@ -1,5 +1,5 @@
 # Dump and restore into another cluster: what was pending is processed there,
-# once, what was done not again, and nothing before somebody says so.
+# once, what was done not again, and nothing before actornot is started there.
 
 use strict;
 use warnings;

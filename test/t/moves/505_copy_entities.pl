@@ -70,7 +70,7 @@ foreach my $way ([ $ahead, $behind ], [ $behind, $ahead ])
 		SELECT token FROM actornot_acquire('$runner', 'lent $round', '1 h',
 			max_messages => 1)});
 
-	# Nobody posts to it any more.  The lock waits for batches.
+	# From here on no message is posted to it.  The lock waits for batches.
 	$from->safe_psql('app', qq{
 		SELECT actornot_pause('$runner');
 		BEGIN;

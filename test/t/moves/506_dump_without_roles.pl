@@ -59,7 +59,7 @@ wait_for_value($old, 'app',
 	   WHERE actornot_state(r, 'e') = '1'},
 	4, 'all have a state');
 
-# Everybody leaves.
+# All these roles are dropped.
 $old->safe_psql('app', q{
 	SELECT actornot_pause(r) FROM unnest('{by_author,asked,of_boss}'::text[]) r;
 	SELECT count(actornot_post(r, 'e')) FROM unnest('{by_author,asked,of_boss,given_up}'::text[]) r;
@@ -85,7 +85,7 @@ is( $new->safe_psql('app', q{
 	'by_author:alice:-: asked:alice:postgres:- of_boss:-:postgres: given_up:-:postgres:',
 	'all runners have come, with no other role');
 is( $new->safe_psql('app', 'SELECT count(*) FROM actornot.runner_grant'),
-	0, 'a grant to nobody has not');
+	0, 'a grant to a role that is gone has not');
 
 $new->safe_psql('app', q{
 	SELECT actornot_start();

@@ -48,7 +48,7 @@ is( $node->safe_psql('postgres',
 	'1|0',
 	'there is one launcher, in no database');
 
-# A busy entity holds up nobody.
+# A busy entity does not delay others.
 $node->safe_psql('app', q{SELECT actornot_post('recorder', 'other', '{}')});
 wait_until($node, 'app',
 	q{SELECT count(*) = 1 FROM recorded WHERE entity = 'other'},
@@ -93,7 +93,7 @@ wait_until($node, 'app',
 	'a post brings them back');
 
 # What was pending when the server went down is processed after its start,
-# without anybody calling.
+# without a call of ours.
 foreach my $mode ('fast', 'immediate')
 {
 	$holder = lock_session($node, 'app', 1);

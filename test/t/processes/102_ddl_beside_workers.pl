@@ -116,7 +116,7 @@ wait_until($node, 'postgres', "$busy 'renamed'",
 succeeds_promptly('postgres', 'ALTER DATABASE renamed IS_TEMPLATE true');
 wait_for_value($node, 'postgres',
 	q{SELECT count(*) FROM pg_stat_activity WHERE datname = 'renamed'},
-	0, 'nobody stays in a template');
+	0, 'no process stays in a template');
 succeeds_promptly('postgres', 'ALTER DATABASE renamed IS_TEMPLATE false');
 wait_until($node, 'postgres', "$busy 'renamed'",
 	'all goes on where it is none any more');
@@ -162,7 +162,7 @@ foreach my $statement (
 }
 my %now = map { $_ => 1 } pids_of($node, 'worker', "datname = 'renamed'");
 is(scalar(grep { !$now{$_} } @before),
-	0, 'nobody was disturbed by what was refused');
+	0, 'a refused statement has stopped no worker');
 
 succeeds_promptly('postgres', 'DROP DATABASE renamed');
 check_elsewhere('DROP DATABASE');

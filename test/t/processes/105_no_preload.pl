@@ -9,7 +9,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-# Settings that nobody knows yet must not stop the server from starting.
+# Settings that the server does not know yet must not keep it from starting.
 my $node = new_server('main',
 	preload => 0,
 	conf => q{

@@ -93,7 +93,7 @@ note('late: ', $node->safe_psql('postgres', q{
 	  FROM (SELECT) AS one LEFT JOIN actornot.dead_letters ON runner = 'late'}));
 wait_for_value($node, 'postgres', q{SELECT actornot_state('swallow', 'other')},
 	'"done"', 'another entity of the bad runner is run');
-cmp_ok($seconds->(), '<', 10, 'all that before anybody is terminated');
+cmp_ok($seconds->(), '<', 10, 'all that before a process is terminated');
 
 # Terminated, and not for ever.
 $node->wait_for_log(qr/swallowed by e/);

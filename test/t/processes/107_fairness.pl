@@ -70,7 +70,7 @@ wait_for_value($node, 'postgres', q{
 	'1500', 'the back-offs of all are over');
 $node->safe_psql('postgres', q{SELECT actornot_post('better', 'once')});
 wait_for_value($node, 'postgres', q{SELECT actornot_state('better', 'once')},
-	'"done"', 'they are in nobody\'s way', 150);
+	'"done"', 'they delay no other entity', 150);
 
 unlike(log_since($node, 0), qr/PANIC|TRAP|terminated by signal/, 'nothing crashed');
 $node->stop;

@@ -212,10 +212,10 @@ foreach my $role ('alice', 'bob', 'dave')
 	  if $has_transaction_timeout;
 
 	post_to($role);
-	is_processed($role, "defaults of $role and the database stop nobody");
+	is_processed($role, "defaults of $role and the database stop no worker");
 	is( $node->safe_psql('app',
 			"SELECT DISTINCT role, session FROM $role.recorded"),
-		"$role|$role", 'and make nobody somebody else');
+		"$role|$role", 'and do not change its role');
 }
 unlike(log_since($node, 0), qr/PANIC|TRAP|terminated by signal/,
 	'nothing crashed');
