@@ -11,8 +11,8 @@ OBJS = src/init.o \
 	$(addprefix src/common/, \
 		catalog.o cursor.o entity.o index.o subxact.o) \
 	$(addprefix src/sched/, \
-		crashmark.o database.o entry.o evict.o gate.o lane.o \
-		launchq.o leaseq.o pool.o readyq.o registry.o slot.o wakeup.o) \
+		crashmark.o database.o entry.o evict.o gate.o lane.o launchq.o \
+		leaseq.o pool.o readyq.o registry.o slot.o wakeup.o) \
 	$(addprefix src/runner/, \
 		handler.o runner.o) \
 	$(addprefix src/log/, \
@@ -101,6 +101,7 @@ help:
 	@echo 'make test-examples tests of examples/: servers that are killed, a page in a browser'
 	@echo 'make bench         measure against floors and other queues'
 	@echo 'make check-floors  which rooms may use which'
+	@echo 'make check-sql     no released install script was edited; all files say one version'
 	@echo 'make indent        format src/ as PostgreSQL does (check-indent only looks)'
 	@echo 'make typedefs      write src/typedefs.list again'
 	@echo 'make cppcheck      static analysis'
@@ -140,6 +141,9 @@ bench:
 
 check-floors: $(OBJS)
 	@scripts/check-floors
+
+check-sql:
+	@scripts/check-sql
 
 indent:
 	@scripts/indent
