@@ -6,7 +6,7 @@
 # processed, and the handlers write what they see into "seen".
 #
 #	create_roles($there, 'NOLOGIN' or 'LOGIN')
-#	my %world = build_world($here, 'db')
+#	my %world = build_world($here, 'db', version => '0.1')	default: the latest
 #	is_as_it_was(\%world, $there, 'copy', $what)	nothing has been run there
 #	goes_on(\%world, $there, 'copy', $what)			all is run, once, in order
 #
@@ -55,7 +55,6 @@ sub far_ahead
 # ------------------------------------------------------------------ building
 
 my $schema = q{
-CREATE EXTENSION actornot;
 GRANT EXECUTE ON FUNCTION actornot_register TO carol, alice;
 CREATE TABLE posted (place serial, entity text, id bigint);
 CREATE TABLE seen (place serial, entity text, id bigint, attempt int,
@@ -150,11 +149,12 @@ sub lease
 # Returns what is to be found there again.
 sub build_world
 {
-	my ($node, $db) = @_;
+	my ($node, $db, %option) = @_;
+	my $version = exists $option{version} ? "VERSION '$option{version}'" : '';
 	my %world;
 
 	$node->safe_psql('postgres', "CREATE DATABASE $db");
-	$node->safe_psql($db, $schema);
+	$node->safe_psql($db, "CREATE EXTENSION actornot $version; $schema");
 	$node->safe_psql($db, q{SET client_min_messages = error;}
 	  . q{SELECT post('usual', 'done', n => 5);} . run_sql('usual', 'done')
 	  . q{SELECT post('usual', 'fresh', n => 7);}
