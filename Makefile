@@ -28,7 +28,7 @@ OBJS = src/init.o \
 		acquire.o entity_admin.o funcargs.o post.o register.o run.o) \
 	$(addprefix src/proc/, \
 		launcher.o manager.o utility.o worker.o)
-DATA = $(addprefix sql/actornot--, 0.1.sql 0.1--0.2.sql 0.2.sql)
+DATA = sql/actornot--0.1.sql sql/actornot--0.1--0.2.sql sql/actornot--0.2.sql
 PGFILEDESC = "actornot - durable actor mailboxes"
 
 PG_CPPFLAGS = -I$(srcdir)/src
