@@ -9,19 +9,21 @@
  * there at the next start is suspect.
  *
  * The other workers were running something too, but did not go down by
- * themselves: the postmaster told them to (SIGQUIT), and who is told takes its
- * mark back before it goes.  So what is left is the mark of the process that
- * crashed.  It is still no more than a suspicion: the group had many entities,
- * and the killer may have come from outside.  Suspects are run alone, and one
- * at a time, so that the second crash names the one that did it; and only if
- * the mark of that run was left behind is it held against the suspect.
+ * themselves: the postmaster told them to (SIGQUIT), and a worker that is told
+ * takes its mark back before it goes.  So what is left is the mark of the
+ * process that crashed.  It is still no more than a suspicion: the group had
+ * many entities, and the killer may have come from outside.  Suspects are run
+ * alone, and one at a time, so that the second crash names the one that did
+ * it; and only if the mark of that run was left behind is it held against the
+ * suspect.
  *
  * The file is in the folder of the statistics' temporary files, which survives
  * a crash and which base backups leave out.  It is written with pwrite() only:
  * with mmap() a full disk would be a SIGBUS, the very crash that is guarded
  * against.  It is not flushed, so it says nothing after the machine has
  * crashed, and a check sum sorts out what is half there.  An orderly shutdown
- * clears the marks.  Who cannot write a mark runs without one.
+ * clears the marks.  A worker that cannot write a mark runs without
+ * one.
  *
  * The file has a slot for each worker and behind them a small one for each
  * suspect: one that has not had its turn when the server crashes again is still
@@ -122,7 +124,7 @@ typedef struct CrashmarkShared
 	pg_atomic_uint32 nsuspects;
 
 	/* Guarded by the lock. */
-	pid_t		turn;			/* who runs a suspect, or 0 */
+	pid_t		turn;			/* process that runs a suspect, or 0 */
 	bool		taken[FLEXIBLE_ARRAY_MEMBER];	/* places of suspects */
 } CrashmarkShared;
 
@@ -137,7 +139,7 @@ static Mark my_mark;			/* nkeys > 0: what the file says */
 static Mark no_mark;			/* that nothing is; ready for a signal handler */
 static bool blame = false;
 
-/* Is a user's function being called, and has somebody else sent a SIGTERM? */
+/* Is a user's function being called, and has another process sent a SIGTERM? */
 static bool in_call = false;
 static volatile sig_atomic_t term_from_others = false;
 
@@ -504,7 +506,7 @@ act_crashmark_clear(int slot)
 {
 	if (my_mark.nkeys == 0)
 		return;
-	/* In this order, lest SIGQUIT come between and find nothing to be done. */
+	/* In this order: a SIGQUIT in between must find the mark in memory. */
 	write_mark(slot, &no_mark);
 	my_mark.nkeys = 0;
 }
@@ -587,14 +589,14 @@ act_crashmark_acquit(Oid database, const EntityKey *entity)
 	LWLockRelease(&shared->lock);
 }
 
-/* Exit callback, after the abort: nobody may run suspects for ever. */
+/* Exit callback, after the abort: a dead process must not keep the turn. */
 static void
 return_turn(int code, Datum arg)
 {
 	act_crashmark_end_suspect_turn();
 }
 
-/* May this process run a suspect now?  Then nobody else does until it ends. */
+/* May this process run a suspect now?  Then no other one does until it ends. */
 bool
 act_crashmark_try_suspect_turn(void)
 {

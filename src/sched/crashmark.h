@@ -27,7 +27,8 @@ extern void act_crashmark_handle_quit(SIGNAL_ARGS);
 /*
  * The process is going to end because of what is marked: suspect it.  It is
  * also suspected if the process ends with an error in a call (which is told
- * here) that nobody else asked for: who sent a SIGTERM is told as well.
+ * here) and no other process asked for that: the sender of a SIGTERM is told
+ * as well.
  */
 extern void act_crashmark_blame_at_exit(void);
 extern void act_crashmark_note_call(bool open);

@@ -52,7 +52,7 @@ static int	sweep_interval = 300;	/* seconds */
 /* The manager's own database; it cannot be removed while we are in it. */
 static Database *my_db = NULL;
 
-/* Did this manager leave of its own will?  Else its work is due again. */
+/* Did this manager leave by its own decision?  Else its work is due again. */
 static bool left_properly = false;
 
 void
@@ -119,7 +119,7 @@ act_database_end_manager(Database *db)
 	if (db->nevictions > 0)
 		ConditionVariableBroadcast(&act_registry->gone);
 
-	/* Somebody may have called in between, or want one of the others. */
+	/* A process may have called in between, or another database wait. */
 	act_registry_call_launcher();
 }
 
@@ -248,7 +248,7 @@ detach_manager(int code, Datum arg)
 		if (!OidIsValid(pool->key.owner))
 			continue;
 
-		/* Nobody keeps an eye on it now; let the next one know. */
+		/* This manager watches it no more; let the next one know. */
 		act_registry_end_starved(pool);
 		pool->wants_help = false;
 		if (db->presence == GATE_OPEN && pool->nready > 0 &&
@@ -299,8 +299,8 @@ act_database_should_leave(void)
 
 /*
  * The manager has found out whether the extension is here.  True if it waits
- * for adoption and nobody has said so yet.  The launcher goes on to the next
- * database.
+ * for adoption and that is not in the log yet.  The launcher goes on to the
+ * next database.
  */
 bool
 act_database_set_presence(Gate presence)
@@ -316,8 +316,7 @@ act_database_set_presence(Gate presence)
 		my_db->told = true;
 
 	/*
-	 * It leaves at once; who has called since it began to look calls the
-	 * next.
+	 * It leaves at once; a call since it began to look is for the next.
 	 */
 	if (presence != GATE_OPEN)
 	{
@@ -345,11 +344,11 @@ act_database_begin_look(void)
  * to be said again (act_database_due_at).
  *
  * No row with an earlier end than "from" is new: each has been queued once,
- * after its end, and that is enough.  Whoever commits one says so after that.
- * Who finds that it has not ended, since the clock was set back, says it again.
- * What was refused by the queue, or is paused, is left to the sweep that
- * follows.  A manager that did not leave properly has lost its place, and the
- * next one starts from the beginning.
+ * after its end, and that is enough.  A process that commits one says so after
+ * that.  One that finds it not ended, since the clock was set back, says it
+ * again.  What was refused by the queue, or is paused, is left to the sweep
+ * that follows.  A manager that did not leave properly has lost its place, and
+ * the next one starts from the beginning.
  */
 bool
 act_database_take_due(TimestampTz now, TimestampTz *from, TimestampTz *next)
@@ -422,7 +421,7 @@ act_database_take_rotation(TimestampTz now, TimestampTz *next)
 	return at <= now;
 }
 
-/* They were, and are to be looked at again then, unless somebody asks. */
+/* They were, and are to be looked at again then, unless a process asks. */
 void
 act_database_end_rotation(TimestampTz again)
 {
@@ -455,8 +454,8 @@ act_database_is_quiet(TimestampTz horizon)
 
 /*
  * Leave, if there is nothing to be done before that time (workers that sleep
- * can do without a manager).  True: the process must end now.  Whoever calls from
- * now on calls the next manager.
+ * can do without a manager).  True: the process must end now.  A call from
+ * now on is for the next manager.
  */
 bool
 act_database_try_leave(TimestampTz horizon)
@@ -515,8 +514,8 @@ act_database_want_rotation(Oid database)
 }
 
 /*
- * A back-off of this database ends then.  Whoever has to look at it is told
- * if it is earlier than what is known.
+ * A back-off of this database ends then.  The manager, or the launcher, is
+ * told if it is earlier than what is known.
  */
 void
 act_database_due_at(Oid database, TimestampTz at)

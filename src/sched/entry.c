@@ -7,7 +7,7 @@
  *		queued		in its pool's list of ready ones, first come first served:
  *					by the number of its ticket, which is no time, for clocks
  *					step back; what was popped but not run keeps its ticket
- *		delayed		somebody held its lock: becomes queued when its time has
+ *		delayed		another executor had its lock: becomes queued when its time has
  *					come, or when it is pushed
  *		running		popped by a worker, in that worker's list
  *		again		running, and pushed since
@@ -19,9 +19,9 @@
  *
  * The delays are 1, 2, 4 ... 1024 ms, and for each of them a pool has a list.
  * Entries enter at the tail as time goes by, so that to keep a list sorted is
- * seldom more than a look at its last one (who comes first to the lock may have
- * read the clock later, and clocks step back), and the earliest of all is the
- * earliest of eleven heads.
+ * seldom more than a look at its last one (the first process at the lock may
+ * have read the clock later, and clocks step back), and the earliest of all is
+ * the earliest of eleven heads.
  *
  * One pool cannot take all places: it may have three times as many entries as
  * are free, so that the first takes at most three quarters of all, the next
@@ -385,7 +385,7 @@ act_entry_lend(ReadyEntry *entry, TimestampTz until)
 	if (until >= db->lease_alarm)
 		return;
 
-	/* Whoever looks at the alarm has to look earlier. */
+	/* The process that looks at the alarm has to look earlier. */
 	db->lease_alarm = until;
 	if (db->manager == MANAGER_RUNNING)
 		act_registry_call_manager(db);
@@ -404,8 +404,8 @@ act_entry_first_lent(Database *db)
 }
 
 /*
- * When somebody has to look at the leases.  The alarm is not taken back when a
- * lease ends early; it is set anew when it rings.
+ * When the manager has to look at the leases.  The alarm is not taken back
+ * when a lease ends early; it is set anew when it rings.
  */
 TimestampTz
 act_entry_lease_alarm(Database *db, TimestampTz now)

@@ -2,14 +2,15 @@
  * evict.c
  *	  Keeping our processes out of a database for a while.
  *
- * Some statements need a database that nobody is in (DROP DATABASE and the
- * like), or objects that nobody uses (DROP EXTENSION).  They hold it: from
- * then on nothing of ours is started there, what has been claimed is
- * cancelled, and who is there is asked to leave, then terminated.
+ * Some statements need a database without any session in it (DROP DATABASE
+ * and the like), or objects that are not in use (DROP EXTENSION).  They begin
+ * an eviction: from then on no process of ours is started there, what has been
+ * claimed is cancelled, and our processes there are asked to leave, then
+ * terminated.
  *
- * Locks: the registry's; no memory.  Failure: whoever holds a database ends that
+ * Locks: the registry's; no memory.  Failure: the statement's backend ends it
  * in a transaction callback that no exit leaves out; after a crash there are
- * no holds.
+ * no evictions.
  */
 #include "postgres.h"
 
@@ -24,10 +25,10 @@
 #include "sched/registry.h"
 #include "sched/slot.h"
 
-/* Processes in a held database are asked first, and terminated after that. */
+/* Our processes are asked first, and terminated after that. */
 #define ASK_FIRST_MS 200
 
-/* Who has been terminated and is still there is terminated again. */
+/* A process that is still there after a SIGTERM is sent another one. */
 #define ASK_AGAIN_MS 1000
 
 /* Ask, or terminate, our processes in a database; not this process. */
@@ -61,7 +62,7 @@ evict(Database *db, bool terminate)
 
 /*
  * From now on until act_evict_end no process of ours may come to this
- * database, and those who are there are asked to leave.  False: there is no
+ * database, and those that are there are asked to leave.  False: there is no
  * place to note that, which also means that none is there.
  */
 bool
@@ -103,8 +104,8 @@ is_occupied(Oid database, bool terminate)
 }
 
 /*
- * Wait until none of our processes is in a held database.  They are asked
- * first; who does not leave soon is in the middle of a batch, and is
+ * Wait until none of our processes is in the database.  They are asked first;
+ * one that does not leave soon is in the middle of a batch, and is
  * terminated.  False: some are still there when the time is over.
  */
 bool
@@ -142,7 +143,7 @@ act_evict_wait_until_empty(Oid database, int timeout_ms)
 	return !occupied;
 }
 
-/* One hold less.  Without any the launcher looks what is to be done there. */
+/* One eviction less.  After the last the launcher looks what is to be done. */
 void
 act_evict_end(Oid database)
 {

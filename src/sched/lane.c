@@ -1,24 +1,24 @@
 /*
  * lane.c
- *	  Lanes: the ready entries of one runner, and who waits for one.
+ *	  Lanes: the ready entries of one runner, and the backends that wait.
  *
  * Workers take entries from the pool of their role; programs outside ask for
  * those of one runner.  So each entry that is queued is in the list of its
  * pool and in that of its runner's lane.  A backend that waits for work (the
- * argument "wait" of actornot_acquire) registers in the lane, and whoever
- * queues an entry wakes the one that has waited longest, from its commit.
+ * argument "wait" of actornot_acquire) registers in the lane, and a process
+ * that queues an entry wakes the backend that has waited longest.
  *
- * Who waits must not rely on its latch alone: anything that waits for a lock
- * or a page on the way resets it.  Therefore "woken" is kept here.
+ * A backend that waits must not rely on its latch alone: anything that waits
+ * for a lock or a page on the way resets it.  Therefore "woken" is kept here.
  *
- * Locks: the registry's.  Memory: a hash table of fixed size and an array with a
- * place for each backend.  Lanes without entries and waiters are removed
+ * Locks: the registry's.  Memory: a hash table of fixed size and an array with
+ * a place for each backend.  Lanes without entries and waiters are removed
  * when the table is full; if that does not help, the entries of a runner
- * without a lane are counted by their pool, and looked for in all of it, and
- * who waits for them is not told.
+ * without a lane are counted by their pool, and looked for in all of it, and a
+ * backend that waits for them is not told.
  *
- * Failure: who leaves without having taken what it was woken for wakes the
- * next.  An exit callback does so for who dies.
+ * Failure: a backend that leaves without having taken what it was woken for
+ * wakes the next.  If it dies, an exit callback does so.
  */
 #include "postgres.h"
 
@@ -140,7 +140,7 @@ act_lane_enter(Oid database, int32 runner)
 
 /* ---------------------------------------------------------------- waiters */
 
-/* Does anybody wait for anything? */
+/* Does any backend wait? */
 bool
 act_lane_is_waited(void)
 {
@@ -169,7 +169,7 @@ wake(Waiter *waiter)
 	SetLatch(waiter->latch);
 }
 
-/* One who waits for any entity is to look again, but not the one of "except". */
+/* The first that waits for any entity looks again; not that of "except". */
 static void
 wake_first(Lane *lane, const dlist_node *except)
 {
@@ -194,7 +194,7 @@ act_lane_wake_one(Lane *lane)
 	wake_first(lane, NULL);
 }
 
-/* Something has changed for an entity: all who wait for it look again. */
+/* Something has changed for an entity: all that wait for it look again. */
 void
 act_lane_wake_entity(Oid database, const EntityKey *entity)
 {
@@ -213,7 +213,7 @@ act_lane_wake_entity(Oid database, const EntityKey *entity)
 	}
 }
 
-/* Somebody but this backend is to look again. */
+/* Another backend than this one is to look again. */
 void
 act_lane_wake_other(Oid database, int32 runner)
 {

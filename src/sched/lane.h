@@ -1,6 +1,6 @@
 /*
  * lane.h
- *	  Lanes: the ready entries of one runner, and who waits for one.
+ *	  Lanes: the ready entries of one runner, and the backends that wait.
  */
 #ifndef ACT_LANE_H
 #define ACT_LANE_H
@@ -22,7 +22,7 @@ typedef struct Lane
 	LaneKey		key;			/* hash key; immutable */
 	dlist_head	ready;			/* entries that are queued, oldest first */
 	int			nready;
-	dlist_head	waiters;		/* who waits longest comes first */
+	dlist_head	waiters;		/* the one that waits longest comes first */
 } Lane;
 
 extern Size act_lane_shmem_size(void);

@@ -3,9 +3,9 @@
  *	  Which database gets a manager, and which has to give way.
  *
  * The launcher is not connected to any database.  It asks here which one wants
- * a manager, claims it, and says what became of the start.  If there are as many
- * managers as there may be, they take turns: one that has nothing to do but
- * to wait for its workers is asked to leave, or else the one that has been
+ * a manager, claims it, and says what became of the start.  If there are as
+ * many managers as there may be, they take turns: one that has nothing to do
+ * but to wait for its workers is asked to leave, or else the one that has been
  * here longest.
  *
  * Locks: the registry's; no memory.  Failure: a manager that never came is
@@ -66,7 +66,7 @@ act_launchq_set_probed(void)
 	act_registry_unlock();
 }
 
-/* Is it known whether the database has the extension, or is nobody looking? */
+/* Is it known whether the database has the extension, or is none looking? */
 bool
 act_launchq_is_settled(Oid database)
 {
@@ -83,7 +83,7 @@ act_launchq_is_settled(Oid database)
 
 /*
  * A database that wants a manager now, InvalidOid if there is none; "next" is
- * then when to ask again, if nobody tells.
+ * then when to ask again, unless there is a call before.
  */
 Oid
 act_launchq_find_wanting(TimestampTz now, TimestampTz *next)
@@ -194,7 +194,7 @@ act_launchq_claim(Oid database, int max_managers, TimestampTz now,
 	db = act_registry_find_database(database);
 	if (db == NULL || db->manager != MANAGER_NONE ||
 		db->nevictions > 0)
-		;						/* somebody was faster */
+		;						/* an eviction or another start was faster */
 	else if (act_registry->nmanagers >= max_managers)
 		ask_oldest_manager(now);
 	else
@@ -213,7 +213,7 @@ act_launchq_claim(Oid database, int max_managers, TimestampTz now,
 
 /*
  * Has the server started a process for that claim?  True if it has had no
- * place for one for long, and nobody has said so.
+ * place for one for long, and that is not in the log.
  */
 bool
 act_launchq_note_start(Datum main_arg, bool started)
@@ -250,8 +250,8 @@ act_launchq_end_call(Oid database)
 }
 
 /*
- * The database is gone, or nobody can connect to it.  The caller has emptied
- * its queue.  Where something is still going on it stays for now.
+ * The database is gone, or no session can connect to it.  The caller has
+ * emptied its queue.  Where something is still going on it stays for now.
  */
 void
 act_launchq_forget(Oid database)

@@ -120,7 +120,11 @@ act_leaseq_put_back(Oid database, Oid owner, const TakenKey *taken)
 		{
 			entry->delay = taken->delay;
 			act_entry_delay(entry, now);
-			/* Who found nothing while it was away is to look when it is due. */
+
+			/*
+			 * Wake another waiter: it must retry when this entry's delay
+			 * ends.
+			 */
 			act_lane_wake_other(database, key->runner);
 		}
 		else
@@ -147,8 +151,8 @@ sweep_after(Oid database, TimestampTz until, TimestampTz now)
 
 /*
  * An entry that is already there has been pushed since it was taken, or it is
- * held by a worker, which then looks once more and finds the entity lent.  So
- * does the worker itself for whose entry there has been news.
+ * held by a worker, which then looks once more and finds the entity lent.  If
+ * this process is the worker and there was a push, it looks once more itself.
  */
 void
 act_leaseq_lend(Oid database, Oid owner, const EntityKey *key,

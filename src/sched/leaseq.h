@@ -7,7 +7,7 @@
 
 #include "actornot.h"
 
-/* What was taken off the queue, and how long it had been delayed (see entry.c). */
+/* What was taken off the queue, and its last delay (see entry.c). */
 typedef struct TakenKey
 {
 	EntityKey	key;
@@ -29,8 +29,8 @@ extern void act_leaseq_put_back(Oid database, Oid owner,
 /*
  * The entity is lent up to then: pushes wake no worker until the lease has
  * ended.  "looked": the caller has looked for what is pending after the entity
- * was taken; else it is queued when the lease ends.  "empty": nothing was pending under a snapshot
- * that is newer than the lease.
+ * was taken; else it is queued when the lease ends.  "empty": nothing was
+ * pending under a snapshot that is newer than the lease.
  */
 extern void act_leaseq_lend(Oid database, Oid owner, const EntityKey *key,
 							TimestampTz until, bool looked);

@@ -1,6 +1,6 @@
 /*
  * pool.c
- *	  Which pool gets a worker, and who has to give way.
+ *	  Which pool gets a worker, and which worker has to give way.
  *
  * The cluster has actornot.max_workers slots for the workers of all pools.
  *
@@ -41,7 +41,7 @@
 /* A process that has not come by then is not expected any more. */
 #define START_LIMIT (30 * USECS_PER_SEC)
 
-/* --------------------------------------------------- who gets a worker */
+/* --------------------------------------------------- which pool gets one */
 
 /*
  * When did the last one of the pool's workers begin to work?  Infinity while
@@ -67,7 +67,7 @@ newest_worker_since(const Pool *pool)
 
 /*
  * Does the pool want one more worker now?  If perhaps later, "next" is when
- * to ask again; otherwise somebody will tell.
+ * to ask again; otherwise there will be a call.
  */
 static bool
 wants_worker(Pool *pool, TimestampTz now, TimestampTz *next)
@@ -75,7 +75,7 @@ wants_worker(Pool *pool, TimestampTz now, TimestampTz *next)
 	TimestampTz since;
 	TimestampTz newest;
 
-	/* Nobody's work is for programs outside. */
+	/* What has no owner is for programs outside. */
 	if (pool->nready + pool->ndelayed == 0 || !OidIsValid(pool->key.owner))
 		return false;
 	if (!act_registry_has_work(pool, now))
@@ -101,7 +101,7 @@ wants_worker(Pool *pool, TimestampTz now, TimestampTz *next)
 		Min(pool->ready_since, pool->delayed_until) : pool->delayed_until;
 	since = Max(since, newest);
 	if (pool->nwoken > 0 || !dlist_is_empty(&pool->idle))
-		since = now;			/* somebody is about to take it */
+		since = now;			/* a worker is about to take it */
 	else if (pool->nready >= MUCH_WORK || since + PATIENCE <= now)
 		return true;
 	*next = Min(*next, since + PATIENCE);
@@ -165,7 +165,7 @@ act_pool_find_wanting(Oid database, TimestampTz now, Oid *owners, int max,
 	return n;
 }
 
-/* --------------------------------------------------- who gives one up */
+/* --------------------------------------------------- which gives one up */
 
 /* The worker of the pool that has been here longest, or NULL. */
 static WorkerSlot *
@@ -233,8 +233,8 @@ count_leaving(void)
 }
 
 /*
- * Who is to give way to this pool?  NULL: nobody, or nobody yet; "next" is
- * then when to ask again.
+ * Which worker is to give way to this pool?  NULL: none, or none yet; "next"
+ * is then when to ask again.
  */
 static WorkerSlot *
 choose_victim(const Pool *pool, TimestampTz now, TimestampTz *next)
@@ -298,8 +298,8 @@ find_free_slot(void)
 }
 
 /*
- * Have somebody make room, unless enough are leaving already.  "next" is when
- * to try again if nobody can be asked.
+ * Have a worker make room, unless enough are leaving already.  "next" is when
+ * to try again if none can be asked.
  */
 static void
 make_room_for(Pool *pool, TimestampTz now, TimestampTz *next)
@@ -330,7 +330,7 @@ find_gate(const Pool *pool, TimestampTz now)
 }
 
 /*
- * Take a slot for a worker of this pool.  If none is to be had, somebody has
+ * Take a slot for a worker of this pool.  If none is to be had, a worker has
  * been asked to leave, and the manager will be told.
  */
 Gate
@@ -361,7 +361,7 @@ act_pool_claim(Oid database, Oid owner, TimestampTz now, Datum *main_arg,
 /*
  * Has the server started a process for that claim?  If it had no place, one
  * of our workers may have to make room there.  True if a pool has no worker
- * at all because of that, for long, and nobody has said so.
+ * at all because of that, for long, and that is not in the log.
  */
 bool
 act_pool_note_start(Datum main_arg, bool started, TimestampTz *next)

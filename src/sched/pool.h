@@ -1,6 +1,6 @@
 /*
  * pool.h
- *	  Which pool gets a worker, and who has to give way.
+ *	  Which pool gets a worker, and which worker has to give way.
  */
 #ifndef ACT_POOL_H
 #define ACT_POOL_H
@@ -9,7 +9,7 @@
 
 /*
  * All for the manager.  "next" is lowered to the time when it has to ask
- * again, if nobody tells it before.
+ * again, unless there is a call before.
  */
 extern int	act_pool_find_wanting(Oid database, TimestampTz now,
 								  Oid *owners, int max, TimestampTz *next);

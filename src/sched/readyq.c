@@ -1,6 +1,6 @@
 /*
  * readyq.c
- *	  The ready queue: hints in shared memory that say who has work.
+ *	  The ready queue: hints in shared memory that say which entities have work.
  *
  * A post says at its commit which entity has become ready, so that a worker
  * finds it without looking into any table.  An entry is a hint: it can be
@@ -8,7 +8,7 @@
  * entity later), and neither costs a message.
  *
  * What is promised: an entity that was pushed and not refused stays here until
- * a worker has finished with it by READY_DROP and nobody has pushed it in
+ * a worker has finished with it by READY_DROP and it was not pushed in
  * between.  A worker that exits puts back what it held, after its abort.
  * A refused hint makes a sweep due, as soon as there is room for what it
  * finds.
@@ -31,10 +31,10 @@
 #include "sched/registry.h"
 #include "sched/slot.h"
 
-/* The lock is let go after so many keys, for the others' sake. */
+/* The lock is let go after so many keys, so that others get it in between. */
 #define PUSH_CHUNK 256
 
-/* The first delay of what a worker held that died of something: 64 ms. */
+/* The first delay of entries whose worker died of an error: 64 ms. */
 #define DELAY_AFTER_DEATH 6
 
 bool
@@ -64,9 +64,9 @@ act_readyq_refuse_all(Oid database, TimestampTz now)
 }
 
 /*
- * A hint of this pool was refused.  Sweeping at once would be in vain: it
+ * A hint of this pool was refused.  Sweeping at once would find no room: it
  * becomes due when half of the pool's entries are done (see entry.c), or
- * after a while if it is the others who fill the queue.
+ * after a while if other pools fill the queue.
  */
 void
 act_readyq_note_dropped(Pool *pool, TimestampTz now)
@@ -78,7 +78,7 @@ act_readyq_note_dropped(Pool *pool, TimestampTz now)
 }
 
 /*
- * There is work in the pool that nobody has been told of: wake a worker that
+ * There is work in the pool, and perhaps no worker knows: wake a worker that
  * sleeps, or else have the manager see to it that there is one in time.
  */
 void
@@ -224,7 +224,7 @@ act_readyq_sweep_requests(void)
 
 /*
  * This worker will be busy now.  If it is not the one that wakes up for the
- * pool's earliest delayed entry, somebody else has to be.
+ * pool's earliest delayed entry, another one has to be.
  */
 void
 act_readyq_watch_delayed(Pool *pool)
@@ -367,7 +367,7 @@ return_not_run(const EntityKey *keys, const ReadyOutcome *outcomes, int nkeys)
 }
 
 /*
- * Entries that were popped are done, or have to wait.  Nobody is woken for
+ * Entries that were popped are done, or have to wait.  No worker is woken for
  * what is queued again: the caller pops next, and that tells the others.
  */
 void
@@ -485,7 +485,7 @@ act_readyq_room(Oid database)
 
 /*
  * How many more entities may be pushed in all.  A part is left for the hints
- * of those who post meanwhile.
+ * of posts meanwhile.
  */
 int
 act_readyq_room_in_all(void)

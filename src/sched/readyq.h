@@ -1,6 +1,6 @@
 /*
  * readyq.h
- *	  The ready queue: hints in shared memory that say who has work.
+ *	  The ready queue: hints in shared memory that say which entities have work.
  */
 #ifndef ACT_READYQ_H
 #define ACT_READYQ_H
@@ -14,8 +14,8 @@ typedef enum ReadyOutcome
 {
 	READY_DROP,					/* nothing is left: drop, unless pushed again */
 	READY_AGAIN,				/* more to do: behind the others */
-	READY_NOT_RUN,				/* nobody came to it: back where it was */
-	READY_BUSY					/* somebody holds the lock: later, the delay
+	READY_NOT_RUN,				/* it was not its turn: back where it was */
+	READY_BUSY					/* another has the lock: later, the delay
 								 * doubles from 1 ms to 1 s */
 } ReadyOutcome;
 

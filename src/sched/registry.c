@@ -1,11 +1,11 @@
 /*
  * registry.c
- *	  Who is here: databases, pools and workers in shared memory.
+ *	  What is here: databases, pools and workers in shared memory.
  *
  * The commit of a post must find, within a microsecond, the worker that is
  * to be woken, or learn that there is none; and of all processes only the
- * launcher and the managers may start others.  So everybody shares one list
- * of who is here and who is wanted.  This room keeps that list; what it is
+ * launcher and the managers may start others.  So all share one list
+ * of what is here and what is wanted.  This room keeps that list; what it is
  * used for is the business of the rooms above: "readyq" (what there is to
  * do), "slot" (workers) and "database" (databases and their managers).
  *
@@ -144,7 +144,7 @@ act_registry_enter_database(Oid database)
 	db->presence = GATE_NO_EXTENSION;
 	db->manager = MANAGER_NONE;
 
-	/* Nothing is known: whoever comes first looks for all of it. */
+	/* Nothing is known: the first manager looks for all of it. */
 	db->next_due = DT_NOBEGIN;
 	db->sweep_at = DT_NOBEGIN;
 	db->rotate_at = DT_NOBEGIN;
@@ -153,7 +153,7 @@ act_registry_enter_database(Oid database)
 	return db;
 }
 
-/* There must be no process of ours, no hold and no entry left. */
+/* There must be no process of ours, no eviction and no entry left. */
 void
 act_registry_remove_database(Database *db)
 {
@@ -231,8 +231,8 @@ act_registry_call_launcher(void)
 }
 
 /*
- * Have somebody look at this database: its manager, or else the launcher,
- * which starts one.  Told once, until somebody has looked.
+ * Call for this database its manager, or else the launcher, which starts one.
+ * They are called once, until one of them has looked.
  */
 void
 act_registry_call_manager(Database *db)
@@ -248,7 +248,7 @@ act_registry_call_manager(Database *db)
 	/* A manager that starts or leaves looks at "wanted" by itself. */
 }
 
-/* The pool has work and waits for a slot; who began first comes first. */
+/* The pool has work and waits for a slot; which began first comes first. */
 void
 act_registry_set_starved(Pool *pool, TimestampTz now)
 {

@@ -1,6 +1,6 @@
 /*
  * registry.h
- *	  Who is here: databases, pools and workers in shared memory.
+ *	  What is here: databases, pools and workers in shared memory.
  *
  * The structs are open to the rooms of this folder, which own parts of them
  * as said below.
@@ -67,7 +67,7 @@ typedef struct Database
 
 	/* Owned by entry. */
 	pairingheap leases;			/* entries that are lent, by their end */
-	TimestampTz lease_alarm;	/* somebody looks at them then */
+	TimestampTz lease_alarm;	/* the manager looks at them then */
 } Database;
 
 typedef struct PoolKey
@@ -159,7 +159,7 @@ typedef struct Registry
 
 	int			nmanagers;		/* starting, running or leaving */
 	int			nstarved;		/* pools that wait for a slot */
-	dlist_head	databases;		/* whose turn it is comes first */
+	dlist_head	databases;		/* the one whose turn it is comes first */
 	WorkerSlot	slots[FLEXIBLE_ARRAY_MEMBER];
 } Registry;
 

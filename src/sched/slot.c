@@ -6,7 +6,7 @@
  * belongs to one pool: the work of one owner role in one database.  It is
  * started for it (see pool.c), connects as that role, sleeps while the pool
  * has nothing to do, and leaves when that lasts, when another pool needs
- * its slot, or when nobody may be in the database.
+ * its slot, or when the database is to be empty.
  *
  * Locks: the registry's; no memory.
  *
@@ -241,7 +241,7 @@ act_slot_wake_worker(Pool *pool)
 	return true;
 }
 
-/* It has decided to go; nobody counts on it any more. */
+/* It has decided to go; it is not counted on any more. */
 static void
 set_leaving(WorkerSlot *slot)
 {
@@ -310,7 +310,7 @@ act_slot_delay_pool(Pool *pool, TimestampTz now)
 	pool->not_before = now + pool->delay;
 }
 
-/* A worker slot became free: tell those who wait for one. */
+/* A worker slot became free: tell the pools that wait for one. */
 static void
 call_starved(void)
 {
@@ -329,7 +329,7 @@ call_starved(void)
 	}
 }
 
-/* Free a slot, and tell those whom that concerns. */
+/* Free a slot, and tell the processes that this concerns. */
 void
 act_slot_vacate(WorkerSlot *slot)
 {
@@ -340,7 +340,7 @@ act_slot_vacate(WorkerSlot *slot)
 	act_slot_note_exit();
 	call_starved();
 
-	/* Work left over, or nobody left: the manager may start one, or go. */
+	/* Work left over, or no worker left: the manager may start one, or go. */
 	if (pool->nready + pool->ndelayed > 0)
 	{
 		if (!act_slot_wake_worker(pool))
@@ -398,10 +398,16 @@ act_slot_attach_worker(Datum main_arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(key.database, key.owner, 0);
 
-	/* The runner's timeout limits a call; this would end us, each time. */
+	/*
+	 * The runner's timeout limits a call; this would end the worker, each
+	 * time.
+	 */
 	act_unset_transaction_timeout();
 
-	/* ALTER ROLE ... SET role must not make the session somebody else's. */
+	/*
+	 * ALTER ROLE ... SET role must not give the session another role's
+	 * rights.
+	 */
 	SetConfigOption("role", "none", PGC_SUSET, PGC_S_OVERRIDE);
 }
 
@@ -500,8 +506,8 @@ milliseconds_until(TimestampTz then)
 
 /*
  * Sleep until the pool has work.  False: the worker is to leave, because it
- * has been idle for long, another pool needs the slot, or nobody may be in
- * this database.  Must be called outside of a transaction.
+ * has been idle for long, another pool needs the slot, or the database is to
+ * be empty.  Must be called outside of a transaction.
  */
 bool
 act_slot_wait_for_work(void)

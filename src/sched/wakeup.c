@@ -8,16 +8,15 @@
  *
  * Guarantees: hints are given after the commit is visible to everybody, its
  * invalidation messages are sent and its locks released, and not at all after
- * an abort.  (The transaction's own callback comes before the messages: who
- * was woken by it could still find a runner paused that it resumed, or not
+ * an abort.  (The transaction's own callback comes before the messages: a
+ * worker woken by it could still find a runner paused that it resumed, or not
  * know one that it registered, and drop the hint.  So that callback only says
  * that it is a commit; the hints wait for the end of the locks.)  In the
  * callbacks nothing is allocated, looked up or reported: the transaction is
  * committed already, an error would be a PANIC.  At PREPARE the hints are
  * dropped, since this backend will never hear of the second phase; COMMIT
- * PREPARED asks for a sweep.  What was taken off the queue is put back.
- * More than
- * ACT_WAKEUP_MAX entities, or posts to runners of more than MAX_GROUPS
+ * PREPARED asks for a sweep.  What was taken off the queue is put back.  More
+ * than ACT_WAKEUP_MAX entities, or posts to runners of more than MAX_GROUPS
  * owners, become one request for a sweep.  A subtransaction that was rolled
  * back leaves hints without messages, which do no harm.
  *
@@ -243,7 +242,7 @@ after_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
 }
 
 /*
- * Get ready to note something.  False if nobody would be told.
+ * Get ready to note something.  False without a ready queue.
  */
 static inline bool
 begin_hint(void)

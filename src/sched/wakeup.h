@@ -26,7 +26,7 @@ extern void act_wakeup_push(Oid owner, const EntityKey *key);
 extern void act_wakeup_taken(Oid owner, const EntityKey *key);
 
 /*
- * Roll back the present subtransaction, which has looked for work in vain:
+ * Roll back the present subtransaction, which has found no work:
  * what it took is not queued again.
  */
 extern void act_wakeup_rollback_search(void);
