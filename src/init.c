@@ -16,6 +16,7 @@
 #include "utils/guc.h"
 
 #include "common/catalog.h"
+#include "common/entity.h"
 #include "log/segment.h"
 #include "mailbox/tid_cache.h"
 #include "proc/launcher.h"
@@ -68,6 +69,7 @@ _PG_init(void)
 {
 	act_registry_define_settings();
 	act_catalog_define_settings();
+	act_entity_define_settings();
 	act_entry_define_settings();
 	act_slot_define_settings();
 	act_database_define_settings();

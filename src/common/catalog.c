@@ -1,6 +1,6 @@
 /*
  * catalog.c
- *	  Names to numbers: our relations and types, and the hash of an entity.
+ *	  Names to numbers: our relations and types.
  *
  * Every post needs the OIDs of half a dozen relations.  They are looked up
  * once per backend and kept until the server says that one of them changed,
@@ -12,10 +12,6 @@
  * noticed.  Missing parts (a library newer than the installed SQL version)
  * count as "not installed" for act_catalog_find() and are an error, with a
  * hint, for act_catalog_get().
- *
- * This is also the one room that knows how an entity becomes a number.  The
- * hash is stored, dumped and routed by, so it may never change and depends on
- * neither byte order nor the version of the server.
  *
  * No locks.  Memory: static.  An error while looking up leaves the cache as
  * it was: not valid.
@@ -34,10 +30,7 @@
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
-#include "commands/trigger.h"
 #include "executor/spi.h"
-#include "fmgr.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -61,14 +54,8 @@ static uint64 generation = 1;
 static uint64 versions[ACT_CACHED_ROWS] = {1, 1, 1};
 static uint64 callbacks = 0;
 
-/* actornot.debug_hash_bits */
-static int	debug_hash_bits = 64;
-
 /* actornot.debug_stop_at */
 static char *debug_stop_at = "";
-
-PG_FUNCTION_INFO_V1(actornot_hash);
-PG_FUNCTION_INFO_V1(actornot_tell_of_change);
 
 /* ------------------------------------------------------------------------
  * OIDs
@@ -308,173 +295,6 @@ act_catalog_version(CachedRows rows)
 	return versions[rows];
 }
 
-/* ------------------------------------------------------------------------
- * The hash of an entity
- * ------------------------------------------------------------------------ */
-
-/*
- * Two independent hashes in one pass over the name of the runner, a zero byte
- * (which no name contains) and the entity.
- *
- * "hash" is FNV-1a with 64 bits (Fowler, Noll, Vo; the offset basis and prime
- * of draft-eastlake-fnv), made even by the finalizer fmix64 of MurmurHash3
- * (Austin Appleby, public domain).  FNV goes byte by byte, so the order of
- * bytes in a word does not matter.
- *
- * "check" mixes each byte with the multiplication and rotation of
- * MurmurHash3's x86_32 body and ends with its fmix32.  The rotation matters:
- * without it the low bits of both would depend on the low bits of the input
- * in the same way, and entities that share a hash would tend to share the
- * check too.
- */
-typedef struct EntityHash
-{
-	uint64		hash;
-	uint32		check;
-} EntityHash;
-
-static inline void
-hash_bytes(EntityHash *state, const char *data, int len)
-{
-	const unsigned char *byte = (const unsigned char *) data;
-	const unsigned char *end = byte + len;
-	uint64		hash = state->hash;
-	uint32		check = state->check;
-
-	for (; byte < end; byte++)
-	{
-		hash = (hash ^ *byte) * UINT64CONST(0x100000001b3);
-		check = (check ^ *byte) * 0xcc9e2d51;
-		check = (check << 15) | (check >> 17);
-	}
-	state->hash = hash;
-	state->check = check;
-}
-
-static inline uint64
-mix64(uint64 h)
-{
-	h ^= h >> 33;
-	h *= UINT64CONST(0xff51afd7ed558ccd);
-	h ^= h >> 33;
-	h *= UINT64CONST(0xc4ceb9fe1a85ec53);
-	h ^= h >> 33;
-	return h;
-}
-
-static inline uint32
-mix32(uint32 h)
-{
-	h ^= h >> 16;
-	h *= 0x85ebca6b;
-	h ^= h >> 13;
-	h *= 0xc2b2ae35;
-	h ^= h >> 16;
-	return h;
-}
-
-static bool
-is_ascii(const char *name, int len)
-{
-	for (int i = 0; i < len; i++)
-	{
-		if (IS_HIGHBIT_SET(name[i]))
-			return false;
-	}
-	return true;
-}
-
-/*
- * A name in UTF-8, allocated; NULL if it is that already, or cannot be so.
- */
-static char *
-convert_name(const char *name, int len)
-{
-	int			encoding = GetDatabaseEncoding();
-	int			room = len * MAX_CONVERSION_GROWTH + 1;
-	char	   *utf8;
-	Oid			procedure;
-
-	if (likely(encoding == PG_UTF8) || encoding == PG_SQL_ASCII ||
-		is_ascii(name, len))
-		return NULL;
-	procedure = FindDefaultConversionProc(encoding, PG_UTF8);
-	if (!OidIsValid(procedure))
-		return NULL;
-	utf8 = palloc(room);
-	if (pg_do_encoding_conversion_buf(procedure, encoding, PG_UTF8,
-									  (unsigned char *) unconstify(char *, name),
-									  len, (unsigned char *) utf8, room,
-									  true) == len)
-		return utf8;
-	pfree(utf8);
-	return NULL;
-}
-
-/*
- * In the hash a name counts in UTF-8, whatever the encoding of this database
- * is: a dump may be restored into one with another.  The check is not stored,
- * and tells all names apart that are different here.
- */
-static void
-hash_name(EntityHash *state, const char *name, int len)
-{
-	char	   *utf8 = convert_name(name, len);
-
-	if (utf8 != NULL)
-	{
-		EntityHash	converted = *state;
-
-		hash_bytes(&converted, utf8, strlen(utf8));
-		hash_bytes(state, name, len);
-		state->hash = converted.hash;
-		pfree(utf8);
-	}
-	else
-		hash_bytes(state, name, len);
-}
-
-EntityKey
-act_catalog_key(int32 runner, const char *runner_name, int runner_len,
-				const char *entity, int entity_len)
-{
-	EntityHash	state = {UINT64CONST(0xcbf29ce484222325), 0x1b873593};
-	EntityKey	key;
-
-	hash_name(&state, runner_name, runner_len);
-	hash_bytes(&state, "", 1);
-	hash_name(&state, entity, entity_len);
-
-	state.hash = mix64(state.hash);
-	if (unlikely(debug_hash_bits < 64))
-		state.hash &= (UINT64CONST(1) << debug_hash_bits) - 1;
-	key.hash = (int64) state.hash;
-	key.runner = runner;
-	key.check = mix32(state.check);
-	return key;
-}
-
-/*
- * actornot_hash(runner text, entity text) returns bigint
- */
-Datum
-actornot_hash(PG_FUNCTION_ARGS)
-{
-	text	   *runner;
-	text	   *entity;
-	EntityKey	key;
-
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("runner and entity must not be null")));
-	runner = PG_GETARG_TEXT_PP(0);
-	entity = PG_GETARG_TEXT_PP(1);
-	key = act_catalog_key(0, VARDATA_ANY(runner), VARSIZE_ANY_EXHDR(runner),
-						  VARDATA_ANY(entity), VARSIZE_ANY_EXHDR(entity));
-	PG_RETURN_INT64(key.hash);
-}
-
 /*
  * Die as by kill -9 if a test wants that here.
  */
@@ -489,13 +309,6 @@ act_catalog_debug_stop(const char *step)
 void
 act_catalog_define_settings(void)
 {
-	DefineCustomIntVariable("actornot.debug_hash_bits",
-							"How many bits of an entity's hash are used.",
-							"For tests that need two entities with one hash; mailboxes made with another value are not found.",
-							&debug_hash_bits, 64, 0, 64,
-							PGC_SUSET,
-							GUC_NOT_IN_SAMPLE | GUC_NO_SHOW_ALL,
-							NULL, NULL, NULL);
 	DefineCustomStringVariable("actornot.debug_stop_at",
 							   "The step of rotation, or of advancing the clock, at which a process kills itself.",
 							   "For tests of what a crash leaves behind.",
@@ -612,21 +425,4 @@ act_catalog_invalidate(Oid relid)
 	CacheInvalidateRelcacheByRelid(relid);
 	(void) GetCurrentCommandId(true);
 	CommandCounterIncrement();
-}
-
-/*
- * tell_of_change() returns trigger
- *
- * For whoever changes rows that are cached and does not call the above: a
- * restore, or an administrator.
- */
-Datum
-actornot_tell_of_change(PG_FUNCTION_ARGS)
-{
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
-
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		elog(ERROR, "tell_of_change was not called by the trigger manager");
-	CacheInvalidateRelcache(trigger->tg_relation);
-	return PointerGetDatum(NULL);
 }

@@ -1,6 +1,6 @@
 /*
  * catalog.h
- *	  Names to numbers: our relations and types, and the hash of an entity.
+ *	  Names to numbers: our relations and types.
  */
 #ifndef ACT_CATALOG_H
 #define ACT_CATALOG_H
@@ -69,10 +69,6 @@ extern uint64 act_catalog_generation(void);
 
 /* Grows whenever the rows of these tables may have changed; never 0. */
 extern uint64 act_catalog_version(CachedRows rows);
-
-extern EntityKey act_catalog_key(int32 runner, const char *runner_name,
-								 int runner_len,
-								 const char *entity, int entity_len);
 
 extern int	act_catalog_check_columns(Relation heap, int nours);
 

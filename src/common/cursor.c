@@ -24,15 +24,12 @@
 
 #include "access/transam.h"
 #include "access/xact.h"
-#include "utils/builtins.h"
 
 #include "common/cursor.h"
 #include "compat.h"
 
 /* A varint of 64 bits takes at most this many bytes. */
 #define VARINT_MAX 10
-
-PG_FUNCTION_INFO_V1(actornot_cursor_text);
 
 /*
  * Is a transaction with this tick settled (ended) in the cursor?
@@ -301,25 +298,4 @@ act_cursor_copy(Cursor *to, const Cursor *from)
 		to->xip = palloc(sizeof(uint64) * from->nxip);
 		memcpy(to->xip, from->xip, sizeof(uint64) * from->nxip);
 	}
-}
-
-/*
- * For people: a packed cursor in the form of pg_snapshot,
- * xmin:xmax:xip,xip,...
- */
-Datum
-actornot_cursor_text(PG_FUNCTION_ARGS)
-{
-	Cursor		cursor;
-	StringInfoData text;
-
-	act_cursor_unpack(&cursor, PG_GETARG_BYTEA_PP(0));
-	initStringInfo(&text);
-	appendStringInfo(&text, UINT64_FORMAT ":" UINT64_FORMAT ":",
-					 cursor.nxip > 0 ? cursor.xip[0] : cursor.xmax,
-					 cursor.xmax);
-	for (int i = 0; i < cursor.nxip; i++)
-		appendStringInfo(&text, "%s" UINT64_FORMAT,
-						 i > 0 ? "," : "", cursor.xip[i]);
-	PG_RETURN_TEXT_P(cstring_to_text_with_len(text.data, text.len));
 }

@@ -1,6 +1,10 @@
 /*
  * entity.c
- *	  The lock of an entity, and which batches are open in this backend.
+ *	  An entity: its key, its lock, and which batches are open in this backend.
+ *
+ * How an entity becomes a number is known here alone.  The hash is stored,
+ * dumped and routed by, so it may never change and depends on neither byte
+ * order nor the version of the server.
  *
  * The lock is a transaction-level advisory lock on (database, hash), in a
  * lock-tag class of its own, so that the server itself releases it whatever
@@ -15,8 +19,11 @@
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 
 #include "actornot.h"
@@ -39,6 +46,151 @@ static int	open_runs_depth = 0;
 
 /* Did a call fail because its entity was locked only to be run next? */
 static bool collided = false;
+
+/* actornot.debug_hash_bits */
+static int	debug_hash_bits = 64;
+
+/*
+ * Two independent hashes in one pass over the name of the runner, a zero byte
+ * (which no name contains) and the entity.
+ *
+ * "hash" is FNV-1a with 64 bits (Fowler, Noll, Vo; the offset basis and prime
+ * of draft-eastlake-fnv), made even by the finalizer fmix64 of MurmurHash3
+ * (Austin Appleby, public domain).  FNV goes byte by byte, so the order of
+ * bytes in a word does not matter.
+ *
+ * "check" mixes each byte with the multiplication and rotation of
+ * MurmurHash3's x86_32 body and ends with its fmix32.  The rotation matters:
+ * without it the low bits of both would depend on the low bits of the input
+ * in the same way, and entities that share a hash would tend to share the
+ * check too.
+ */
+typedef struct EntityHash
+{
+	uint64		hash;
+	uint32		check;
+} EntityHash;
+
+static inline void
+hash_bytes(EntityHash *state, const char *data, int len)
+{
+	const unsigned char *byte = (const unsigned char *) data;
+	const unsigned char *end = byte + len;
+	uint64		hash = state->hash;
+	uint32		check = state->check;
+
+	for (; byte < end; byte++)
+	{
+		hash = (hash ^ *byte) * UINT64CONST(0x100000001b3);
+		check = (check ^ *byte) * 0xcc9e2d51;
+		check = (check << 15) | (check >> 17);
+	}
+	state->hash = hash;
+	state->check = check;
+}
+
+static inline uint64
+mix64(uint64 h)
+{
+	h ^= h >> 33;
+	h *= UINT64CONST(0xff51afd7ed558ccd);
+	h ^= h >> 33;
+	h *= UINT64CONST(0xc4ceb9fe1a85ec53);
+	h ^= h >> 33;
+	return h;
+}
+
+static inline uint32
+mix32(uint32 h)
+{
+	h ^= h >> 16;
+	h *= 0x85ebca6b;
+	h ^= h >> 13;
+	h *= 0xc2b2ae35;
+	h ^= h >> 16;
+	return h;
+}
+
+static bool
+is_ascii(const char *name, int len)
+{
+	for (int i = 0; i < len; i++)
+	{
+		if (IS_HIGHBIT_SET(name[i]))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * A name in UTF-8, allocated; NULL if it is that already, or cannot be so.
+ */
+static char *
+convert_name(const char *name, int len)
+{
+	int			encoding = GetDatabaseEncoding();
+	int			room = len * MAX_CONVERSION_GROWTH + 1;
+	char	   *utf8;
+	Oid			procedure;
+
+	if (likely(encoding == PG_UTF8) || encoding == PG_SQL_ASCII ||
+		is_ascii(name, len))
+		return NULL;
+	procedure = FindDefaultConversionProc(encoding, PG_UTF8);
+	if (!OidIsValid(procedure))
+		return NULL;
+	utf8 = palloc(room);
+	if (pg_do_encoding_conversion_buf(procedure, encoding, PG_UTF8,
+									  (unsigned char *) unconstify(char *, name),
+									  len, (unsigned char *) utf8, room,
+									  true) == len)
+		return utf8;
+	pfree(utf8);
+	return NULL;
+}
+
+/*
+ * In the hash a name counts in UTF-8, whatever the encoding of this database
+ * is: a dump may be restored into one with another.  The check is not stored,
+ * and tells all names apart that are different here.
+ */
+static void
+hash_name(EntityHash *state, const char *name, int len)
+{
+	char	   *utf8 = convert_name(name, len);
+
+	if (utf8 != NULL)
+	{
+		EntityHash	converted = *state;
+
+		hash_bytes(&converted, utf8, strlen(utf8));
+		hash_bytes(state, name, len);
+		state->hash = converted.hash;
+		pfree(utf8);
+	}
+	else
+		hash_bytes(state, name, len);
+}
+
+EntityKey
+act_entity_key(int32 runner, const char *runner_name, int runner_len,
+			   const char *entity, int entity_len)
+{
+	EntityHash	state = {UINT64CONST(0xcbf29ce484222325), 0x1b873593};
+	EntityKey	key;
+
+	hash_name(&state, runner_name, runner_len);
+	hash_bytes(&state, "", 1);
+	hash_name(&state, entity, entity_len);
+
+	state.hash = mix64(state.hash);
+	if (unlikely(debug_hash_bits < 64))
+		state.hash &= (UINT64CONST(1) << debug_hash_bits) - 1;
+	key.hash = (int64) state.hash;
+	key.runner = runner;
+	key.check = mix32(state.check);
+	return key;
+}
 
 static void
 set_tag(LOCKTAG *tag, int64 hash)
@@ -174,4 +326,16 @@ bool
 act_entity_collided(void)
 {
 	return collided;
+}
+
+void
+act_entity_define_settings(void)
+{
+	DefineCustomIntVariable("actornot.debug_hash_bits",
+							"How many bits of an entity's hash are used.",
+							"For tests that need two entities with one hash; mailboxes made with another value are not found.",
+							&debug_hash_bits, 64, 0, 64,
+							PGC_SUSET,
+							GUC_NOT_IN_SAMPLE | GUC_NO_SHOW_ALL,
+							NULL, NULL, NULL);
 }

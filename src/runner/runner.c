@@ -35,13 +35,11 @@
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "common/catalog.h"
+#include "common/entity.h"
 #include "runner/runner.h"
-
-PG_FUNCTION_INFO_V1(actornot_role_out);
 
 /* The columns of runner. */
 enum
@@ -489,8 +487,8 @@ act_runner_get(const char *name, int len)
 EntityKey
 act_runner_key(const Runner *runner, const char *entity, int len)
 {
-	return act_catalog_key(runner->id, runner->name, runner->name_len,
-						   entity, len);
+	return act_entity_key(runner->id, runner->name, runner->name_len,
+						  entity, len);
 }
 
 /*
@@ -572,19 +570,6 @@ act_runner_gate(const Runner *runner)
 /* ------------------------------------------------------------------------
  * Rights
  * ------------------------------------------------------------------------ */
-
-/*
- * Output of type actornot.role: as regrole, but "-" for a role that is gone.
- */
-Datum
-actornot_role_out(PG_FUNCTION_ARGS)
-{
-	Oid			role = PG_GETARG_OID(0);
-
-	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
-		PG_RETURN_CSTRING(pstrdup("-"));
-	return DirectFunctionCall1(regroleout, ObjectIdGetDatum(role));
-}
 
 void
 act_runner_check_post(const Runner *runner)

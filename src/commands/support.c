@@ -1,0 +1,95 @@
+/*
+ * support.c
+ *	  Functions that objects of the install script need: a type, triggers, views.
+ *
+ * No locks.  Memory: the function's context.
+ */
+#include "postgres.h"
+
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/syscache.h"
+
+#include "actornot.h"
+#include "common/cursor.h"
+#include "common/entity.h"
+
+PG_FUNCTION_INFO_V1(actornot_hash);
+PG_FUNCTION_INFO_V1(actornot_role_out);
+PG_FUNCTION_INFO_V1(actornot_cursor_text);
+PG_FUNCTION_INFO_V1(actornot_tell_of_change);
+
+/*
+ * actornot_hash(runner text, entity text) returns bigint
+ */
+Datum
+actornot_hash(PG_FUNCTION_ARGS)
+{
+	text	   *runner;
+	text	   *entity;
+	EntityKey	key;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("runner and entity must not be null")));
+	runner = PG_GETARG_TEXT_PP(0);
+	entity = PG_GETARG_TEXT_PP(1);
+	key = act_entity_key(0, VARDATA_ANY(runner), VARSIZE_ANY_EXHDR(runner),
+						 VARDATA_ANY(entity), VARSIZE_ANY_EXHDR(entity));
+	PG_RETURN_INT64(key.hash);
+}
+
+/*
+ * Output of type actornot.role: as regrole, but "-" for a role that is gone.
+ */
+Datum
+actornot_role_out(PG_FUNCTION_ARGS)
+{
+	Oid			role = PG_GETARG_OID(0);
+
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
+		PG_RETURN_CSTRING(pstrdup("-"));
+	return DirectFunctionCall1(regroleout, ObjectIdGetDatum(role));
+}
+
+/*
+ * For people: a packed cursor in the form of pg_snapshot,
+ * xmin:xmax:xip,xip,...
+ */
+Datum
+actornot_cursor_text(PG_FUNCTION_ARGS)
+{
+	Cursor		cursor;
+	StringInfoData text;
+
+	act_cursor_unpack(&cursor, PG_GETARG_BYTEA_PP(0));
+	initStringInfo(&text);
+	appendStringInfo(&text, UINT64_FORMAT ":" UINT64_FORMAT ":",
+					 cursor.nxip > 0 ? cursor.xip[0] : cursor.xmax,
+					 cursor.xmax);
+	for (int i = 0; i < cursor.nxip; i++)
+		appendStringInfo(&text, "%s" UINT64_FORMAT,
+						 i > 0 ? "," : "", cursor.xip[i]);
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(text.data, text.len));
+}
+
+/*
+ * tell_of_change() returns trigger
+ *
+ * For whoever changes rows that are cached and does not call the above: a
+ * restore, or an administrator.
+ */
+Datum
+actornot_tell_of_change(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		elog(ERROR, "tell_of_change was not called by the trigger manager");
+	CacheInvalidateRelcache(trigger->tg_relation);
+	return PointerGetDatum(NULL);
+}
