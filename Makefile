@@ -25,7 +25,7 @@ OBJS = src/init.o \
 		broom.o cleanup.o found.o known.o rotation.o segment_check.o \
 		sweep.o) \
 	$(addprefix src/commands/, \
-		acquire.o entity_admin.o funcargs.o post.o register.o run.o \
+		acquire.o entity_admin.o funcargs.o post.o redrive.o register.o run.o \
 		support.o) \
 	$(addprefix src/proc/, \
 		launcher.o manager.o utility.o worker.o)

@@ -45,7 +45,6 @@
 
 #include "actornot.h"
 #include "commands/funcargs.h"
-#include "commands/post.h"
 #include "common/catalog.h"
 #include "common/entity.h"
 #include "common/subxact.h"
@@ -167,15 +166,15 @@ read_length(FunctionCallInfo fcinfo, int argno, const Runner *runner)
 {
 	if (PG_ARGISNULL(argno))
 		return runner->lease;
-	return act_funcargs_interval(fcinfo, argno, "lease", runner, 1, MAX_LENGTH,
-								 "30 days");
+	return act_funcargs_interval(fcinfo, argno, "lease", runner->name, 1,
+								 MAX_LENGTH);
 }
 
 static int64
 read_retry_in(FunctionCallInfo fcinfo, int argno, const Runner *runner)
 {
-	return act_funcargs_interval(fcinfo, argno, "retry_in", runner, 0, MAX_RETRY_IN,
-								 "366 days");
+	return act_funcargs_interval(fcinfo, argno, "retry_in", runner->name, 0,
+								 MAX_RETRY_IN);
 }
 
 static void
@@ -193,13 +192,14 @@ read_acquisition(FunctionCallInfo fcinfo, Acquisition *call)
 	call->terms.empty_too = (call->entity != NULL);
 	call->terms.length = read_length(fcinfo, 2, runner);
 	call->terms.max_messages = PG_ARGISNULL(3) ? runner->batch_size :
-		act_funcargs_count(fcinfo, 3, "max_messages", runner, 1, MAX_MESSAGES);
+		act_funcargs_count(fcinfo, 3, "max_messages", runner->name, 1,
+						   MAX_MESSAGES);
 	act_funcargs_reject_null(fcinfo, 4, "max_entities");
-	call->max_entities = act_funcargs_count(fcinfo, 4, "max_entities", runner, 1,
-											MAX_ENTITIES);
+	call->max_entities = act_funcargs_count(fcinfo, 4, "max_entities",
+											runner->name, 1, MAX_ENTITIES);
 	act_funcargs_reject_null(fcinfo, 5, "wait");
 	call->deadline = GetCurrentTimestamp() +
-		act_funcargs_interval(fcinfo, 5, "wait", runner, 0, MAX_WAIT, "60 seconds");
+		act_funcargs_interval(fcinfo, 5, "wait", runner->name, 0, MAX_WAIT);
 	if (!PG_ARGISNULL(6))
 		call->terms.owner = text_to_cstring(PG_GETARG_TEXT_PP(6));
 
@@ -790,7 +790,8 @@ actornot_update_locked(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	terms.length = read_length(fcinfo, 4, &holding.runner);
 	terms.max_messages = PG_ARGISNULL(5) ? holding.runner.batch_size :
-		act_funcargs_count(fcinfo, 5, "max_messages", &holding.runner, 0, MAX_MESSAGES);
+		act_funcargs_count(fcinfo, 5, "max_messages", holding.runner.name, 0,
+						   MAX_MESSAGES);
 	terms.owner = holding.mailbox.lease_owner;
 	if (holding.runner.runnable != NULL && terms.max_messages > 0)
 		act_runner_check_is_owner(&holding.runner);

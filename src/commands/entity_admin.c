@@ -11,23 +11,11 @@
  */
 #include "postgres.h"
 
-#include "access/detoast.h"
-#include "access/xact.h"
-#include "catalog/pg_type_d.h"
-#include "executor/spi.h"
-#include "miscadmin.h"
-#include "tcop/utility.h"
-#include "utils/builtins.h"
-#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "actornot.h"
-#include "commands/entity_admin.h"
 #include "commands/funcargs.h"
-#include "commands/post.h"
-#include "common/catalog.h"
 #include "common/entity.h"
-#include "log/clock.h"
 #include "log/reader.h"
 #include "log/segment.h"
 #include "mailbox/deadletter.h"
@@ -47,8 +35,6 @@ PG_FUNCTION_INFO_V1(actornot_resume_entity);
 PG_FUNCTION_INFO_V1(actornot_wake);
 PG_FUNCTION_INFO_V1(actornot_skip);
 PG_FUNCTION_INFO_V1(actornot_purge);
-PG_FUNCTION_INFO_V1(actornot_redrive);
-PG_FUNCTION_INFO_V1(actornot_redrive_all);
 
 /* An entity under its lock. */
 typedef struct Mending
@@ -62,24 +48,12 @@ typedef struct Mending
 } Mending;
 
 /*
- * The runner of the first argument, whose owner's rights the caller has.
- */
-static const Runner *
-get_runner(FunctionCallInfo fcinfo)
-{
-	const Runner *runner = act_funcargs_runner(fcinfo);
-
-	act_runner_check_rights(runner);
-	return runner;
-}
-
-/*
  * Runner and entity of the first two arguments.
  */
 static void
 get_entity(FunctionCallInfo fcinfo, Mending *mending)
 {
-	mending->runner = *get_runner(fcinfo);
+	mending->runner = *act_funcargs_owned_runner(fcinfo);
 	mending->entity = act_funcargs_entity(fcinfo, &mending->runner,
 										  &mending->entity_len, &mending->key);
 }
@@ -91,9 +65,7 @@ static void
 begin_mending(FunctionCallInfo fcinfo, Mending *mending, const char *command)
 {
 	get_entity(fcinfo, mending);
-	PreventCommandIfReadOnly(command);
-	PreventCommandIfParallelMode(command);
-	PreventCommandDuringRecovery(command);
+	act_funcargs_check_may_write(command);
 	act_head_check_isolation();
 
 	act_entity_check_closed(mending->key.hash, mending->runner.name,
@@ -167,9 +139,8 @@ actornot_state(PG_FUNCTION_ARGS)
  * What waits of one entity, as the latest snapshot sees it.
  */
 static int64
-count_entity(const Runner *runner, const char *entity, int len)
+count_entity(const Mending *mending)
 {
-	EntityKey	key = act_runner_key(runner, entity, len);
 	Snapshot	snapshot;
 	MailboxTable table;
 	MessageReader reader;
@@ -186,7 +157,8 @@ count_entity(const Runner *runner, const char *entity, int len)
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	PushActiveSnapshot(snapshot);
 	table.snapshot = snapshot;
-	act_mailbox_init(&mailbox, &key, entity, len);
+	act_mailbox_init(&mailbox, &mending->key, mending->entity,
+					 mending->entity_len);
 	act_mailbox_load(&table, &mailbox);
 	act_reader_open_reader(&reader, snapshot);
 	count = act_pending_count(&reader, &mailbox, &now, &collided);
@@ -202,25 +174,12 @@ count_entity(const Runner *runner, const char *entity, int len)
 }
 
 /*
- * Messages that wait: of an entity, or of all of them if it is NULL.
- */
-int64
-act_entity_admin_pending(const Runner *runner, const char *entity)
-{
-	Runner		copy = *runner;
-
-	if (entity == NULL)
-		return act_sweep_count(copy.id);
-	return count_entity(&copy, entity, strlen(entity));
-}
-
-/*
  * actornot_pending(runner)
  */
 Datum
 actornot_pending(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_INT64(act_entity_admin_pending(get_runner(fcinfo), NULL));
+	PG_RETURN_INT64(act_sweep_count(act_funcargs_owned_runner(fcinfo)->id));
 }
 
 /*
@@ -232,7 +191,7 @@ actornot_pending_entity(PG_FUNCTION_ARGS)
 	Mending		mending;
 
 	get_entity(fcinfo, &mending);
-	PG_RETURN_INT64(act_entity_admin_pending(&mending.runner, mending.entity));
+	PG_RETURN_INT64(count_entity(&mending));
 }
 
 /* ---- mending ---- */
@@ -361,136 +320,4 @@ actornot_purge(PG_FUNCTION_ARGS)
 	mailbox->state = (Datum) 0;
 	end_mending(&mending, true);
 	PG_RETURN_INT64(count);
-}
-
-/* ---- dead letters ---- */
-
-/* One dead letter at a time, for they may be large and many. */
-static bool
-fetch_dead_letter(Portal portal)
-{
-	OwnerContext context;
-
-	act_catalog_become_owner(&context);
-	SPI_cursor_fetch(portal, true, 1);
-	act_catalog_restore_user(&context);
-	return SPI_processed > 0;
-}
-
-/*
- * Post again what was fetched.  Returns the id; what the context holds is of
- * no use any more.
- */
-static int64
-repost(Runner *runner, MemoryContext context)
-{
-	MemoryContext old = MemoryContextSwitchTo(context);
-	HeapTuple	tuple = SPI_tuptable->vals[0];
-	TupleDesc	desc = SPI_tuptable->tupdesc;
-	bool		isnull,
-				no_payload;
-	Datum		entity = SPI_getbinval(tuple, desc, 1, &isnull);
-	Datum		payload = SPI_getbinval(tuple, desc, 2, &no_payload);
-	Datum		headers = SPI_getbinval(tuple, desc, 3, &isnull);
-	int64		id = act_post_message(runner, entity,
-									  no_payload ? (Datum) 0 : payload,
-									  headers);
-
-	SPI_freetuptable(SPI_tuptable);
-	MemoryContextSwitchTo(old);
-	return id;
-}
-
-/*
- * Take dead letters out of their table and post them again, as new messages
- * that tell their origin in the headers.  Those of earlier runners of the same
- * name and owner count as the runner's.  Returns how many; the last one's new
- * id in *new_id.
- */
-static int64
-redrive(const Runner *cached, bool one, int64 id, int64 *new_id)
-{
-	static const char *query =
-	"WITH taken AS (DELETE FROM actornot.dead_letter"
-	" WHERE (runner = $1 OR runner IN (SELECT r.id FROM actornot.runner r"
-	" WHERE r.name = $3 AND r.owner::pg_catalog.oid = $4 AND r.unregistered_at IS NOT NULL))"
-	" AND ($2 IS NULL OR id = $2) RETURNING *)"
-	" SELECT entity, payload,"
-	" CASE WHEN pg_catalog.jsonb_typeof(headers) = 'object' THEN headers ELSE '{}'::pg_catalog.jsonb END"
-	" || pg_catalog.jsonb_build_object('actornot_origin', pg_catalog.jsonb_build_object("
-	"'id', id, 'posted_at', posted_at, 'attempts', attempts, 'died_at', died_at, 'message', message)"
-	" || CASE WHEN headers IS NULL OR pg_catalog.jsonb_typeof(headers) = 'object' THEN '{}'::pg_catalog.jsonb"
-	" ELSE pg_catalog.jsonb_build_object('headers', headers) END)"
-	" FROM taken ORDER BY id";
-	Runner		runner = *cached;
-	Oid			types[4] = {INT4OID, INT8OID, TEXTOID, OIDOID};
-	Datum		args[4] = {
-		Int32GetDatum(runner.id), Int64GetDatum(id),
-		CStringGetTextDatum(runner.name), ObjectIdGetDatum(runner.owner)
-	};
-	char		nulls[5] = {' ', one ? ' ' : 'n', ' ', ' ', '\0'};
-	OwnerContext context;
-	MemoryContext message_context;
-	Portal		portal;
-	int64		n = 0;
-
-	SPI_connect();
-	message_context = AllocSetContextCreate(CurrentMemoryContext,
-											"actornot dead letter",
-											ALLOCSET_DEFAULT_SIZES);
-	act_catalog_become_owner(&context);
-	portal = SPI_cursor_open_with_args(NULL, query, 4, types, args, nulls,
-									   false, 0);
-	act_catalog_restore_user(&context);
-	while (fetch_dead_letter(portal))
-	{
-		CHECK_FOR_INTERRUPTS();
-		*new_id = repost(&runner, message_context);
-		MemoryContextReset(message_context);
-		n++;
-	}
-	SPI_cursor_close(portal);
-	SPI_finish();
-	return n;
-}
-
-static void
-check_may_redrive(const char *command)
-{
-	PreventCommandIfReadOnly(command);
-	PreventCommandIfParallelMode(command);
-	PreventCommandDuringRecovery(command);
-}
-
-/*
- * actornot_redrive(runner, id)
- */
-Datum
-actornot_redrive(PG_FUNCTION_ARGS)
-{
-	const Runner *runner = get_runner(fcinfo);
-	int64		new_id = 0;
-
-	act_funcargs_reject_null(fcinfo, 1, "id");
-	check_may_redrive("actornot_redrive()");
-	if (redrive(runner, true, PG_GETARG_INT64(1), &new_id) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("dead letter " INT64_FORMAT " of runner \"%s\" does not exist",
-						PG_GETARG_INT64(1),
-						text_to_cstring(PG_GETARG_TEXT_PP(0)))));
-	PG_RETURN_INT64(new_id);
-}
-
-/*
- * actornot_redrive_all(runner)
- */
-Datum
-actornot_redrive_all(PG_FUNCTION_ARGS)
-{
-	const Runner *runner = get_runner(fcinfo);
-	int64		new_id = 0;
-
-	check_may_redrive("actornot_redrive_all()");
-	PG_RETURN_INT64(redrive(runner, false, 0, &new_id));
 }

@@ -4,7 +4,7 @@
  *
  * Each is read or refused with the SQLSTATE that the API promises: 22004 for
  * NULL, 42704 for an unknown runner, 22023 for what is out of range.  Rights
- * are the caller's to check.
+ * are the caller's to check, except where a function says that it does.
  *
  * Memory: the current context.
  */
@@ -52,6 +52,18 @@ act_funcargs_runner(FunctionCallInfo fcinfo)
 }
 
 /*
+ * The same, if the caller has the rights of its owner.
+ */
+const Runner *
+act_funcargs_owned_runner(FunctionCallInfo fcinfo)
+{
+	const Runner *runner = act_funcargs_runner(fcinfo);
+
+	act_runner_check_rights(runner);
+	return runner;
+}
+
+/*
  * Error 22023 unless the entity is 1 to ACT_MAX_ENTITY_BYTES long.
  */
 void
@@ -77,20 +89,32 @@ raw_size(Datum value)
 }
 
 /*
- * Error 54000 if a message with these is more than could be handed out as one
- * jsonb; 0 stands for NULL.
+ * A message to be posted, and the key of its entity, which has been checked;
+ * 0 stands for NULL.  Error 54000 if it is more than could be handed out as
+ * one jsonb.
  */
-void
-act_funcargs_check_size(const char *runner, Datum payload, Datum headers)
+EntityKey
+act_funcargs_message(const Runner *runner, Datum entity, Datum payload,
+					 Datum headers, NewMessage *message)
 {
+	text	   *name = DatumGetTextPP(entity);
+	EntityKey	key = act_runner_key(runner, VARDATA_ANY(name),
+									 VARSIZE_ANY_EXHDR(name));
 	Size		size = raw_size(payload) + raw_size(headers);
 
 	if (unlikely(size > ACT_MAX_JSONB_BYTES))
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("message for runner \"%s\" is too large", runner),
+				 errmsg("message for runner \"%s\" is too large",
+						runner->name),
 				 errdetail("Payload and headers have %zu bytes; the maximum is %d.",
 						   size, ACT_MAX_JSONB_BYTES)));
+	message->hash = key.hash;
+	message->runner = key.runner;
+	message->entity = PointerGetDatum(name);
+	message->payload = payload;
+	message->headers = headers;
+	return key;
 }
 
 char *
@@ -112,30 +136,32 @@ act_funcargs_entity(FunctionCallInfo fcinfo, const Runner *runner, int *len,
  */
 int64
 act_funcargs_interval(FunctionCallInfo fcinfo, int argno, const char *name,
-					  const Runner *runner, int64 min, int64 max,
-					  const char *max_text)
+					  const char *runner, int64 min, int64 max)
 {
+	bool		in_days = max >= USECS_PER_DAY;
 	int64		us;
 
 	if (!act_runner_interval_us(PG_GETARG_INTERVAL_P(argno), &us) || us > max)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s of runner \"%s\" is too long", name, runner->name),
-				 errdetail("The maximum is %s.", max_text)));
+				 errmsg("%s of runner \"%s\" is too long", name, runner),
+				 errdetail("The maximum is " INT64_FORMAT " %s.",
+						   max / (in_days ? USECS_PER_DAY : USECS_PER_SEC),
+						   in_days ? "days" : "seconds")));
 	if (us < min)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 min > 0 ?
 				 errmsg("%s of runner \"%s\" must be greater than zero",
-						name, runner->name) :
+						name, runner) :
 				 errmsg("%s of runner \"%s\" must not be negative",
-						name, runner->name)));
+						name, runner)));
 	return us;
 }
 
 int
 act_funcargs_count(FunctionCallInfo fcinfo, int argno, const char *name,
-				   const Runner *runner, int min, int max)
+				   const char *runner, int min, int max)
 {
 	int			n = PG_GETARG_INT32(argno);
 
@@ -143,6 +169,6 @@ act_funcargs_count(FunctionCallInfo fcinfo, int argno, const char *name,
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s of runner \"%s\" must be between %d and %d",
-						name, runner->name, min, max)));
+						name, runner, min, max)));
 	return n;
 }

@@ -8,6 +8,7 @@
 #include "fmgr.h"
 
 #include "actornot.h"
+#include "log/writer.h"
 #include "runner/runner.h"
 
 extern void act_funcargs_reject_null(FunctionCallInfo fcinfo, int argno,
@@ -15,20 +16,25 @@ extern void act_funcargs_reject_null(FunctionCallInfo fcinfo, int argno,
 extern void act_funcargs_check_may_write(const char *command);
 extern void act_funcargs_check_entity(const char *runner, const char *entity,
 									  int len);
-extern void act_funcargs_check_size(const char *runner, Datum payload,
-									Datum headers);
 
 /* The runner that the first argument names, and the entity of the second. */
 extern const Runner *act_funcargs_runner(FunctionCallInfo fcinfo);
 extern char *act_funcargs_entity(FunctionCallInfo fcinfo, const Runner *runner,
 								 int *len, EntityKey *key);
 
+extern const Runner *act_funcargs_owned_runner(FunctionCallInfo fcinfo);
+
+/* Of the entity, payload and headers of a post. */
+extern EntityKey act_funcargs_message(const Runner *runner, Datum entity,
+									  Datum payload, Datum headers,
+									  NewMessage *message);
+
 /* Others, within limits; which of them is "name". */
 extern int64 act_funcargs_interval(FunctionCallInfo fcinfo, int argno,
-								   const char *name, const Runner *runner,
-								   int64 min, int64 max, const char *max_text);
+								   const char *name, const char *runner,
+								   int64 min, int64 max);
 extern int	act_funcargs_count(FunctionCallInfo fcinfo, int argno,
-							   const char *name, const Runner *runner, int min,
+							   const char *name, const char *runner, int min,
 							   int max);
 
 #endif							/* ACT_FUNCARGS_H */

@@ -23,7 +23,6 @@
 
 #include "actornot.h"
 #include "commands/funcargs.h"
-#include "commands/post.h"
 #include "common/catalog.h"
 #include "log/writer.h"
 #include "runner/runner.h"
@@ -36,31 +35,6 @@ PG_FUNCTION_INFO_V1(actornot_post);
 PG_FUNCTION_INFO_V1(actornot_post_many);
 
 /*
- * Put one message in.  The caller has checked rights and entity; the
- * runner's pointer need not be valid any more afterwards.
- */
-int64
-act_post_message(const Runner *runner, Datum entity, Datum payload,
-				 Datum headers)
-{
-	MessageWriter writer;
-	text	   *name = DatumGetTextPP(entity);
-	EntityKey	key = act_runner_key(runner, VARDATA_ANY(name),
-									 VARSIZE_ANY_EXHDR(name));
-	NewMessage	message = {key.hash, key.runner, PointerGetDatum(name),
-	payload, headers};
-	Oid			owner = act_runner_pool(runner);
-	int64		id;
-
-	act_funcargs_check_size(runner->name, payload, headers);
-	act_writer_open(&writer);
-	id = act_writer_append(&writer, &message);
-	act_writer_close(&writer);
-	act_wakeup_push(owner, &key);
-	return id;
-}
-
-/*
  * actornot_post(runner, entity, payload, headers, deliver_at, dedup_key)
  */
 Datum
@@ -69,6 +43,10 @@ actornot_post(PG_FUNCTION_ARGS)
 	const Runner *runner;
 	text	   *name;
 	text	   *entity;
+	NewMessage	message;
+	EntityKey	key;
+	Oid			pool;
+	int64		id;
 
 	act_funcargs_reject_null(fcinfo, 0, "runner");
 	act_funcargs_reject_null(fcinfo, 1, "entity");
@@ -86,9 +64,14 @@ actornot_post(PG_FUNCTION_ARGS)
 	act_funcargs_check_entity(runner->name, VARDATA_ANY(entity),
 							  VARSIZE_ANY_EXHDR(entity));
 
-	PG_RETURN_INT64(act_post_message(runner, PointerGetDatum(entity),
-									 PG_ARGISNULL(2) ? (Datum) 0 : PG_GETARG_DATUM(2),
-									 PG_ARGISNULL(3) ? (Datum) 0 : PG_GETARG_DATUM(3)));
+	key = act_funcargs_message(runner, PointerGetDatum(entity),
+							   PG_ARGISNULL(2) ? (Datum) 0 : PG_GETARG_DATUM(2),
+							   PG_ARGISNULL(3) ? (Datum) 0 : PG_GETARG_DATUM(3),
+							   &message);
+	pool = act_runner_pool(runner);
+	id = act_writer_append(&message);
+	act_wakeup_push(pool, &key);
+	PG_RETURN_INT64(id);
 }
 
 /*
@@ -158,24 +141,14 @@ post_piece(MessageWriter *writer, const Runner *runner,
 	EntityKey  *keys = palloc(sizeof(EntityKey) * n);
 
 	for (int i = 0; i < n; i++)
-	{
-		Datum		entity = arrays->entities[first + i];
-		text	   *name = DatumGetTextPP(entity);
-
-		keys[i] = act_runner_key(runner, VARDATA_ANY(name),
-								 VARSIZE_ANY_EXHDR(name));
-		messages[i].hash = keys[i].hash;
-		messages[i].runner = keys[i].runner;
-		messages[i].entity = entity;
-		messages[i].payload = element_or_null(arrays->payloads,
-											  arrays->payload_nulls,
-											  first + i);
-		messages[i].headers = element_or_null(arrays->headers,
-											  arrays->header_nulls,
-											  first + i);
-		act_funcargs_check_size(runner->name, messages[i].payload,
-								messages[i].headers);
-	}
+		keys[i] = act_funcargs_message(runner, arrays->entities[first + i],
+									   element_or_null(arrays->payloads,
+													   arrays->payload_nulls,
+													   first + i),
+									   element_or_null(arrays->headers,
+													   arrays->header_nulls,
+													   first + i),
+									   &messages[i]);
 	act_writer_append_many(writer, messages, n, ids + first);
 	for (int i = 0; i < n; i++)
 		act_wakeup_push(owner, &keys[i]);

@@ -32,12 +32,12 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
-#include "commands/entity_admin.h"
+#include "commands/funcargs.h"
 #include "common/catalog.h"
 #include "common/entity.h"
 #include "compat.h"
 #include "log/clock.h"
-#include "mailbox/mailbox.h"
+#include "maint/sweep.h"
 #include "runner/handler.h"
 #include "runner/runner.h"
 #include "sched/wakeup.h"
@@ -161,10 +161,7 @@ refuse_if_read_only(FunctionCallInfo fcinfo)
 static char *
 text_argument(FunctionCallInfo fcinfo, int arg, const char *what)
 {
-	if (PG_ARGISNULL(arg))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", what)));
+	act_funcargs_reject_null(fcinfo, arg, what);
 	return text_to_cstring(PG_GETARG_TEXT_PP(arg));
 }
 
@@ -180,51 +177,14 @@ require_setting(FunctionCallInfo fcinfo, int arg, const char *runner,
 }
 
 static void
-check_int(FunctionCallInfo fcinfo, int arg, const char *runner,
-		  const char *setting, int max)
-{
-	int			value = PG_GETARG_INT32(arg);
-
-	if (value < 1 || value > max)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s of runner \"%s\" must be between 1 and %d",
-						setting, runner, max)));
-}
-
-/*
- * Check an interval, given in microseconds in the limits.
- */
-static int64
-check_interval(FunctionCallInfo fcinfo, int arg, const char *runner,
-			   const char *setting, int64 min, int64 max)
-{
-	int64		us;
-
-	if (!act_runner_interval_us(PG_GETARG_INTERVAL_P(arg), &us) || us > max)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s of runner \"%s\" is too long", setting, runner),
-				 errdetail("The maximum is " INT64_FORMAT " days.",
-						   max / USECS_PER_DAY)));
-	if (us < min)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 min == 0 ?
-				 errmsg("%s of runner \"%s\" must not be negative",
-						setting, runner) :
-				 errmsg("%s of runner \"%s\" must be greater than zero",
-						setting, runner)));
-	return us;
-}
-
-static void
 check_retry_delays(FunctionCallInfo fcinfo, const char *runner)
 {
-	int64		delay = check_interval(fcinfo, ARG_RETRY_DELAY, runner,
-									   "retry_delay", 0, MAX_RETRY_DELAY);
-	int64		delay_max = check_interval(fcinfo, ARG_RETRY_DELAY_MAX, runner,
-										   "retry_delay_max", 0, MAX_RETRY_DELAY);
+	int64		delay = act_funcargs_interval(fcinfo, ARG_RETRY_DELAY,
+											  "retry_delay", runner, 0,
+											  MAX_RETRY_DELAY);
+	int64		delay_max = act_funcargs_interval(fcinfo, ARG_RETRY_DELAY_MAX,
+												  "retry_delay_max", runner, 0,
+												  MAX_RETRY_DELAY);
 
 	if (delay_max < delay)
 		ereport(ERROR,
@@ -250,7 +210,7 @@ check_later_settings(FunctionCallInfo fcinfo, const char *runner)
 {
 	require_setting(fcinfo, ARG_WEIGHT, runner, "weight");
 	require_setting(fcinfo, ARG_DEDUP_WINDOW, runner, "dedup_window");
-	check_int(fcinfo, ARG_WEIGHT, runner, "weight", PG_INT32_MAX);
+	act_funcargs_count(fcinfo, ARG_WEIGHT, "weight", runner, 1, PG_INT32_MAX);
 
 	if (!PG_ARGISNULL(ARG_CONCURRENCY))
 		refuse_setting(runner, "concurrency");
@@ -262,8 +222,8 @@ check_later_settings(FunctionCallInfo fcinfo, const char *runner)
 		refuse_setting(runner, "message_ttl");
 	if (!PG_ARGISNULL(ARG_MAX_BACKLOG))
 		refuse_setting(runner, "max_backlog");
-	if (check_interval(fcinfo, ARG_DEDUP_WINDOW, runner, "dedup_window",
-					   1, PG_INT64_MAX) != USECS_PER_DAY)
+	if (act_funcargs_interval(fcinfo, ARG_DEDUP_WINDOW, "dedup_window", runner,
+							  1, PG_INT64_MAX) != USECS_PER_DAY)
 		refuse_setting(runner, "dedup_window");
 }
 
@@ -276,15 +236,18 @@ check_settings(FunctionCallInfo fcinfo, const char *runner)
 	require_setting(fcinfo, ARG_RETRY_DELAY_MAX, runner, "retry_delay_max");
 	require_setting(fcinfo, ARG_LEASE, runner, "lease");
 
-	check_int(fcinfo, ARG_BATCH_SIZE, runner, "batch_size", MAX_BATCH_SIZE);
-	check_int(fcinfo, ARG_BATCH_BYTES, runner, "batch_bytes", PG_INT32_MAX);
+	act_funcargs_count(fcinfo, ARG_BATCH_SIZE, "batch_size", runner, 1,
+					   MAX_BATCH_SIZE);
+	act_funcargs_count(fcinfo, ARG_BATCH_BYTES, "batch_bytes", runner, 1,
+					   PG_INT32_MAX);
 	if (!PG_ARGISNULL(ARG_MAX_ATTEMPTS))
-		check_int(fcinfo, ARG_MAX_ATTEMPTS, runner, "max_attempts",
-				  PG_INT32_MAX);
+		act_funcargs_count(fcinfo, ARG_MAX_ATTEMPTS, "max_attempts", runner, 1,
+						   PG_INT32_MAX);
 	check_retry_delays(fcinfo, runner);
 	if (!PG_ARGISNULL(ARG_TIMEOUT))
-		check_interval(fcinfo, ARG_TIMEOUT, runner, "timeout", 1, MAX_TIMEOUT);
-	check_interval(fcinfo, ARG_LEASE, runner, "lease", 1, MAX_LEASE);
+		act_funcargs_interval(fcinfo, ARG_TIMEOUT, "timeout", runner, 1,
+							  MAX_TIMEOUT);
+	act_funcargs_interval(fcinfo, ARG_LEASE, "lease", runner, 1, MAX_LEASE);
 	check_later_settings(fcinfo, runner);
 }
 
@@ -493,14 +456,11 @@ actornot_unregister(PG_FUNCTION_ARGS)
 	int32		id = runner->id;
 	int64		pending;
 
-	if (PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("force must not be null")));
+	act_funcargs_reject_null(fcinfo, 1, "force");
 	act_entity_check_runner(id, runner->name);
 	/* Before the mailboxes, as an advance of the clock does. */
 	LockRelationOid(act_catalog_get()->clock, RowExclusiveLock);
-	pending = PG_GETARG_BOOL(1) ? 0 : act_entity_admin_pending(runner, NULL);
+	pending = PG_GETARG_BOOL(1) ? 0 : act_sweep_count(id);
 	if (pending > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),

@@ -144,15 +144,18 @@ set_row(const MessageWriter *writer, const NewMessage *message, MessageRow *row)
 }
 
 /*
- * Append a message and return its id.
+ * Append one message and return its id.
  */
 int64
-act_writer_append(MessageWriter *writer, const NewMessage *message)
+act_writer_append(const NewMessage *message)
 {
+	MessageWriter writer;
 	MessageRow	row;
 
-	set_row(writer, message, &row);
-	append_row(writer, &row);
+	act_writer_open(&writer);
+	set_row(&writer, message, &row);
+	append_row(&writer, &row);
+	act_writer_close(&writer);
 	return row.id;
 }
 

@@ -35,9 +35,8 @@ typedef struct MessageWriter
 	bool	   *nulls;
 } MessageWriter;
 
+extern int64 act_writer_append(const NewMessage *message);
 extern void act_writer_open(MessageWriter *writer);
-extern int64 act_writer_append(MessageWriter *writer,
-							   const NewMessage *message);
 extern void act_writer_append_many(MessageWriter *writer,
 								   const NewMessage *messages, int n,
 								   int64 *ids);
