@@ -4,8 +4,8 @@
  *
  * All of this is administration: it happens once per deployment and may cost
  * what SQL costs.  So rows are changed through SPI, as the owner of the
- * tables and with a search_path that nobody can put anything into; rights are
- * checked here, in C, against the calling user.
+ * tables and with a search_path that no other role can put anything into; rights
+ * are checked here, in C, against the calling user.
  *
  * Guarantees: changes of runners come one after the other, and each sees what
  * those before it have committed, at any isolation level.  What is registered
@@ -15,7 +15,7 @@
  *
  * Locks: ShareRowExclusiveLock on runner, to the end of the transaction,
  * taken after rights were checked (and they are checked again then), so that
- * nobody without rights can make others wait.  Registering adopts the clock
+ * a caller without rights cannot make others wait.  Registering adopts the clock
  * before that.
  *
  * Failure: all of it is the calling transaction's and is undone with it.
@@ -345,7 +345,7 @@ take_arguments(Registration *registration, FunctionCallInfo fcinfo)
 
 /*
  * A member of the owner role may replace a registration, but the functions
- * run as the owner, who must be allowed to execute them, too.
+ * run as the owner, which must be allowed to execute them, too.
  */
 static void
 check_owner_may_execute(const Runner *runner, const Registration *registration)

@@ -80,8 +80,8 @@ actornot_cursor_text(PG_FUNCTION_ARGS)
 /*
  * tell_of_change() returns trigger
  *
- * For whoever changes rows that are cached and does not call the above: a
- * restore, or an administrator.
+ * Tells other sessions that rows which they cache were changed by plain SQL: by
+ * a restore, or by an administrator.
  */
 Datum
 actornot_tell_of_change(PG_FUNCTION_ARGS)

@@ -347,8 +347,8 @@ act_catalog_check_columns(Relation heap, int nours)
  * ------------------------------------------------------------------------ */
 
 /*
- * Act as the owner of our tables, with a search_path that nobody can put
- * anything into.  An error that leaves the (sub)transaction undoes both by
+ * Act as the owner of our tables, with a search_path that no other role
+ * can put anything into.  An error that leaves the (sub)transaction undoes both by
  * itself.
  */
 void

@@ -10,10 +10,10 @@
  * lock-tag class of its own, so that the server itself releases it whatever
  * happens to the holder.  Each change of a mailbox's row is made under it.
  *
- * It is re-entrant for the server, and that must not let anybody in: while a
- * batch of a hash is open in this backend, each further call that takes the
- * same lock fails (55006).  The stack of open runs is cut back by whoever
- * catches an error (act_entity_end_run).
+ * It is re-entrant for the server, and that must not let a second run in: while
+ * a batch of a hash is open in this backend, each further call that takes the
+ * same lock fails (55006).  The code that catches an error cuts the stack of
+ * open runs back (act_entity_end_run).
  *
  * Memory: the stack, in TopMemoryContext; it never shrinks.
  */
@@ -251,7 +251,7 @@ act_entity_check_runner(int32 runner, const char *name)
 
 /*
  * Take the lock of an entity until the end of the (sub)transaction; false if
- * somebody else has it and we are not to wait.  Callers that a handler can
+ * another session has it and we are not to wait.  Callers that a handler can
  * reach ask act_entity_check_closed before.
  */
 bool
@@ -307,7 +307,7 @@ act_entity_begin_run(int64 hash, int32 runner)
 }
 
 /*
- * Forget the runs above a depth; whoever catches an error calls it, too.
+ * Forget the runs above a depth; the code that catches an error calls it, too.
  */
 void
 act_entity_end_run(int depth)

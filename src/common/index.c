@@ -5,11 +5,11 @@
  * Log and mailboxes are written by table and index access, and each of their
  * indexes that we know is entered directly.  There can be others: an
  * administrator may add one, and REINDEX CONCURRENTLY builds a new one beside
- * the old one and relies on it that whoever writes enters both.  A row that
+ * the old one and relies on each writer to enter both.  A row that
  * is in the table and not in all of its indexes is a lost message, or a lost
  * state.
  *
- * Guarantee: whoever has locked the table RowExclusive before the list is
+ * Guarantee: a writer that has locked the table RowExclusive before the list is
  * taken, and keeps the lock to the end of the transaction, enters each index
  * that has to have the row.  That is the rule of the server's executor: an
  * index that is added later waits for the end of that transaction before it
@@ -121,7 +121,7 @@ act_index_open_others(Relation heap, const Oid *ours, int nours)
 
 /*
  * Does the row belong into the index?  One that is not ready yet is filled
- * later, by whoever builds it.
+ * later, by the command that builds it.
  */
 static bool
 belongs(IndexInfo *info, EState *estate)

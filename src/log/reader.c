@@ -2,7 +2,7 @@
  * reader.c
  *	  The log: reading all of its segments.
  *
- * The log is a ring of plain tables; nobody updates or deletes a message.
+ * The log is a ring of plain tables; no message is updated or deleted.
  * Posters append to the current segment (writer.c) and readers look into those
  * that can hold something; segment.c tells the protocol.
  *
@@ -235,8 +235,8 @@ can_hold(const Segment *row, uint64 tick)
 /*
  * Start reading the index entries of a hash, from a position on and below a
  * tick, in the order (tick, id).  False if a segment that can hold some of
- * them could not be locked at once; the reader is then blocked, and whoever
- * reads must not take what it sees for all there is.
+ * them could not be locked at once; the reader is then blocked, and the
+ * caller must not take what it sees for all there is.
  */
 bool
 act_reader_seek(MessageReader *reader, int64 hash, LogPosition from,
@@ -532,7 +532,7 @@ act_reader_has_copy(MessageReader *reader, int64 turn, int64 hash,
  * next fetch from the same segment.
  *
  * This is what table_index_fetch_tuple does, without an attempt to prune the
- * page: nobody updates or deletes a message.
+ * page: no message is updated or deleted.
  */
 bool
 act_reader_fetch(MessageReader *reader, const LogEntry *entry,

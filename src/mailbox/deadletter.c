@@ -7,7 +7,7 @@
  * transaction that marks it done, and stays until it is posted again
  * (redriven) or its retention ends.
  *
- * The row is inserted by table and index access: whoever runs a batch is the
+ * The row is inserted by table and index access: a batch is run as the
  * owner of the runner, who has no rights on this table.  Indexes that an
  * administrator has added are kept up to date, too; triggers do not fire.
  *

@@ -7,10 +7,10 @@
  * The row is saved flat under a held snapshot, when its dead versions stay:
  *	- it is found by a hint of its last known place in shared memory, which
  *	  is verified, instead of by an index that leads to all versions;
- *	- who has no hint, or one to a version that his snapshot does not see yet,
- *	  reads the index backward: equal keys are in the order of their places, and
- *	  a table whose versions all stay only grows, so the last one is found
- *	  first.
+ *	- a reader without a hint, or with one to a version that its snapshot does
+ *	  not see yet, reads the index backward: equal keys are in the order of
+ *	  their places, and a table whose versions all stay only grows, so the last
+ *	  one is found first.
  *	- its key never changes and the entity's lock is held, so an update that
  *	  is not heap-only enters the key's index with UNIQUE_CHECK_NO, for
  *	  checking would walk every dead version.  Only the first insert checks.
@@ -114,8 +114,8 @@ act_mailbox_open(MailboxTable *table)
 }
 
 /*
- * The same, for reading only.  That is in nobody's way who advances the clock,
- * also if this transaction does so itself later.
+ * The same, for reading only.  Its lock does not keep the clock from being
+ * advanced, also by this transaction itself.
  */
 void
 act_mailbox_open_to_read(MailboxTable *table)
@@ -432,8 +432,8 @@ enter_indexes(MailboxTable *table, Mailbox *mailbox, bool is_update)
 }
 
 /*
- * Write an existing row.  Whoever changes a row holds the entity's lock, so
- * only direct DML of a superuser can be in the way.
+ * Write an existing row.  Each change of a row is made under the entity's
+ * lock, so only direct DML of a superuser can be in the way.
  */
 static void
 update_row(MailboxTable *table, Mailbox *mailbox)
@@ -458,8 +458,8 @@ update_row(MailboxTable *table, Mailbox *mailbox)
 }
 
 /*
- * Triggers are not fired here.  Who relies on one, as pg_repack does, would
- * lose what is saved meanwhile.
+ * Triggers are not fired here.  A program that relies on one, as pg_repack
+ * does, would lose what is saved meanwhile.
  */
 static void
 refuse_row_triggers(Relation heap)

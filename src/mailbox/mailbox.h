@@ -13,7 +13,7 @@
 #include "common/cursor.h"
 #include "common/index.h"
 
-/* A row of actornot.mailbox, in the memory context of whoever loaded it. */
+/* A row of actornot.mailbox, in the memory context in which it was loaded. */
 typedef struct Mailbox
 {
 	EntityKey	key;
@@ -57,7 +57,7 @@ typedef struct MailboxTable
 	TupleTableSlot *written;
 	Snapshot	snapshot;
 	bool		without_state;	/* rows are only looked at */
-	BlockNumber nblocks;		/* the heap has at least so many */
+	BlockNumber nblocks;		/* the heap has at least this many */
 	IndexScanDesc scan;			/* by (hash, runner) */
 } MailboxTable;
 

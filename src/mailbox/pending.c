@@ -12,12 +12,12 @@
  * A mailbox with few messages costs one short index scan: from the first
  * tick that is not settled in "done" on, plus one probe for each transaction
  * that was open when "done" was taken and has ended since.  So a long-running
- * transaction elsewhere makes nobody read processed rows again.
+ * transaction elsewhere does not make a worker read processed rows again.
  *
  * A backlog is read as a whole only once for each target.  That scan keeps
- * the ACT_PENDING_MAX smallest ids, and divides the log into chunks of index order,
- * of each of which it notes the smallest and the largest id (the plan, saved
- * with the row).  Later scans read chunks from the first one that is not
+ * the ACT_PENDING_MAX smallest ids, and divides the log into chunks of index
+ * order, of each of which it notes the smallest and the largest id (the plan,
+ * saved with the row).  Later scans read chunks from the first one that is not
  * finished on, and stop before a chunk when enough ids lie below all that the
  * chunks behind can hold.  A large chunk is divided further when it is read.
  * As long as the target is pinned, no entry can join what the plan covers:
@@ -436,7 +436,7 @@ scan_chunks(PendingScan *scan, PendingList *list, const PlanChunk *old,
 /*
  * Find the pending entries of a mailbox under a target, at least "want" of
  * them (or all), those with the smallest ids.  False if the reader is blocked
- * by somebody's lock on a segment; nothing is then known.
+ * by another session's lock on a segment; nothing is then known.
  */
 bool
 act_pending_collect(PendingList *list, MessageReader *reader,

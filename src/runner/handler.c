@@ -137,8 +137,8 @@ match_arguments(Oid schema, const char *name, const Oid *types, int ntypes,
 /*
  * Look in one schema for the accepted signatures: one entity with typed
  * messages, the same with jsonb, many entities.  The first suitable one counts,
- * but one of "owner" (if that is valid) before those of others: whoever may
- * create functions there must not be in its way.
+ * but one of "owner" (if that is valid) before those of others: other
+ * roles that may create functions there must not be in its way.
  */
 static Match
 match_function(Oid schema, const char *name, RunnerFunction which, Oid owner,

@@ -492,8 +492,8 @@ act_runner_key(const Runner *runner, const char *entity, int len)
 }
 
 /*
- * A hash is made of the runner's name, and beside it stands his number.  Where
- * the two do not belong together, data was loaded beside runners who have the
+ * A hash is made of the runner's name, and beside it stands its number.  Where
+ * the two do not belong together, data was loaded beside runners that have the
  * same numbers: it is of an unknown runner.  (For tests, hashes can be cut to
  * a few bits.)
  */
