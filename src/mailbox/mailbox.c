@@ -85,7 +85,8 @@ open_table(MailboxTable *table, LOCKMODE mode)
 	 * to be locked before it, too: REPACK (CONCURRENTLY) hides the rows from
 	 * older snapshots.
 	 */
-	LockRelationOid(act_catalog_get()->segment, AccessShareLock);
+	table->ring = act_catalog_get()->segment;
+	LockRelationOid(table->ring, AccessShareLock);
 	/* Only now: an index may have been replaced before we had the lock. */
 	catalog = act_catalog_get();
 	ours[0] = catalog->mailbox_key;
@@ -124,7 +125,7 @@ act_mailbox_open_to_read(MailboxTable *table)
 }
 
 /*
- * Close it; the locks stay until the transaction ends.
+ * Close it; the locks on it stay until the transaction ends.
  */
 void
 act_mailbox_close(MailboxTable *table)
@@ -137,6 +138,7 @@ act_mailbox_close(MailboxTable *table)
 	index_close(table->wake_index, NoLock);
 	index_close(table->key_index, NoLock);
 	table_close(table->heap, NoLock);
+	UnlockRelationOid(table->ring, AccessShareLock);
 }
 
 /*

@@ -49,6 +49,7 @@ typedef struct Mailbox
 typedef struct MailboxTable
 {
 	MemoryContext context;		/* of the scan */
+	Oid			ring;			/* locked as long as it is open */
 	Relation	heap;
 	Relation	key_index;
 	Relation	wake_index;
