@@ -273,20 +273,22 @@ actornot_skip(PG_FUNCTION_ARGS)
 {
 	Mending		mending;
 	Mailbox    *mailbox = &mending.mailbox;
+	MessageRow	row;
 	Failure		failure = {0};
 	int64		id;
 
 	begin_mending(fcinfo, &mending, "actornot_skip()");
 	check_lease(&mending, false, false);
-	act_head_finish_empty(&mending.work, mailbox);
-	act_head_pin(mailbox, &mending.work.now);
+	if (!act_head_take(&mending.work, mailbox, &mending.work.now, &row))
+	{
+		end_mending(&mending, false);
+		PG_RETURN_NULL();
+	}
 	failure.message = mailbox->last_error != NULL ? mailbox->last_error :
 		pstrdup("skipped by hand");
 	id = act_deadletter_bury_head(&mending.work, mailbox, &mending.runner,
 								  &failure);
-	end_mending(&mending, id != 0);
-	if (id == 0)
-		PG_RETURN_NULL();
+	end_mending(&mending, true);
 	PG_RETURN_INT64(id);
 }
 
@@ -313,10 +315,7 @@ actornot_purge(PG_FUNCTION_ARGS)
 				 errmsg("could not obtain lock on a segment of the log")));
 	if (collided)
 		act_segment_note_collision(mailbox->key.hash);
-	mailbox->done = mending.work.now;
-	mailbox->has_target = false;
-	mailbox->plan = NULL;
-	act_head_consume(mailbox, 0);
+	act_head_advance(mailbox, &mending.work.now, 0, true, true);
 	mailbox->state = (Datum) 0;
 	end_mending(&mending, true);
 	PG_RETURN_INT64(count);

@@ -48,7 +48,7 @@
 static void
 set_state(BatchRun *state, Datum value)
 {
-	MemoryContext old = MemoryContextSwitchTo(state->work->visit_context);
+	MemoryContext old = MemoryContextSwitchTo(state->work->entity_context);
 	Datum		replaced = state->mailbox.state;
 
 	/* First the copy: what came back may be what was given. */
@@ -203,14 +203,10 @@ run_batch(BatchRun *state)
 	MemoryContextReset(state->work->batch_context);
 
 	/* What was consumed, and what is left under this target. */
-	if (!state->mailbox.has_target)
-		act_head_pin(&state->mailbox, &state->target);
-	if (messages.nmessages > 0)
-		act_head_consume(&state->mailbox, last_id);
-	else
-		state->mailbox.last_id = last_id;	/* the head is still the head */
-	if (state->list.complete && state->list.next >= state->list.nitems)
-		act_head_finish_target(&state->mailbox, &state->target);
+	act_head_advance(&state->mailbox, &state->target, last_id,
+					 messages.nmessages > 0,
+					 state->list.complete &&
+					 state->list.next >= state->list.nitems);
 	state->dirty = true;
 	return true;
 }
@@ -272,7 +268,7 @@ act_batch_visit(RunContext *work, EntityRun *visit)
 {
 	BatchRun	state;
 	Runner		runner;
-	MemoryContext old = MemoryContextSwitchTo(work->visit_context);
+	MemoryContext old = MemoryContextSwitchTo(work->entity_context);
 
 	MemSet(&state, 0, sizeof(state));
 	state.work = work;
@@ -296,5 +292,5 @@ act_batch_visit(RunContext *work, EntityRun *visit)
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(work->batch_context);
-	MemoryContextResetOnly(work->visit_context);	/* keeps its child */
+	MemoryContextResetOnly(work->entity_context);	/* keeps its child */
 }

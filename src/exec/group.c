@@ -104,9 +104,8 @@ finish_member(Member *member, const WholeEntity *entity)
 
 	if (entity != NULL && entity->answered)
 		mailbox->state = entity->state;
-	if (member->nmessages > 0)
-		act_head_consume(mailbox, member->last_id);
-	act_head_finish_target(mailbox, &state->target);
+	act_head_advance(mailbox, &state->target, member->last_id,
+					 member->nmessages > 0, true);
 	state->dirty = true;
 	act_visit_save(state);
 	state->visit->result = RUN_EMPTY;
@@ -147,7 +146,7 @@ run_call(WholeVisit *whole)
 	old = MemoryContextSwitchTo(work->batch_context);
 	act_visit_init_frame(&whole->members[0].state, &frame);
 	act_wholecall_run(&whole->call, &frame, &whole->handler->flinfo,
-					  work->visit_context);
+					  work->entity_context);
 	CHECK_FOR_INTERRUPTS();
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(work->batch_context);
@@ -234,7 +233,7 @@ look_closely(WholeVisit *whole, EntityRun *visit, Member *member)
 
 	MemoryContextSwitchTo(work->batch_context);
 	look = take_all(whole, member);
-	MemoryContextSwitchTo(work->visit_context);
+	MemoryContextSwitchTo(work->entity_context);
 	if (look == LOOK_ALONE)
 		keep_list(&state->list);
 	MemoryContextReset(work->batch_context);
@@ -295,8 +294,8 @@ swap_contexts(WholeVisit *whole)
 	RunContext *work = whole->work;
 	MemoryContext spare = whole->spare;
 
-	whole->spare = work->visit_context;
-	work->visit_context = spare;
+	whole->spare = work->entity_context;
+	work->entity_context = spare;
 	MemoryContextResetOnly(spare);	/* it may have a child */
 	MemoryContextSwitchTo(spare);
 }
@@ -397,7 +396,7 @@ act_group_visit(RunContext *work, EntityRun **visits, int n,
 				TimestampTz until)
 {
 	MemoryContext old = CurrentMemoryContext;
-	MemoryContext visit_context = work->visit_context;
+	MemoryContext entity_context = work->entity_context;
 	WholeVisit	whole;
 	int			next = 0;
 	bool		done;
@@ -420,14 +419,14 @@ act_group_visit(RunContext *work, EntityRun **visits, int n,
 		visits[i]->phase = PHASE_READ;
 	}
 
-	MemoryContextSwitchTo(work->visit_context);
+	MemoryContextSwitchTo(work->entity_context);
 	PushActiveSnapshot(work->snapshot);
 	done = visit_all(&whole, visits, n, &next);
 	PopActiveSnapshot();
 
-	work->visit_context = visit_context;
+	work->entity_context = entity_context;
 	MemoryContextReset(work->batch_context);
-	MemoryContextResetOnly(work->visit_context);
+	MemoryContextResetOnly(work->entity_context);
 	MemoryContextSwitchTo(old);
 	act_args_end_array(&whole.messages.array);
 	MemoryContextDelete(whole.context);

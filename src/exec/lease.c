@@ -147,10 +147,9 @@ find_batch(RunContext *work, Mailbox *mailbox, const LeaseTerms *terms,
 
 		last_id = act_visit_take(work, mailbox, &list, terms->max_messages,
 								 terms->runner.batch_bytes, messages);
-		if (last_id != 0)
-			act_head_pin(mailbox, &target);
 		if (messages->nmessages > 0)
 		{
+			act_head_pin(mailbox, &target);
 			mailbox->lease_last_id = last_id;
 			mailbox->lease_all = list.complete && list.next >= list.nitems;
 			mailbox->plan = act_pending_pack_plan(&list, mailbox->last_id);
@@ -159,10 +158,7 @@ find_batch(RunContext *work, Mailbox *mailbox, const LeaseTerms *terms,
 		}
 
 		/* None of them was ours, or none is visible. */
-		if (list.complete)
-			act_head_finish_target(mailbox, &target);
-		else
-			mailbox->last_id = last_id;
+		act_head_advance(mailbox, &target, last_id, false, list.complete);
 	}
 }
 
@@ -226,12 +222,9 @@ act_lease_give(RunContext *work, Mailbox *mailbox, const LeaseTerms *terms,
 void
 act_lease_consume(Mailbox *mailbox)
 {
-	if (mailbox->lease_last_id != 0)
-	{
-		act_head_consume(mailbox, mailbox->lease_last_id);
-		if (mailbox->lease_all && mailbox->has_target)
-			act_head_finish_target(mailbox, &mailbox->target);
-	}
+	if (mailbox->lease_last_id != 0 && mailbox->has_target)
+		act_head_advance(mailbox, &mailbox->target, mailbox->lease_last_id,
+						 true, mailbox->lease_all);
 	act_mailbox_end_lease(mailbox);
 }
 

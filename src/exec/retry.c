@@ -143,7 +143,7 @@ load_mailbox(EntityRun *visit, RunContext *work, Mailbox *mailbox,
 	act_mailbox_init(mailbox, &visit->key, visit->entity, visit->entity_len);
 	act_mailbox_load(&work->mailboxes, mailbox);
 	return mailbox->entity != NULL ||
-		act_head_find_head(work, mailbox, target, &row);
+		act_head_find(work, mailbox, target, &row);
 }
 
 /*
@@ -171,7 +171,7 @@ note_failure(FailureWork *failed, RunContext *work, Mailbox *mailbox,
 			 const Runner *runner, int64 retry_in)
 {
 	if (failed->counted)
-		mailbox->attempts++;
+		act_head_count_attempt(mailbox);
 	failed->attempts = mailbox->attempts;
 	if (failed->counted && runner->max_attempts > 0 &&
 		mailbox->attempts >= runner->max_attempts)
@@ -214,6 +214,7 @@ record_failure(void *arg)
 	EntityRun  *visit = failed->visit;
 	RunContext	work;
 	Mailbox		mailbox;
+	MessageRow	row;
 	const Runner *runner;
 
 	if (!enter(visit, &work))
@@ -226,8 +227,7 @@ record_failure(void *arg)
 		name_entity(visit, runner, &mailbox);
 
 		/* The visit found it empty, if so, and went on to its own target. */
-		act_head_finish_empty(&work, &mailbox);
-		act_head_pin(&mailbox, &visit->target);
+		(void) act_head_take(&work, &mailbox, &visit->target, &row);
 		act_mailbox_end_lease(&mailbox);	/* the visit took it over */
 		note_failure(failed, &work, &mailbox, runner, -1);
 		failed->recorded = true;
@@ -404,9 +404,7 @@ count_crash(void *arg)
 			return;
 		}
 		act_mailbox_end_lease(&mailbox);
-		act_head_finish_empty(&work, &mailbox);
-		act_head_pin(&mailbox, &work.now);
-		pending = act_head_find_head(&work, &mailbox, &mailbox.target, &row);
+		pending = act_head_take(&work, &mailbox, &work.now, &row);
 	}
 	if (pending)
 	{
@@ -417,7 +415,7 @@ count_crash(void *arg)
 													  failed->failure) != 0;
 		}
 		else if (mailbox.crashes == 0 || failed->was_alone)
-			mailbox.crashes++;
+			act_head_count_crash(&mailbox);
 		act_mailbox_save(&work.mailboxes, &mailbox);
 		/* It must outlive the crash that it is for. */
 		ForceSyncCommit();

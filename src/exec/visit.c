@@ -186,7 +186,8 @@ act_visit_collect(BatchRun *state)
 			state->visit->result = RUN_EMPTY;
 			return false;
 		}
-		act_head_finish_target(&state->mailbox, &state->target);
+		act_head_advance(mailbox, &state->target, mailbox->last_id, false,
+						 true);
 		state->dirty = true;
 	}
 }

@@ -135,9 +135,9 @@ act_deadletter_bury_head(RunContext *work, Mailbox *mailbox,
 	MessageRow	row;
 
 	Assert(mailbox->has_target);
-	if (!act_head_find_head(work, mailbox, &mailbox->target, &row))
+	if (!act_head_find(work, mailbox, &mailbox->target, &row))
 		return 0;
 	insert_row(mailbox, runner, &row, failure);
-	act_head_consume(mailbox, row.id);
+	act_head_advance(mailbox, &mailbox->target, row.id, true, false);
 	return row.id;
 }

@@ -5,10 +5,14 @@
  * A RunContext is opened when all locks of entities that are to be worked on
  * are held: the snapshot "now" must be newer than they are, or else what the
  * last holder wrote could be unseen.  Then the mailboxes and the log are read
- * with it.  Visits, the recording of failures and mending by hand share this.
+ * with it.  Runs, leases, the recording of failures and mending by hand share
+ * this.
  *
- * Here is also what moves a mailbox's cursor in memory: consume, pin, finish.
- * Whoever uses it saves the row.
+ * Here is also all that moves a mailbox's cursor (done, target, last_id) and
+ * counts the attempts of its head, in memory.  The caller saves the row.
+ *		no target --act_head_pin--> a target, last_id 0
+ *		a target --act_head_advance--> the same target, a higher last_id
+ *		a target --act_head_advance, complete--> done, no target
  *
  * Memory: contexts of its own below the caller's; an aborting transaction
  * cleans all up.
@@ -49,15 +53,15 @@ act_head_check_isolation(void)
 
 /*
  * Take the snapshot "now" and open the tables.  All locks of entities that
- * are to be visited are held already.
+ * are to be run are held already.
  */
 void
 act_head_open(RunContext *work)
 {
-	work->visit_context = AllocSetContextCreate(CurrentMemoryContext,
-												"actornot visit",
-												ALLOCSET_DEFAULT_SIZES);
-	work->batch_context = AllocSetContextCreate(work->visit_context,
+	work->entity_context = AllocSetContextCreate(CurrentMemoryContext,
+												 "actornot entity",
+												 ALLOCSET_DEFAULT_SIZES);
+	work->batch_context = AllocSetContextCreate(work->entity_context,
 												"actornot batch",
 												ALLOCSET_DEFAULT_SIZES);
 
@@ -87,21 +91,7 @@ act_head_close(RunContext *work)
 	act_reader_close_reader(&work->messages);
 	act_mailbox_close(&work->mailboxes);
 	UnregisterSnapshot(work->snapshot);
-	MemoryContextDelete(work->visit_context);
-}
-
-/*
- * All messages up to last_id are consumed, by whomever: the head is another
- * one now.
- */
-void
-act_head_consume(Mailbox *mailbox, int64 last_id)
-{
-	mailbox->last_id = last_id;
-	mailbox->attempts = 0;
-	mailbox->crashes = 0;
-	mailbox->wake_at = 0;
-	mailbox->last_error = NULL;
+	MemoryContextDelete(work->entity_context);
 }
 
 /*
@@ -121,13 +111,53 @@ act_head_pin(Mailbox *mailbox, const Cursor *target)
 /*
  * All that was pending under a target is done.
  */
-void
-act_head_finish_target(Mailbox *mailbox, const Cursor *target)
+static void
+finish_target(Mailbox *mailbox, const Cursor *target)
 {
 	mailbox->done = *target;
 	mailbox->has_target = false;
 	mailbox->plan = NULL;
 	mailbox->last_id = 0;
+}
+
+/*
+ * Move the cursor over all that is pending under a target up to "last_id".
+ * "consumed": there were messages among it, so the head is another one now.
+ * "complete": nothing is left under the target, which becomes "done".
+ */
+void
+act_head_advance(Mailbox *mailbox, const Cursor *target, int64 last_id,
+				 bool consumed, bool complete)
+{
+	act_head_pin(mailbox, target);
+	mailbox->last_id = last_id;
+	if (consumed)
+	{
+		mailbox->attempts = 0;
+		mailbox->crashes = 0;
+		mailbox->wake_at = 0;
+		mailbox->last_error = NULL;
+	}
+	if (complete)
+		finish_target(mailbox, target);
+}
+
+/*
+ * One attempt more to run the head has failed.
+ */
+void
+act_head_count_attempt(Mailbox *mailbox)
+{
+	mailbox->attempts++;
+}
+
+/*
+ * The head is about to be run alone, and may end the server.
+ */
+void
+act_head_count_crash(Mailbox *mailbox)
+{
+	mailbox->crashes++;
 }
 
 /*
@@ -152,7 +182,7 @@ belongs(RunContext *work, Mailbox *mailbox, const MessageRow *row)
 					   VARSIZE_ANY_EXHDR(entity)).check != mailbox->key.check)
 		return false;
 	mailbox->entity_len = VARSIZE_ANY_EXHDR(entity);
-	mailbox->entity = MemoryContextAlloc(work->visit_context,
+	mailbox->entity = MemoryContextAlloc(work->entity_context,
 										 mailbox->entity_len + 1);
 	memcpy(mailbox->entity, VARDATA_ANY(entity), mailbox->entity_len);
 	mailbox->entity[mailbox->entity_len] = '\0';
@@ -194,8 +224,8 @@ act_head_fetch(RunContext *work, Mailbox *mailbox, const PendingItem *item,
  * if there is none, or a segment cannot be read now.
  */
 bool
-act_head_find_head(RunContext *work, Mailbox *mailbox, const Cursor *target,
-				   MessageRow *row)
+act_head_find(RunContext *work, Mailbox *mailbox, const Cursor *target,
+			  MessageRow *row)
 {
 	Mailbox		rest = *mailbox;
 
@@ -217,18 +247,22 @@ act_head_find_head(RunContext *work, Mailbox *mailbox, const Cursor *target,
 }
 
 /*
- * Finish the row's pinned target if nothing is left under it, as a visit
- * does: what is next is pending under a later one.  It stays where a segment
- * cannot be read now.
+ * Find the head and pin it: under the row's target, or, if nothing is left
+ * under that, under "target".  False if nothing is pending, or a segment
+ * cannot be read now: the row's own target then stays.
  */
-void
-act_head_finish_empty(RunContext *work, Mailbox *mailbox)
+bool
+act_head_take(RunContext *work, Mailbox *mailbox, const Cursor *target,
+			  MessageRow *row)
 {
-	MessageRow	row;
-
-	if (!mailbox->has_target ||
-		act_head_find_head(work, mailbox, &mailbox->target, &row) ||
-		work->messages.blocked)
-		return;
-	act_head_finish_target(mailbox, &mailbox->target);
+	if (mailbox->has_target)
+	{
+		if (act_head_find(work, mailbox, &mailbox->target, row))
+			return true;
+		if (work->messages.blocked)
+			return false;
+		finish_target(mailbox, &mailbox->target);
+	}
+	act_head_pin(mailbox, target);
+	return act_head_find(work, mailbox, &mailbox->target, row);
 }

@@ -13,7 +13,7 @@
 /* What a transaction needs to work on entities. */
 typedef struct RunContext
 {
-	MemoryContext visit_context;	/* reset after each visit */
+	MemoryContext entity_context;	/* reset after each entity */
 	MemoryContext batch_context;	/* its child, reset after each batch */
 	Snapshot	snapshot;
 	Cursor		now;
@@ -27,13 +27,16 @@ extern void act_head_check_isolation(void);
 extern void act_head_open(RunContext *work);
 extern void act_head_close(RunContext *work);
 
-extern void act_head_consume(Mailbox *mailbox, int64 last_id);
 extern void act_head_pin(Mailbox *mailbox, const Cursor *target);
-extern void act_head_finish_target(Mailbox *mailbox, const Cursor *target);
-extern void act_head_finish_empty(RunContext *work, Mailbox *mailbox);
+extern void act_head_advance(Mailbox *mailbox, const Cursor *target,
+							 int64 last_id, bool consumed, bool complete);
+extern void act_head_count_attempt(Mailbox *mailbox);
+extern void act_head_count_crash(Mailbox *mailbox);
 extern bool act_head_fetch(RunContext *work, Mailbox *mailbox,
 						   const PendingItem *item, MessageRow *row);
-extern bool act_head_find_head(RunContext *work, Mailbox *mailbox,
-							   const Cursor *target, MessageRow *row);
+extern bool act_head_find(RunContext *work, Mailbox *mailbox,
+						  const Cursor *target, MessageRow *row);
+extern bool act_head_take(RunContext *work, Mailbox *mailbox,
+						  const Cursor *target, MessageRow *row);
 
 #endif							/* ACT_HEAD_H */
