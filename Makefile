@@ -20,7 +20,7 @@ OBJS = src/init.o \
 	$(addprefix src/mailbox/, \
 		deadletter.o head.o mailbox.o pending.o tid_cache.o) \
 	$(addprefix src/exec/, \
-		args.o batch.o call.o group.o lease.o retry.o visit.o wholecall.o) \
+		args.o batch.o call.o group.o lease.o retry.o visit.o) \
 	$(addprefix src/maint/, \
 		broom.o cleanup.o found.o known.o rotation.o segment_check.o \
 		sweep.o) \

@@ -1,6 +1,6 @@
 /*
  * args.h
- *	  The arguments of handlers: messages, and batches of many entities.
+ *	  The arguments of handlers, and the answers for many entities.
  */
 #ifndef ACT_ARGS_H
 #define ACT_ARGS_H
@@ -10,6 +10,7 @@
 
 #include "actornot.h"
 #include "compat.h"
+#include "exec/call.h"
 #include "log/reader.h"
 #include "runner/handler.h"
 
@@ -49,5 +50,36 @@ extern Size act_args_message_size(const MessageRow *row);
 extern void act_args_add_message(MessagesArgument *messages,
 								 const MessageRow *row, int attempt);
 extern Datum act_args_end_messages(MessagesArgument *messages);
+
+/* An entity of the call, and what the handler says of it. */
+typedef struct WholeEntity
+{
+	const char *entity;
+	int			entity_len;
+	bool		answered;		/* else it keeps its state */
+	Datum		state;			/* the new one; 0: it has ended */
+	int			next;			/* with the same hash, plus 1; 0: none */
+} WholeEntity;
+
+/* A call that is being put together. */
+typedef struct WholeCall
+{
+	ArrayArgument batches;
+	WholeEntity *entities;
+	int			nentities;
+	int			size;
+	int			nmessages;
+	Size		bytes;			/* of messages and states */
+	int64		first_id;
+	int64		last_id;
+} WholeCall;
+
+extern void act_args_begin_call(WholeCall *call);
+extern Size act_args_entity_size(const MessagesArgument *messages, Datum state);
+extern void act_args_add_entity(WholeCall *call, const char *entity,
+								int entity_len, Datum state,
+								MessagesArgument *messages);
+extern void act_args_call_many(WholeCall *call, CallFrame *frame,
+							   FmgrInfo *flinfo, MemoryContext context);
 
 #endif							/* ACT_ARGS_H */

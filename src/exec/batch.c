@@ -35,7 +35,6 @@
 #include "exec/batch.h"
 #include "exec/call.h"
 #include "exec/visit.h"
-#include "exec/wholecall.h"
 #include "mailbox/head.h"
 #include "mailbox/mailbox.h"
 #include "mailbox/pending.h"
@@ -93,11 +92,11 @@ call_whole(BatchRun *state, HandlerCall *call, MessagesArgument *messages)
 	WholeCall	whole;
 
 	act_visit_init_frame(state, &frame);
-	act_wholecall_begin(&whole);
-	act_wholecall_add(&whole, mailbox->entity, mailbox->entity_len,
-					  act_visit_current_state(state), messages);
+	act_args_begin_call(&whole);
+	act_args_add_entity(&whole, mailbox->entity, mailbox->entity_len,
+						act_visit_current_state(state), messages);
 	act_args_end_messages(messages);
-	act_wholecall_run(&whole, &frame, &call->flinfo, CurrentMemoryContext);
+	act_args_call_many(&whole, &frame, &call->flinfo, CurrentMemoryContext);
 	if (whole.entities[0].answered)
 		set_state(state, whole.entities[0].state);
 }

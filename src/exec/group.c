@@ -35,7 +35,6 @@
 #include "exec/batch.h"
 #include "exec/group.h"
 #include "exec/visit.h"
-#include "exec/wholecall.h"
 #include "mailbox/head.h"
 #include "runner/handler.h"
 #include "runner/runner.h"
@@ -88,7 +87,7 @@ open_call(WholeVisit *whole, EntityRun *visit)
 	visit->result = RUN_MORE;
 	if (whole->handler == NULL || whole->handler->form != HANDLER_WHOLE)
 		return false;
-	act_wholecall_begin(&whole->call);
+	act_args_begin_call(&whole->call);
 	whole->open = true;
 	return true;
 }
@@ -145,8 +144,8 @@ run_call(WholeVisit *whole)
 
 	old = MemoryContextSwitchTo(work->batch_context);
 	act_visit_init_frame(&whole->members[0].state, &frame);
-	act_wholecall_run(&whole->call, &frame, &whole->handler->flinfo,
-					  work->entity_context);
+	act_args_call_many(&whole->call, &frame, &whole->handler->flinfo,
+					   work->entity_context);
 	CHECK_FOR_INTERRUPTS();
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(work->batch_context);
@@ -280,8 +279,8 @@ has_room(const WholeVisit *whole, const Member *member)
 
 	return call->nentities == 0 ||
 		(call->nmessages + member->nmessages <= whole->runner.batch_size &&
-		 call->bytes + act_wholecall_size(&whole->messages,
-										  act_visit_current_state(&member->state))
+		 call->bytes + act_args_entity_size(&whole->messages,
+											act_visit_current_state(&member->state))
 		 <= whole->runner.batch_bytes);
 }
 
@@ -319,9 +318,9 @@ join(WholeVisit *whole, Member *member)
 		whole->members[0] = *member;
 		mailbox = &whole->members[0].state.mailbox;
 	}
-	act_wholecall_add(&whole->call, mailbox->entity, mailbox->entity_len,
-					  act_visit_current_state(&whole->members[whole->nmembers].state),
-					  &whole->messages);
+	act_args_add_entity(&whole->call, mailbox->entity, mailbox->entity_len,
+						act_visit_current_state(&whole->members[whole->nmembers].state),
+						&whole->messages);
 	whole->nmembers++;
 	return true;
 }
