@@ -20,13 +20,13 @@ OBJS = src/init.o \
 	$(addprefix src/mailbox/, \
 		deadletter.o head.o mailbox.o pending.o tid_cache.o) \
 	$(addprefix src/exec/, \
-		args.o batch.o call.o group.o lease.o retry.o visit.o) \
+		args.o batch.o call.o group.o lease.o retry.o) \
 	$(addprefix src/maint/, \
 		broom.o cleanup.o found.o known.o rotation.o segment_check.o \
 		sweep.o) \
 	$(addprefix src/commands/, \
-		acquire.o entity_admin.o funcargs.o post.o redrive.o register.o run.o \
-		support.o) \
+		acquire.o entity_admin.o funcargs.o holder.o post.o redrive.o \
+		register.o run.o support.o) \
 	$(addprefix src/proc/, \
 		launcher.o manager.o utility.o worker.o)
 DATA = sql/actornot--0.1.sql sql/actornot--0.1--0.2.sql sql/actornot--0.2.sql

@@ -83,6 +83,8 @@ typedef enum Gate
 	GATE_SEGMENT_LOCKED,		/* a segment of the log cannot be read now */
 	GATE_SUSPECT,				/* waits for the turn to be run alone */
 	GATE_NOT_SHARED,			/* may not share a transaction with others */
+	GATE_FAILED,				/* its failure could not be recorded, or its
+								 * head was given up before it was lent */
 	GATE_EMPTY					/* nothing is pending */
 } Gate;
 

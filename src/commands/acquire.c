@@ -1,29 +1,24 @@
 /*
  * acquire.c
- *	  Leases: programs outside run entities, and may die at any time.
+ *	  Programs outside take entities: actornot_acquire.
  *
- * Each function is one step in the caller's transaction and leaves nothing in
- * the session, so that it works behind any pooler.  What is lent, to whom
+ * A call is one step in the caller's transaction and leaves nothing in the
+ * session, so that it works behind any pooler.  What is lent, to which program
  * and until when is in the mailbox row (see lease.c); what of that the
  * processes need to know is told to the ready queue: at once where an entity
- * is taken, and taken back if the transaction aborts; at commit where a lease
- * ends.
+ * is taken, and taken back if the transaction aborts.
  *
- * actornot_acquire finds entities in the ready queue, or, without
- * shared_preload_libraries, by reading the log.  An entity that is not lent is
- * unlocked at once, and while it waits it holds no lock of ours, for each try
- * is a subtransaction, which is rolled back if nothing was found: who looks
- * for work must be in nobody's way.
+ * Entities are found in the ready queue, or, without shared_preload_libraries,
+ * by reading the log.  An entity that is not lent is unlocked at once, and
+ * while the call waits it holds no lock of ours, for each try is a
+ * subtransaction, which is rolled back if nothing was found: a program that
+ * looks for work must not be in the way of others.
  *
- * The functions that name a token look at it before they wait for the
- * entity's lock, so that who is stale learns that at once, and again after it.
- *
- * Memory: what goes to the caller in the function's context, and of what was
- * looked at in vain no more than which entities these were.
+ * Memory: what goes to the caller in the function's context; of what was
+ * looked at and not lent only the keys.
  */
 #include "postgres.h"
 
-#include "access/detoast.h"
 #include "access/twophase.h"
 #include "access/xact.h"
 #include "funcapi.h"
@@ -32,7 +27,6 @@
 #include "storage/latch.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
-#include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -50,48 +44,39 @@
 #include "common/subxact.h"
 #include "compat.h"
 #include "exec/lease.h"
-#include "exec/retry.h"
-#include "log/clock.h"
 #include "log/token.h"
-#include "mailbox/deadletter.h"
 #include "mailbox/head.h"
 #include "mailbox/mailbox.h"
 #include "maint/sweep.h"
 #include "runner/runner.h"
+#include "sched/gate.h"
 #include "sched/hints.h"
 #include "sched/leaseq.h"
 #include "sched/wakeup.h"
 
 PG_FUNCTION_INFO_V1(actornot_acquire);
-PG_FUNCTION_INFO_V1(actornot_update_locked);
-PG_FUNCTION_INFO_V1(actornot_renew);
-PG_FUNCTION_INFO_V1(actornot_release);
-PG_FUNCTION_INFO_V1(actornot_fail);
 
 /* A waiting statement holds back vacuum. */
 #define MAX_WAIT (60 * USECS_PER_SEC)
 
-#define MAX_LENGTH (30 * USECS_PER_DAY)
-#define MAX_RETRY_IN (366 * USECS_PER_DAY)
-#define MAX_MESSAGES 10000
 #define MAX_ENTITIES 1000
 
-/* How many are taken off the queue at a time. */
+/* The largest number that is taken off the queue at a time. */
 #define TAKE_MAX 64
 
 /*
- * So many that were found in the log and tried are remembered: far more than
- * a block holds, and as many as a transaction can have memory for.
+ * The number of remembered entities that were found in the log and tried: far
+ * more than a block holds, and as many as a transaction can have memory for.
  */
 #define KNOWN_MAX 65536
 
 /*
- * Who waits is told, but not by everybody (sessions that run or drain), and
- * without shared_preload_libraries by nobody: then look again.
+ * The time between two looks for what a waiter is not told of: the end of a run
+ * in a session, and, without shared_preload_libraries, everything.
  */
 #define UNTOLD_DELAY (100 * INT64CONST(1000))
 
-/* An entity whose head was given up is looked at again so much later. */
+/* The time until an entity whose head was given up is looked at again. */
 #define FAILED_DELAY INT64CONST(1000)
 
 /* A call of actornot_acquire. */
@@ -107,75 +92,16 @@ typedef struct Acquisition
 	MemoryContext context;		/* of the leases */
 	Lease	   *leases;
 	int			nleases;
-	TimestampTz retry;			/* look again then, if nobody tells */
+	TimestampTz retry;			/* look again then, if not told before */
 	bool		more;			/* not all that are queued were looked at */
-	int			nlooked;		/* so many were, in all tries */
+	int			nlooked;		/* how many were, in all tries */
 	int			nfailed;		/* of these, failures that were noted */
 	bool		changed;		/* a row, though nothing was lent */
 } Acquisition;
 
-/* A call that names a lease. */
-typedef struct Holding
-{
-	Runner		runner;			/* a copy */
-	EntityKey	key;
-	char	   *entity;
-	int			entity_len;
-	int64		token;
-	RunContext	work;
-	Mailbox		mailbox;
-} Holding;
-
 /* ------------------------------------------------------------------------
  * Arguments
  * ------------------------------------------------------------------------ */
-
-static void
-check_may_write(const char *command)
-{
-	act_funcargs_check_may_write(command);
-	act_head_check_isolation();
-}
-
-/*
- * Check that the caller has the rights of the runner's owner, and copy it.
- */
-static void
-copy_runner(const Runner *runner, Runner *copy)
-{
-	act_runner_check_rights(runner);
-	*copy = *runner;
-	if (copy->initial_state != (Datum) 0)
-		copy->initial_state =
-			PointerGetDatum(PG_DETOAST_DATUM_COPY(copy->initial_state));
-}
-
-/*
- * The runner of the first argument.
- */
-static void
-read_runner(FunctionCallInfo fcinfo, Runner *copy)
-{
-	/* In an open transaction it may have been resumed, or given away, since. */
-	AcceptInvalidationMessages();
-	copy_runner(act_funcargs_runner(fcinfo), copy);
-}
-
-static int64
-read_length(FunctionCallInfo fcinfo, int argno, const Runner *runner)
-{
-	if (PG_ARGISNULL(argno))
-		return runner->lease;
-	return act_funcargs_interval(fcinfo, argno, "lease", runner->name, 1,
-								 MAX_LENGTH);
-}
-
-static int64
-read_retry_in(FunctionCallInfo fcinfo, int argno, const Runner *runner)
-{
-	return act_funcargs_interval(fcinfo, argno, "retry_in", runner->name, 0,
-								 MAX_RETRY_IN);
-}
 
 static void
 read_acquisition(FunctionCallInfo fcinfo, Acquisition *call)
@@ -183,20 +109,20 @@ read_acquisition(FunctionCallInfo fcinfo, Acquisition *call)
 	Runner	   *runner = &call->terms.runner;
 
 	memset(call, 0, sizeof(Acquisition));
-	read_runner(fcinfo, runner);
+	act_funcargs_copied_runner(fcinfo, runner);
 	call->pool = act_runner_pool(runner);
 	call->context = CurrentMemoryContext;
 	if (!PG_ARGISNULL(1))
 		call->entity = act_funcargs_entity(fcinfo, runner, &call->entity_len,
 										   &call->key);
 	call->terms.empty_too = (call->entity != NULL);
-	call->terms.length = read_length(fcinfo, 2, runner);
+	call->terms.length = act_funcargs_lease_length(fcinfo, 2, runner);
 	call->terms.max_messages = PG_ARGISNULL(3) ? runner->batch_size :
 		act_funcargs_count(fcinfo, 3, "max_messages", runner->name, 1,
-						   MAX_MESSAGES);
+						   ACT_MAX_LENT_MESSAGES);
 	act_funcargs_reject_null(fcinfo, 4, "max_entities");
-	call->max_entities = act_funcargs_count(fcinfo, 4, "max_entities",
-											runner->name, 1, MAX_ENTITIES);
+	call->max_entities = act_funcargs_count(fcinfo, 4, "max_entities", runner->name, 1,
+											MAX_ENTITIES);
 	act_funcargs_reject_null(fcinfo, 5, "wait");
 	call->deadline = GetCurrentTimestamp() +
 		act_funcargs_interval(fcinfo, 5, "wait", runner->name, 0, MAX_WAIT);
@@ -220,83 +146,50 @@ lock_limit(void)
 }
 
 /* ------------------------------------------------------------------------
- * Results
- * ------------------------------------------------------------------------ */
-
-static void
-put_lease(FunctionCallInfo fcinfo, const Runner *runner, const Lease *lease)
-{
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	Datum		values[6];
-	bool		nulls[6] = {false};
-
-	values[0] = CStringGetTextDatum(runner->name);
-	values[1] = CStringGetTextDatum(lease->entity);
-	values[2] = Int64GetDatum(lease->token);
-	values[3] = lease->state;
-	nulls[3] = (lease->state == (Datum) 0);
-	values[4] = lease->messages;
-	values[5] = TimestampTzGetDatum(lease->expires_at);
-	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-}
-
-/* ------------------------------------------------------------------------
  * Acquiring
  * ------------------------------------------------------------------------ */
 
 /*
- * Lend an entity, whose lock is held, or say when it may be worth trying
- * again.
+ * An entity that was taken off the queue is not lent: what becomes of its hint.
  */
-static LeaseResult
-lend_or_not(Acquisition *call, RunContext *work, const TakenKey *taken,
-			const char *entity, int entity_len)
+static void
+settle_hint(const Acquisition *call, const TakenKey *taken, Gate gate,
+			TimestampTz leased_until)
 {
-	const EntityKey *key = &taken->key;
-	Lease	   *lease = &call->leases[call->nleases];
-	Mailbox		mailbox;
-	LeaseResult result;
-
-	act_mailbox_init(&mailbox, key, entity, entity_len);
-	act_mailbox_load(&work->mailboxes, &mailbox);
-	result = act_lease_give(work, &mailbox, &call->terms, lease);
-	switch (result)
+	switch (act_gate_verdict(gate))
 	{
-		case LEND_LENT:
-			call->nleases++;
-			act_leaseq_lend(MyDatabaseId, call->pool, key, lease->expires_at,
-							true);
+		case HINT_DROP:
 			break;
-		case LEND_LEASED:
-			act_leaseq_lend(MyDatabaseId, call->pool, key,
-							mailbox.lease_until, false);
-			call->retry = Min(call->retry, mailbox.lease_until);
+		case HINT_LEND:
+			act_leaseq_lend(MyDatabaseId, call->pool, &taken->key,
+							leased_until, false);
 			break;
-		case LEND_BUSY:
+		default:
 			act_leaseq_put_back(MyDatabaseId, call->pool, taken);
-			call->retry = Min(call->retry, GetCurrentTimestamp() + UNTOLD_DELAY);
-			break;
-		case LEND_FAILED:
-			call->changed = true;
-			call->nfailed++;
-			act_wakeup_end_lease(call->pool, key, false);
-			if (mailbox.wake_at != 0)
-			{
-				call->retry = Min(call->retry, mailbox.wake_at);
-				break;
-			}
-			/* Its next message may be one that can be lent. */
-			act_leaseq_put_back(MyDatabaseId, call->pool, taken);
-			call->retry = Min(call->retry, GetCurrentTimestamp() + FAILED_DELAY);
-			break;
-		case LEND_WAITING:
-			if (mailbox.wake_at != 0)
-				call->retry = Min(call->retry, mailbox.wake_at);
-			break;
-		case LEND_EMPTY:
 			break;
 	}
-	return result;
+}
+
+/*
+ * When it is worth looking again at an entity that is not lent, of what the
+ * call is not told.
+ */
+static TimestampTz
+next_look(Gate gate, const Mailbox *mailbox)
+{
+	switch (gate)
+	{
+		case GATE_LEASED:
+			return mailbox->lease_until;
+		case GATE_BACK_OFF:
+			return mailbox->wake_at;
+		case GATE_SEGMENT_LOCKED:
+			return GetCurrentTimestamp() + UNTOLD_DELAY;
+		case GATE_FAILED:
+			return GetCurrentTimestamp() + FAILED_DELAY;
+		default:
+			return DT_NOEND;
+	}
 }
 
 /*
@@ -307,28 +200,50 @@ static void
 lend_one(Acquisition *call, RunContext *work, const TakenKey *taken,
 		 const char *entity, int entity_len)
 {
+	const EntityKey *key = &taken->key;
+	Lease	   *lease = &call->leases[call->nleases];
 	MemoryContext context = AllocSetContextCreate(call->context,
 												  "actornot lease",
 												  ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	LeaseResult result;
+	Mailbox		mailbox;
+	Gate		gate;
 
-	result = lend_or_not(call, work, taken, entity, entity_len);
+	act_mailbox_init(&mailbox, key, entity, entity_len);
+	act_mailbox_load(&work->mailboxes, &mailbox);
+	gate = act_lease_give(work, &mailbox, &call->terms, lease);
 	MemoryContextSwitchTo(old);
-	if (result != LEND_LENT)
-		MemoryContextDelete(context);
-	if (result != LEND_LENT && result != LEND_FAILED)
-		act_entity_give_back(taken->key.hash);
+	if (gate == GATE_OPEN)
+	{
+		call->nleases++;
+		act_leaseq_lend(MyDatabaseId, call->pool, key, lease->expires_at,
+						true);
+		return;
+	}
+	if (lease->failed)
+	{
+		call->changed = true;
+		call->nfailed++;
+		act_wakeup_end_lease(call->pool, key, false);
+	}
+	settle_hint(call, taken, gate, mailbox.lease_until);
+	call->retry = Min(call->retry, next_look(gate, &mailbox));
+	MemoryContextDelete(context);
+	if (!lease->failed)
+		act_entity_give_back(key->hash);
 }
 
 /*
- * Try to lend the entities of these keys, as many as are still wanted.
+ * Try to lend the entities of these keys, which are no more than are still
+ * wanted.
  */
 static void
 lend_keys(Acquisition *call, const TakenKey *taken, int ntaken)
 {
 	bool	   *locked = palloc0(sizeof(bool) * ntaken);
 	RunContext	work;
+
+	Assert(call->nleases + ntaken <= call->max_entities);
 
 	/* First of all: to lock them can fail, and they are off the queue. */
 	for (int i = 0; i < ntaken; i++)
@@ -340,16 +255,14 @@ lend_keys(Acquisition *call, const TakenKey *taken, int ntaken)
 		locked[i] = !act_entity_is_open(hash) &&
 			act_entity_take(hash, false);
 		if (!locked[i])
-			act_leaseq_put_back(MyDatabaseId, call->pool, &taken[i]);
+			settle_hint(call, &taken[i], GATE_LOCKED, 0);
 	}
 	act_head_open(&work);
 	for (int i = 0; i < ntaken; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (locked[i] && call->nleases < call->max_entities)
+		if (locked[i])
 			lend_one(call, &work, &taken[i], NULL, 0);
-		else if (locked[i])
-			act_entity_give_back(taken[i].key.hash);
 	}
 	act_head_close(&work);
 	pfree(locked);
@@ -559,7 +472,7 @@ try_apart(Acquisition *call)
 }
 
 /*
- * Sleep until somebody tells, or it is time to look.
+ * Sleep until the latch is set, or it is time to look.
  */
 static void
 sleep_until(TimestampTz then)
@@ -573,7 +486,7 @@ sleep_until(TimestampTz then)
 						 Min(ms, INT_MAX - 1), PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 
-	/* What is lent to a client that is gone helps nobody. */
+	/* Lend nothing to a client that is gone. */
 	if (MyProcPort != NULL && !pq_check_connection())
 	{
 		ClientConnectionLost = true;
@@ -584,7 +497,7 @@ sleep_until(TimestampTz then)
 
 /*
  * The runner as it is now: while the call slept it may have been paused,
- * resumed, registered anew or taken away.
+ * resumed, registered anew or unregistered.
  */
 static void
 refresh_runner(Acquisition *call)
@@ -595,7 +508,7 @@ refresh_runner(Acquisition *call)
 	AcceptInvalidationMessages();
 	runner = act_runner_get(call->terms.runner.name,
 							call->terms.runner.name_len);
-	copy_runner(runner, &call->terms.runner);
+	act_funcargs_copy_runner(runner, &call->terms.runner);
 	call->pool = act_runner_pool(&call->terms.runner);
 	if (call->terms.runner.runnable != NULL)
 		act_runner_check_is_owner(&call->terms.runner);
@@ -646,7 +559,8 @@ actornot_acquire(PG_FUNCTION_ARGS)
 {
 	Acquisition call;
 
-	check_may_write("actornot_acquire()");
+	act_funcargs_check_may_write("actornot_acquire()");
+	act_head_check_isolation();
 	read_acquisition(fcinfo, &call);
 	InitMaterializedSRF(fcinfo, 0);
 	call.leases = palloc(sizeof(Lease) * call.max_entities);
@@ -672,216 +586,6 @@ actornot_acquire(PG_FUNCTION_ARGS)
 	if (call.nleases > 0)
 		act_token_flush();
 	for (int i = 0; i < call.nleases; i++)
-		put_lease(fcinfo, &call.terms.runner, &call.leases[i]);
+		act_funcargs_put_lease(fcinfo, &call.terms.runner, &call.leases[i]);
 	return (Datum) 0;
-}
-
-/* ------------------------------------------------------------------------
- * What the holder of a lease may do
- * ------------------------------------------------------------------------ */
-
-static bool
-holds_lease(const Holding *holding)
-{
-	return holding->mailbox.lease_until != 0 &&
-		holding->mailbox.lease_token == holding->token;
-}
-
-static void
-check_token(const Holding *holding)
-{
-	if (!holds_lease(holding))
-		ereport(ERROR,
-				(errcode(ERRCODE_ACT_STALE_LEASE),
-				 errmsg("lease " INT64_FORMAT " of entity \"%s\" of runner \"%s\" is no longer held",
-						holding->token, holding->entity,
-						holding->runner.name),
-				 errdetail("It has ended, or somebody else has taken the entity. Nothing was changed."),
-				 errhint("Acquire the entity again.")));
-}
-
-/*
- * Look at the token without the entity's lock.
- */
-static void
-peek_token(Holding *holding)
-{
-	Snapshot	snapshot;
-	MailboxTable table;
-
-	act_mailbox_open_to_read(&table);
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	table.snapshot = snapshot;
-	act_mailbox_init(&holding->mailbox, &holding->key, holding->entity,
-					 holding->entity_len);
-	act_mailbox_load(&table, &holding->mailbox);
-	act_mailbox_close(&table);
-	UnregisterSnapshot(snapshot);
-	check_token(holding);
-}
-
-/*
- * Lock the entity of a lease that the caller holds, and load its mailbox.
- */
-static void
-begin_holding(FunctionCallInfo fcinfo, Holding *holding, const char *command)
-{
-	check_may_write(command);
-	read_runner(fcinfo, &holding->runner);
-	holding->entity = act_funcargs_entity(fcinfo, &holding->runner,
-										  &holding->entity_len, &holding->key);
-	act_funcargs_reject_null(fcinfo, 2, "token");
-	holding->token = PG_GETARG_INT64(2);
-
-	act_entity_check_closed(holding->key.hash, holding->runner.name,
-							holding->entity);
-	if (!act_entity_take(holding->key.hash, false))
-	{
-		peek_token(holding);
-		act_entity_take(holding->key.hash, true);
-	}
-	act_head_open(&holding->work);
-	act_mailbox_init(&holding->mailbox, &holding->key, holding->entity,
-					 holding->entity_len);
-	act_mailbox_load(&holding->work.mailboxes, &holding->mailbox);
-	check_token(holding);
-}
-
-/*
- * The lease has ended, and the row has been saved.  "idle": there is nothing
- * to be done now, be it because nothing is pending or because it has to wait.
- */
-static void
-end_holding(Holding *holding, bool idle)
-{
-	act_head_close(&holding->work);
-	act_wakeup_end_lease(act_runner_pool(&holding->runner), &holding->key,
-						 idle);
-}
-
-/*
- * Lend the next batch to the same holder.  False if there is none.
- */
-static bool
-lend_next(Holding *holding, LeaseTerms *terms, Lease *lease, LeaseResult *result)
-{
-	terms->runner = holding->runner;
-	*result = act_lease_give(&holding->work, &holding->mailbox, terms, lease);
-	if (*result != LEND_LENT)
-		return false;
-	act_wakeup_taken(act_runner_pool(&holding->runner), &holding->key);
-	act_leaseq_lend(MyDatabaseId, act_runner_pool(&holding->runner),
-					&holding->key, lease->expires_at, true);
-	return true;
-}
-
-/*
- * actornot_update_locked(runner, entity, token, state, lease, max_messages)
- */
-Datum
-actornot_update_locked(PG_FUNCTION_ARGS)
-{
-	Holding		holding;
-	LeaseTerms	terms = {0};
-	Lease		lease;
-	LeaseResult result = LEND_WAITING;
-
-	begin_holding(fcinfo, &holding, "actornot_update_locked()");
-	InitMaterializedSRF(fcinfo, 0);
-	terms.length = read_length(fcinfo, 4, &holding.runner);
-	terms.max_messages = PG_ARGISNULL(5) ? holding.runner.batch_size :
-		act_funcargs_count(fcinfo, 5, "max_messages", holding.runner.name, 0,
-						   MAX_MESSAGES);
-	terms.owner = holding.mailbox.lease_owner;
-	if (holding.runner.runnable != NULL && terms.max_messages > 0)
-		act_runner_check_is_owner(&holding.runner);
-
-	act_lease_consume(&holding.mailbox);
-	holding.mailbox.state = PG_ARGISNULL(3) ? (Datum) 0 :
-		PointerGetDatum(PG_DETOAST_DATUM_COPY(PG_GETARG_DATUM(3)));
-
-	if (terms.max_messages > 0 &&
-		lend_next(&holding, &terms, &lease, &result))
-	{
-		act_head_close(&holding.work);
-		act_token_flush();
-		put_lease(fcinfo, &holding.runner, &lease);
-		return (Datum) 0;
-	}
-
-	act_mailbox_save(&holding.work.mailboxes, &holding.mailbox);
-	end_holding(&holding, result == LEND_EMPTY ||
-				(terms.max_messages == 0 &&
-				 act_lease_is_empty(&holding.work, &holding.mailbox)));
-	return (Datum) 0;
-}
-
-/*
- * actornot_renew(runner, entity, token, lease)
- */
-Datum
-actornot_renew(PG_FUNCTION_ARGS)
-{
-	Holding		holding;
-	TimestampTz until;
-
-	begin_holding(fcinfo, &holding, "actornot_renew()");
-	until = GetCurrentTimestamp() + read_length(fcinfo, 3, &holding.runner);
-	holding.mailbox.lease_until = until;
-	act_mailbox_save(&holding.work.mailboxes, &holding.mailbox);
-	act_head_close(&holding.work);
-	act_wakeup_taken(act_runner_pool(&holding.runner), &holding.key);
-	act_leaseq_lend(MyDatabaseId, act_runner_pool(&holding.runner),
-					&holding.key, until, false);
-	PG_RETURN_TIMESTAMPTZ(until);
-}
-
-/*
- * actornot_release(runner, entity, token, retry_in)
- */
-Datum
-actornot_release(PG_FUNCTION_ARGS)
-{
-	Holding		holding;
-	int64		retry_in;
-
-	begin_holding(fcinfo, &holding, "actornot_release()");
-	retry_in = PG_ARGISNULL(3) ? 0 : read_retry_in(fcinfo, 3, &holding.runner);
-	act_mailbox_end_lease(&holding.mailbox);
-	if (retry_in > 0)
-	{
-		holding.mailbox.wake_at = GetCurrentTimestamp() + retry_in;
-		act_wakeup_due(holding.mailbox.wake_at);
-	}
-	act_mailbox_save(&holding.work.mailboxes, &holding.mailbox);
-	end_holding(&holding, retry_in > 0);
-	PG_RETURN_VOID();
-}
-
-/*
- * actornot_fail(runner, entity, token, error, retry_in)
- */
-Datum
-actornot_fail(PG_FUNCTION_ARGS)
-{
-	Holding		holding;
-	Failure		failure = {ERRCODE_RAISE_EXCEPTION};
-	int64		retry_in;
-	bool		had_batch;
-
-	begin_holding(fcinfo, &holding, "actornot_fail()");
-	act_funcargs_reject_null(fcinfo, 3, "error");
-	failure.message = act_subxact_clip(text_to_cstring(PG_GETARG_TEXT_PP(3)));
-	retry_in = PG_ARGISNULL(4) ? -1 : read_retry_in(fcinfo, 4, &holding.runner);
-
-	had_batch = (holding.mailbox.lease_last_id != 0);
-	act_mailbox_end_lease(&holding.mailbox);
-	if (had_batch)
-		act_retry_note(&holding.work, &holding.mailbox, &holding.runner,
-					   &failure, retry_in);
-	else
-		act_mailbox_save(&holding.work.mailboxes, &holding.mailbox);
-	end_holding(&holding,
-				holding.mailbox.wake_at > GetCurrentTimestamp());
-	PG_RETURN_VOID();
 }

@@ -11,15 +11,21 @@
 #include "postgres.h"
 
 #include "access/detoast.h"
+#include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 #include "actornot.h"
 #include "commands/funcargs.h"
 #include "compat.h"
+#include "exec/lease.h"
 #include "runner/runner.h"
+
+#define MAX_LEASE (30 * USECS_PER_DAY)
 
 void
 act_funcargs_reject_null(FunctionCallInfo fcinfo, int argno, const char *name)
@@ -171,4 +177,64 @@ act_funcargs_count(FunctionCallInfo fcinfo, int argno, const char *name,
 				 errmsg("%s of runner \"%s\" must be between %d and %d",
 						name, runner, min, max)));
 	return n;
+}
+
+/* ---- leases ---- */
+
+/*
+ * Check that the caller has the rights of the runner's owner, and copy it.
+ */
+void
+act_funcargs_copy_runner(const Runner *runner, Runner *copy)
+{
+	act_runner_check_rights(runner);
+	*copy = *runner;
+	if (copy->initial_state != (Datum) 0)
+		copy->initial_state =
+			PointerGetDatum(PG_DETOAST_DATUM_COPY(copy->initial_state));
+}
+
+/*
+ * The runner of the first argument.
+ */
+void
+act_funcargs_copied_runner(FunctionCallInfo fcinfo, Runner *copy)
+{
+	/* In an open transaction it may have been resumed, or given away, since. */
+	AcceptInvalidationMessages();
+	act_funcargs_copy_runner(act_funcargs_runner(fcinfo), copy);
+}
+
+/*
+ * The argument "lease", in microseconds.
+ */
+int64
+act_funcargs_lease_length(FunctionCallInfo fcinfo, int argno,
+						  const Runner *runner)
+{
+	if (PG_ARGISNULL(argno))
+		return runner->lease;
+	return act_funcargs_interval(fcinfo, argno, "lease", runner->name, 1,
+								 MAX_LEASE);
+}
+
+/*
+ * A lease as a row of the result.
+ */
+void
+act_funcargs_put_lease(FunctionCallInfo fcinfo, const Runner *runner,
+					   const Lease *lease)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	Datum		values[6];
+	bool		nulls[6] = {false};
+
+	values[0] = CStringGetTextDatum(runner->name);
+	values[1] = CStringGetTextDatum(lease->entity);
+	values[2] = Int64GetDatum(lease->token);
+	values[3] = lease->state;
+	nulls[3] = (lease->state == (Datum) 0);
+	values[4] = lease->messages;
+	values[5] = TimestampTzGetDatum(lease->expires_at);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }

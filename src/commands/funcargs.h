@@ -8,6 +8,7 @@
 #include "fmgr.h"
 
 #include "actornot.h"
+#include "exec/lease.h"
 #include "log/writer.h"
 #include "runner/runner.h"
 
@@ -36,5 +37,15 @@ extern int64 act_funcargs_interval(FunctionCallInfo fcinfo, int argno,
 extern int	act_funcargs_count(FunctionCallInfo fcinfo, int argno,
 							   const char *name, const char *runner, int min,
 							   int max);
+
+/* For leases: the runner is copied, for a call can be a long one. */
+#define ACT_MAX_LENT_MESSAGES 10000
+
+extern void act_funcargs_copy_runner(const Runner *runner, Runner *copy);
+extern void act_funcargs_copied_runner(FunctionCallInfo fcinfo, Runner *copy);
+extern int64 act_funcargs_lease_length(FunctionCallInfo fcinfo, int argno,
+									   const Runner *runner);
+extern void act_funcargs_put_lease(FunctionCallInfo fcinfo,
+								   const Runner *runner, const Lease *lease);
 
 #endif							/* ACT_FUNCARGS_H */

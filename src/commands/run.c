@@ -13,10 +13,10 @@
  *
  * actornot_drain is a procedure that commits as it goes.  It walks through
  * the log up to where it ended at its start, so that it comes to an end
- * whatever is posted meanwhile, and visits what it finds pending there.
- * Where a handler takes many entities in one call, which the first visit of
+ * whatever is posted meanwhile, and runs what it finds pending there.
+ * Where a handler takes many entities in one call, which the first run of
  * one of them shows, the next ones share a subtransaction; if it fails, they
- * are visited one by one.
+ * are run one by one.
  */
 #include "postgres.h"
 
@@ -44,11 +44,11 @@
 #include "log/bloom.h"
 #include "log/clock.h"
 #include "mailbox/head.h"
-#include "mailbox/mailbox.h"
 #include "maint/cleanup.h"
 #include "maint/rotation.h"
 #include "maint/sweep.h"
 #include "runner/runner.h"
+#include "sched/gate.h"
 #include "sched/hints.h"
 #include "sched/slot.h"
 
@@ -56,11 +56,11 @@ PG_FUNCTION_INFO_V1(actornot_run);
 PG_FUNCTION_INFO_V1(actornot_drain);
 PG_FUNCTION_INFO_V1(actornot_drain_runner);
 
-/* How long a transaction of drain collects entities, and how many. */
+/* The longest time and the largest number of entities of a transaction. */
 #define DRAIN_TIME_MS 20
 #define DRAIN_LOCKS 64
 
-/* How many entities a piece of the walk finds. */
+/* The number of entities that a piece of the walk finds. */
 #define DRAIN_PIECE 1024
 
 /* An entity that the walk found. */
@@ -87,13 +87,6 @@ typedef struct Drain
 								 * call; 0: not known of any */
 } Drain;
 
-/* Entities of one runner that are visited in one subtransaction. */
-typedef struct DrainGroup
-{
-	EntityRun  *visits;
-	int			n;
-} DrainGroup;
-
 /*
  * The runner and its owner's rights.
  */
@@ -116,7 +109,8 @@ actornot_run(PG_FUNCTION_ARGS)
 	char	   *entity;
 	int			entity_len;
 	EntityKey	key;
-	EntityRun	visit;
+	EntityRun	run;
+	HintVerdict verdict;
 
 	act_funcargs_reject_null(fcinfo, 1, "entity");
 	act_funcargs_check_may_write("actornot_run()");
@@ -133,7 +127,7 @@ actornot_run(PG_FUNCTION_ARGS)
 	 * the caller's error, and no failure of its handler.
 	 */
 	act_entity_check_closed(key.hash, runner->name, entity);
-	act_visit_init(&visit, &key, entity, entity_len, runner->owner,
+	act_batch_init(&run, &key, entity, entity_len, runner->owner,
 				   CurrentMemoryContext);
 
 	/*
@@ -144,14 +138,14 @@ actornot_run(PG_FUNCTION_ARGS)
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
-		act_retry_run(&visit, act_subxact_contain, WARNING);
-	} while (visit.result == RUN_MORE && visit.consumed == 0 &&
-			 !visit.failed);
+		act_retry_run(&run, act_subxact_contain, WARNING);
+	} while (run.gate == GATE_OPEN && run.consumed == 0 && !run.failed);
 
-	if (visit.result == RUN_LEASED ||
-		(visit.result == RUN_BUSY && visit.tried == 0))
+	/* Another executor has it, or had a lock that was needed. */
+	verdict = act_gate_verdict(run.gate);
+	if (verdict == HINT_LEND || (verdict == HINT_DELAY && run.tried == 0))
 		PG_RETURN_NULL();
-	PG_RETURN_INT32((int32) visit.consumed);
+	PG_RETURN_INT32((int32) run.consumed);
 }
 
 /* ---- drain ---- */
@@ -205,104 +199,74 @@ is_tried_for_ever(int32 id)
 }
 
 static void
-init_visit(Drain *drain, EntityRun *visit, const FoundEntity *found)
+init_run(Drain *drain, EntityRun *run, const FoundEntity *found)
 {
-	act_visit_init(visit, &found->key, found->entity, found->entity_len,
+	act_batch_init(run, &found->key, found->entity, found->entity_len,
 				   drain->role, drain->piece_context);
-	visit->fire_deferred = true;
-	visit->goal = &drain->start;
+	run->fire_deferred = true;
+	run->goal = &drain->start;
 }
 
 /*
- * Is what the drain wants of an entity not done yet?  "visit" is its last one.
+ * Is what the drain wants of an entity not done yet?  "run" is its last one.
  */
 static bool
-has_more(const EntityRun *visit)
+has_more(const EntityRun *run)
 {
-	return visit->result == RUN_MORE && !visit->reached &&
-		!(visit->failed && is_tried_for_ever(visit->key.runner));
+	return run->gate == GATE_OPEN && !run->reached &&
+		!(run->failed && is_tried_for_ever(run->key.runner));
 }
 
 /*
- * EntityRun an entity until what was pending at the drain's start is done, though
+ * Run an entity until what was pending at the drain's start is done, though
  * its handler, or others, may post to it all the time.
  */
 static void
 drain_entity(Drain *drain, const FoundEntity *found)
 {
-	EntityRun	visit;
+	EntityRun	run;
 
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
-		init_visit(drain, &visit, found);
-		visit.until = drain->commit_at;
-		act_retry_run(&visit, act_subxact_contain, WARNING);
-		if (visit.tried > 0)
-			drain->whole_runner = visit.whole ? found->key.runner : 0;
-		drain->processed += visit.consumed;
+		init_run(drain, &run, found);
+		run.until = drain->commit_at;
+		act_retry_run(&run, act_subxact_contain, WARNING);
+		if (run.tried > 0)
+			drain->whole_runner = run.whole ? found->key.runner : 0;
+		drain->processed += run.consumed;
 		if (++drain->nlocks >= DRAIN_LOCKS ||
 			GetCurrentTimestamp() >= drain->commit_at)
 			commit_and_begin(drain);
-	} while (has_more(&visit));
+	} while (has_more(&run));
 }
 
 /*
- * Body: lock entities, then take one snapshot, then visit them all.
- */
-static void
-visit_group(void *arg)
-{
-	DrainGroup *group = arg;
-	EntityRun **visits = palloc(sizeof(EntityRun *) * group->n);
-	int			depth = act_entity_depth();
-	int			n = 0;
-	RunContext	work;
-
-	for (int i = 0; i < group->n; i++)
-	{
-		EntityRun  *visit = &group->visits[i];
-
-		visit->result = RUN_BUSY;
-		visit->grouped = true;
-		if (act_entity_take(visit->key.hash, false))
-			visits[n++] = visit;
-	}
-	for (int i = 0; i < n; i++)
-		act_entity_begin_run(visits[i]->key.hash, visits[i]->key.runner);
-	act_head_open(&work);
-	act_group_visit(&work, visits, n, 0);
-	act_head_close(&work);
-	if (act_entity_collided())
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("a handler touched an entity of its group")));
-	act_entity_end_run(depth);
-}
-
-/*
- * EntityRun entities whose handler takes many of them in a call.  Where the group
- * fails, or an entity has more, each is visited by itself.
+ * Run entities whose handler takes many of them in a call.  Where the group
+ * fails, or an entity has more, each is run by itself.
  */
 static void
 drain_group(Drain *drain, const FoundEntity *found, int n)
 {
-	DrainGroup	group = {palloc(sizeof(EntityRun) * n), n};
+	EntityGroup group = {palloc(sizeof(EntityRun) * n), n, 0};
 	Failure		failure;
 	bool		ok;
 
 	CHECK_FOR_INTERRUPTS();
 	for (int i = 0; i < n; i++)
-		init_visit(drain, &group.visits[i], &found[i]);
-	ok = act_subxact_contain(visit_group, &group, &failure,
+	{
+		init_run(drain, &group.runs[i], &found[i]);
+		group.runs[i].whole = true;
+	}
+	ok = act_subxact_contain(act_group_run, &group, &failure,
 							 drain->piece_context);
 	for (int i = 0; ok && i < n; i++)
-		drain->processed += group.visits[i].consumed;
+		drain->processed += group.runs[i].consumed;
 	commit_and_begin(drain);
 	for (int i = 0; i < n; i++)
 	{
-		if (!ok || group.visits[i].result == RUN_ALONE ||
-			has_more(&group.visits[i]))
+		if (!ok || group.runs[i].gate == GATE_NOT_SHARED ||
+			has_more(&group.runs[i]))
 			drain_entity(drain, &found[i]);
 	}
 }
@@ -326,7 +290,7 @@ count_group(const Drain *drain, const FoundEntity *found, int n)
 }
 
 /*
- * EntityRun what a piece of the walk has found.
+ * Run what a piece of the walk has found.
  */
 static void
 drain_found(Drain *drain)
@@ -364,7 +328,7 @@ note_start(Drain *drain)
 }
 
 /*
- * Where there is no manager, its chores: rotation, as far as it can go now, and
+ * Where there is no manager, its work: rotation, as far as it can go now, and
  * what follows from it.
  */
 static void

@@ -1,23 +1,25 @@
 /*
  * group.c
- *	  Visits of many entities that share calls of their handler.
+ *	  Entities that share a transaction, or even a call of their handler.
  *
- * For a handler that takes many entities in one call.  All that is said in
- * batch.c of a visit holds for each entity here: its lock is held, the
- * snapshot is newer, its row is loaded, what is pending is collected, and its
- * row is saved.  Only the call in the middle is one for many: entities are
- * gathered until their messages are batch_size, or messages and states are
- * batch_bytes.
+ * A group is run in one (sub)transaction of the caller's, a worker or
+ * actornot_drain:
+ *	1. Lock all entities, only if they are free.  Then take one snapshot: it
+ *	   is newer than each lock.
+ *	2. Run one after the other (batch.c) until time is over.  Those whose
+ *	   handler takes many entities in one call are run together.
+ *	3. A handler that touched an entity of its own group fails the group.
+ * An error goes to the caller, which undoes everything and runs the entities
+ * one by one.  Here it is not noted which one has failed: that comes out then.
  *
- * What does not fit into that goes the way of batch.c: an entity with more
- * than a batch gets calls of its own, and so does one that works off a backlog
- * under a pinned target.  Heads that have failed are not run in groups at all.
+ * For entities that are run together all that is said in batch.c holds, too;
+ * only the call in the middle is one for many: entities are gathered until
+ * their messages are batch_size, or messages and states are batch_bytes.  What
+ * does not fit into that goes the way of batch.c: an entity with more than a
+ * batch gets calls of its own, and so does one that works off a backlog under
+ * a pinned target.  Heads that have failed are not run in groups at all.
  *
- * An error goes to the caller, who undoes everything and visits one entity
- * after the other.  So nothing is noted here of who failed: that comes out
- * then.
- *
- * Memory: what belongs to a call (rows, argument, new states) in the visit
+ * Memory: what belongs to a call (rows, argument, new states) in the entity
  * context of the work, which is reset after the call.  The entity that did not
  * fit any more is looked at before the call and run after it; so there are two
  * such contexts that take turns.  What is needed for a look only is in the
@@ -31,10 +33,10 @@
 #include "utils/timestamp.h"
 
 #include "actornot.h"
+#include "common/entity.h"
 #include "exec/args.h"
 #include "exec/batch.h"
 #include "exec/group.h"
-#include "exec/visit.h"
 #include "mailbox/head.h"
 #include "runner/handler.h"
 #include "runner/runner.h"
@@ -42,7 +44,7 @@
 /* What a look at an entity finds. */
 typedef enum Look
 {
-	LOOK_SKIP,					/* nothing to be run; the result is set */
+	LOOK_SKIP,					/* nothing to be run; the gate is set */
 	LOOK_JOIN,					/* a batch, taken: may share a call */
 	LOOK_ALONE					/* collected: needs calls of its own */
 } Look;
@@ -55,13 +57,14 @@ typedef struct Member
 	int64		last_id;		/* of what was taken */
 } Member;
 
-typedef struct WholeVisit
+/* Entities of one runner that are run together. */
+typedef struct TogetherRun
 {
 	RunContext *work;
-	TimestampTz until;			/* 0: all entities are to be visited */
+	TimestampTz until;			/* 0: all entities are to be run */
 	bool		over;
 	MemoryContext context;		/* lasts for all calls */
-	MemoryContext spare;		/* takes turns with the visit context */
+	MemoryContext spare;		/* takes turns with the entity context */
 	MessagesArgument messages;	/* of the entity that is looked at */
 	Member	   *members;		/* the one that is looked at is behind the
 								 * last */
@@ -72,19 +75,19 @@ typedef struct WholeVisit
 	Runner		runner;
 	HandlerCall *handler;
 	WholeCall	call;
-} WholeVisit;
+} TogetherRun;
 
 /*
  * Start a call.  False if the runner is not to be run, or, now, by another
- * kind of handler; the visit then has a result.
+ * kind of handler.
  */
 static bool
-open_call(WholeVisit *whole, EntityRun *visit)
+open_call(TogetherRun *whole, EntityRun *run)
 {
-	if (!act_visit_admit_runner(visit, &whole->runner))
+	run->gate = act_batch_admit_runner(run, &whole->runner);
+	if (run->gate != GATE_OPEN)
 		return false;
-	whole->handler = act_visit_find_handler(&whole->runner);
-	visit->result = RUN_MORE;
+	whole->handler = act_batch_find_handler(&whole->runner);
 	if (whole->handler == NULL || whole->handler->form != HANDLER_WHOLE)
 		return false;
 	act_args_begin_call(&whole->call);
@@ -106,18 +109,18 @@ finish_member(Member *member, const WholeEntity *entity)
 	act_head_advance(mailbox, &state->target, member->last_id,
 					 member->nmessages > 0, true);
 	state->dirty = true;
-	act_visit_save(state);
-	state->visit->result = RUN_EMPTY;
-	state->visit->consumed = member->nmessages;
-	state->visit->batches = 1;
-	act_visit_note_reached(state);
+	act_batch_save(state);
+	state->run->gate = GATE_EMPTY;
+	state->run->consumed = member->nmessages;
+	state->run->batches = 1;
+	act_batch_note_reached(state);
 }
 
 /*
  * Is it time to stop?
  */
 static void
-look_at_clock(WholeVisit *whole)
+look_at_clock(TogetherRun *whole)
 {
 	if (whole->until != 0 && GetCurrentTimestamp() >= whole->until)
 		whole->over = true;
@@ -127,7 +130,7 @@ look_at_clock(WholeVisit *whole)
  * Call the handler with what has been gathered, and save the entities.
  */
 static void
-run_call(WholeVisit *whole)
+run_call(TogetherRun *whole)
 {
 	RunContext *work = whole->work;
 	CallFrame	frame;
@@ -143,7 +146,7 @@ run_call(WholeVisit *whole)
 	}
 
 	old = MemoryContextSwitchTo(work->batch_context);
-	act_visit_init_frame(&whole->members[0].state, &frame);
+	act_batch_init_frame(&whole->members[0].state, &frame);
 	act_args_call_many(&whole->call, &frame, &whole->handler->flinfo,
 					   work->entity_context);
 	CHECK_FOR_INTERRUPTS();
@@ -177,24 +180,22 @@ keep_list(PendingList *list)
  * more than a batch.
  */
 static Look
-take_all(WholeVisit *whole, Member *member)
+take_all(TogetherRun *whole, Member *member)
 {
 	BatchRun   *state = &member->state;
-	RunContext *work = whole->work;
 	MessagesArgument *messages = &whole->messages;
 
-	if (!act_visit_collect(state))
+	state->run->gate = act_batch_collect(state);
+	if (state->run->gate != GATE_OPEN)
 		return LOOK_SKIP;
 	if (!state->list.complete ||
-		state->list.nitems > act_visit_batch_size(state))
+		state->list.nitems > act_batch_size(state))
 		return LOOK_ALONE;
 
 	act_args_clear_messages(messages);
-	member->last_id = act_visit_take(work, &state->mailbox, &state->list,
-									 act_visit_batch_size(state),
-									 whole->runner.batch_bytes, messages);
+	member->last_id = act_batch_take(state, messages);
 	member->nmessages = messages->nmessages;
-	if (state->list.next < state->list.nitems)
+	if (!act_batch_took_all(state))
 		return LOOK_ALONE;
 	if (member->nmessages == 0)
 	{
@@ -202,18 +203,16 @@ take_all(WholeVisit *whole, Member *member)
 		finish_member(member, NULL);
 		return LOOK_SKIP;
 	}
-	if (act_visit_is_runnable(state))
-		return LOOK_JOIN;
-	state->visit->result = RUN_WAITING;
-	return LOOK_SKIP;
+	state->run->gate = act_batch_ask_runnable(state);
+	return state->run->gate == GATE_OPEN ? LOOK_JOIN : LOOK_SKIP;
 }
 
 /*
- * Look at an entity.  What is to last for the call is put into the visit
+ * Look at an entity.  What is to last for the call is put into the entity
  * context.
  */
 static Look
-look_closely(WholeVisit *whole, EntityRun *visit, Member *member)
+look_closely(TogetherRun *whole, EntityRun *run, Member *member)
 {
 	BatchRun   *state = &member->state;
 	RunContext *work = whole->work;
@@ -221,11 +220,12 @@ look_closely(WholeVisit *whole, EntityRun *visit, Member *member)
 
 	MemSet(member, 0, sizeof(Member));
 	state->work = work;
-	state->visit = visit;
+	state->run = run;
 	state->runner = &whole->runner;
-	visit->whole = true;
-	visit->until = 0;
-	if (!act_visit_admit_mailbox(state))
+	run->whole = true;
+	run->until = 0;
+	run->gate = act_batch_admit_mailbox(state);
+	if (run->gate != GATE_OPEN)
 		return LOOK_SKIP;
 	if (state->mailbox.has_target)
 		return LOOK_ALONE;
@@ -240,13 +240,13 @@ look_closely(WholeVisit *whole, EntityRun *visit, Member *member)
 }
 
 /*
- * The same; the state of one that takes no part is not kept, for nobody counts
- * its size.
+ * The same; the state of one that takes no part is not kept, for its size is
+ * not counted.
  */
 static Look
-look_at(WholeVisit *whole, EntityRun *visit, Member *member)
+look_at(TogetherRun *whole, EntityRun *run, Member *member)
 {
-	Look		look = look_closely(whole, visit, member);
+	Look		look = look_closely(whole, run, member);
 	Datum		state = member->state.mailbox.state;
 
 	if (look == LOOK_SKIP && state != (Datum) 0)
@@ -259,28 +259,30 @@ look_at(WholeVisit *whole, EntityRun *visit, Member *member)
  * a backlog.
  */
 static void
-run_alone(WholeVisit *whole, Member *member)
+run_alone(TogetherRun *whole, Member *member)
 {
 	BatchRun   *state = &member->state;
 
-	state->visit->until = whole->until;
-	if (state->list.nitems > 0 || act_visit_collect(state))
+	state->run->until = whole->until;
+	if (state->list.nitems == 0)
+		state->run->gate = act_batch_collect(state);
+	if (state->run->gate == GATE_OPEN)
 		act_batch_go_on(state);
 	else
-		act_visit_save(state);
-	act_visit_note_reached(state);
+		act_batch_save(state);
+	act_batch_note_reached(state);
 	look_at_clock(whole);
 }
 
 static bool
-has_room(const WholeVisit *whole, const Member *member)
+has_room(const TogetherRun *whole, const Member *member)
 {
 	const WholeCall *call = &whole->call;
 
 	return call->nentities == 0 ||
 		(call->nmessages + member->nmessages <= whole->runner.batch_size &&
 		 call->bytes + act_args_entity_size(&whole->messages,
-											act_visit_current_state(&member->state))
+											act_batch_state(&member->state))
 		 <= whole->runner.batch_bytes);
 }
 
@@ -288,7 +290,7 @@ has_room(const WholeVisit *whole, const Member *member)
  * Let the two contexts change places, and empty the one that is used next.
  */
 static void
-swap_contexts(WholeVisit *whole)
+swap_contexts(TogetherRun *whole)
 {
 	RunContext *work = whole->work;
 	MemoryContext spare = whole->spare;
@@ -304,7 +306,7 @@ swap_contexts(WholeVisit *whole)
  * there is none any more.
  */
 static bool
-join(WholeVisit *whole, Member *member)
+join(TogetherRun *whole, Member *member)
 {
 	const Mailbox *mailbox = &member->state.mailbox;
 
@@ -312,26 +314,25 @@ join(WholeVisit *whole, Member *member)
 	{
 		run_call(whole);
 		swap_contexts(whole);
-		member->state.visit->result = RUN_MORE;
-		if (whole->over || !open_call(whole, member->state.visit))
+		if (whole->over || !open_call(whole, member->state.run))
 			return false;
 		whole->members[0] = *member;
 		mailbox = &whole->members[0].state.mailbox;
 	}
 	act_args_add_entity(&whole->call, mailbox->entity, mailbox->entity_len,
-						act_visit_current_state(&whole->members[whole->nmembers].state),
+						act_batch_state(&whole->members[whole->nmembers].state),
 						&whole->messages);
 	whole->nmembers++;
 	return true;
 }
 
 /*
- * EntityRun entities until time is over.  False if the runner cannot be run as
- * one of many entities a call any more, "*next" is then the first one that was
- * not visited.
+ * Run entities until time is over.  False if the runner cannot be run as one
+ * of many entities a call any more, "*next" is then the first one that was not
+ * run.
  */
 static bool
-visit_all(WholeVisit *whole, EntityRun **visits, int n, int *next)
+run_members(TogetherRun *whole, EntityRun **runs, int n, int *next)
 {
 	int			i;
 
@@ -341,17 +342,15 @@ visit_all(WholeVisit *whole, EntityRun **visits, int n, int *next)
 
 		*next = i;
 		CHECK_FOR_INTERRUPTS();
-		if (!whole->open && !open_call(whole, visits[i]))
+		if (!whole->open && !open_call(whole, runs[i]))
 			return false;
-		switch (look_at(whole, visits[i], member))
+		switch (look_at(whole, runs[i], member))
 		{
 			case LOOK_SKIP:
 				continue;
 			case LOOK_ALONE:
 				run_call(whole);
-				if (whole->over)
-					visits[i]->result = RUN_MORE;
-				else
+				if (!whole->over)
 					run_alone(whole, member);
 				swap_contexts(whole);
 				continue;
@@ -374,29 +373,27 @@ visit_all(WholeVisit *whole, EntityRun **visits, int n, int *next)
  * Those that are left when the runner may no longer be run so.
  */
 static void
-visit_rest(RunContext *work, EntityRun **visits, int n, TimestampTz until)
+run_rest(RunContext *work, EntityRun **runs, int n, TimestampTz until)
 {
 	for (int i = 0; i < n; i++)
 	{
 		if (until != 0 && GetCurrentTimestamp() >= until)
 			break;
-		visits[i]->until = until;
-		act_batch_visit(work, visits[i]);
+		runs[i]->until = until;
+		act_batch_run(work, runs[i]);
 	}
 }
 
 /*
- * EntityRun entities of one runner, whose locks are held and whose runs are marked
- * as open, until "until"; those that were not reached have the result
- * RUN_MORE.
+ * Run entities of one runner together until "until"; the gate of those that
+ * were not reached is open.
  */
-void
-act_group_visit(RunContext *work, EntityRun **visits, int n,
-				TimestampTz until)
+static void
+run_together(RunContext *work, EntityRun **runs, int n, TimestampTz until)
 {
 	MemoryContext old = CurrentMemoryContext;
 	MemoryContext entity_context = work->entity_context;
-	WholeVisit	whole;
+	TogetherRun whole;
 	int			next = 0;
 	bool		done;
 
@@ -412,15 +409,10 @@ act_group_visit(RunContext *work, EntityRun **visits, int n,
 	MemoryContextSwitchTo(whole.context);
 	whole.members = palloc(sizeof(Member) * n);
 	act_args_begin_messages(&whole.messages, HANDLER_WHOLE);
-	for (int i = 0; i < n; i++)
-	{
-		visits[i]->result = RUN_MORE;
-		visits[i]->phase = PHASE_READ;
-	}
 
 	MemoryContextSwitchTo(work->entity_context);
 	PushActiveSnapshot(work->snapshot);
-	done = visit_all(&whole, visits, n, &next);
+	done = run_members(&whole, runs, n, &next);
 	PopActiveSnapshot();
 
 	work->entity_context = entity_context;
@@ -430,5 +422,106 @@ act_group_visit(RunContext *work, EntityRun **visits, int n,
 	act_args_end_array(&whole.messages.array);
 	MemoryContextDelete(whole.context);
 	if (!done)
-		visit_rest(work, visits + next, n - next, until);
+		run_rest(work, runs + next, n - next, until);
+}
+
+/* ---- the group ---- */
+
+/*
+ * Lock the entities of a group, all before the snapshot, and mark their runs as
+ * open.
+ */
+static void
+lock_all(EntityGroup *group)
+{
+	for (int i = 0; i < group->n; i++)
+	{
+		EntityRun  *run = &group->runs[i];
+
+		run->gate = act_entity_take(run->key.hash, false) ?
+			GATE_OPEN : GATE_LOCKED;
+		run->skipped = (run->gate == GATE_OPEN);
+		run->grouped = true;
+	}
+	for (int i = 0; i < group->n; i++)
+	{
+		EntityRun  *run = &group->runs[i];
+
+		if (run->skipped)
+			act_entity_begin_run(run->key.hash, run->key.runner);
+	}
+}
+
+/*
+ * Run the next entity of a group, and, if its handler takes many in a call,
+ * with it all others of its runner.
+ */
+static void
+run_next(EntityGroup *group, RunContext *work, int first, TimestampTz until)
+{
+	EntityRun  *leader = &group->runs[first];
+	EntityRun **runs = palloc(sizeof(EntityRun *) * (group->n - first));
+	TimestampTz start = GetCurrentTimestamp();
+	int			n = 0;
+	int			batches = 0;
+
+	for (int i = first; i < group->n; i++)
+	{
+		EntityRun  *run = &group->runs[i];
+
+		if (!run->skipped || run->key.runner != leader->key.runner)
+			continue;
+		run->skipped = false;
+		run->until = until;
+		runs[n++] = run;
+		if (!leader->whole)
+			break;
+	}
+	if (leader->whole)
+		run_together(work, runs, n, until);
+	else
+		act_batch_run(work, leader);
+
+	for (int i = 0; i < n; i++)
+	{
+		/* Time was over; but the first one had its turn. */
+		if (i > 0 && runs[i]->gate == GATE_OPEN &&
+			runs[i]->tried == 0 && runs[i]->batches == 0)
+			runs[i]->skipped = true;
+		batches += runs[i]->batches;
+	}
+	if (act_entity_collided())
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("a handler touched an entity of its group")));
+	leader->pace = (GetCurrentTimestamp() - start) / Max(1, batches);
+	pfree(runs);
+}
+
+/*
+ * Body: run the entities of a group until its time is over.  Each one then has
+ * a gate, or it was skipped; GATE_NOT_SHARED asks for a run alone.
+ */
+void
+act_group_run(void *arg)
+{
+	EntityGroup *group = arg;
+	TimestampTz until = group->time == 0 ? 0 :
+	TimestampTzPlusMilliseconds(GetCurrentTimestamp(), group->time);
+	RunContext	work;
+	int			depth = act_entity_depth();
+
+	lock_all(group);
+	act_head_open(&work);
+	for (int i = 0; i < group->n; i++)
+	{
+		if (!group->runs[i].skipped)
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		run_next(group, &work, i, until);
+		if (until != 0 && GetCurrentTimestamp() >= until)
+			break;
+	}
+	act_head_close(&work);
+	act_entity_end_run(depth);
 }

@@ -16,51 +16,39 @@
  * A lease whose time is over is good until somebody takes the entity: then
  * the row names another token, or none.
  *
- * The caller holds the lock.  act_lease_give saves the row if it lends; the others
- * leave that to the caller.
+ * The batch is found by the steps of batch.c.  The caller holds the lock.
+ * act_lease_give saves the row if it lends; the others leave that to the
+ * caller.
  *
  * Memory: what goes to the caller in the context that was current, all else
  * in the work's.
  */
 #include "postgres.h"
 
-#include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "actornot.h"
-#include "common/cursor.h"
 #include "common/entity.h"
 #include "common/subxact.h"
-#include "exec/call.h"
+#include "exec/args.h"
+#include "exec/batch.h"
 #include "exec/lease.h"
 #include "exec/retry.h"
-#include "exec/visit.h"
 #include "log/clock.h"
-#include "log/reader.h"
 #include "log/token.h"
-#include "mailbox/deadletter.h"
 #include "mailbox/head.h"
 #include "mailbox/mailbox.h"
 #include "mailbox/pending.h"
 #include "runner/handler.h"
 #include "runner/runner.h"
 
-/* The call of a runner's "runnable", to be contained. */
-typedef struct RunnableCall
+/* A question to a runner's "runnable", to be contained. */
+typedef struct RunnableQuestion
 {
-	RunContext *work;
-	const Mailbox *mailbox;
-	const Runner *runner;
-	bool		result;
-} RunnableCall;
-
-static Datum
-current_state(const Mailbox *mailbox, const Runner *runner)
-{
-	return mailbox->state != (Datum) 0 ? mailbox->state :
-		runner->initial_state;
-}
+	BatchRun   *state;
+	Gate		answer;
+} RunnableQuestion;
 
 /*
  * Body: ask "runnable".  If it fails the containment ends the run.
@@ -68,97 +56,72 @@ current_state(const Mailbox *mailbox, const Runner *runner)
 static void
 ask_runnable(void *arg)
 {
-	RunnableCall *ask = arg;
-	const Runner *runner = act_runner_find(ask->runner->id);
-	HandlerCall *call = NULL;
-	CallFrame	frame = {ask->runner->name, ask->mailbox->entity,
-	ask->runner->owner, ask->runner->timeout};
-	NullableDatum args[2];
-	Datum		state = current_state(ask->mailbox, ask->runner);
-	Datum		result;
-	bool		isnull;
+	RunnableQuestion *ask = arg;
+	const EntityKey *key = &ask->state->run->key;
 
-	act_entity_begin_run(ask->mailbox->key.hash, ask->mailbox->key.runner);
-
-	/* What is not its owner's any more is not run with his rights. */
-	if (runner == NULL || runner->owner != ask->runner->owner)
-		ask->result = false;
-	else
-		call = act_handler_get_runnable(runner);
-	if (call == NULL)
-		return;
-	args[0].value = CStringGetTextDatum(ask->mailbox->entity);
-	args[0].isnull = false;
-	args[1].value = state;
-	args[1].isnull = (state == (Datum) 0);
-	result = act_call_function(&frame, &call->flinfo, args, 2, &isnull);
-	ask->result = !isnull && DatumGetBool(result);
+	act_entity_begin_run(key->hash, key->runner);
+	ask->answer = act_batch_ask_runnable(ask->state);
 }
 
 /*
  * May the entity be run now?  An error of the function counts as one of the
  * handler, and is noted in the row.
  */
-static LeaseResult
-check_runnable(RunContext *work, Mailbox *mailbox, const Runner *runner)
+static Gate
+check_runnable(BatchRun *state, Lease *lease)
 {
-	RunnableCall ask = {work, mailbox, runner, true};
+	RunContext *work = state->work;
+	Mailbox    *mailbox = &state->mailbox;
+	RunnableQuestion ask = {state, GATE_OPEN};
 	Failure		failure;
 	int			depth = act_entity_depth();
-	bool		ok;
 
-	if (runner->runnable == NULL)
-		return LEND_LENT;
+	if (state->runner->runnable == NULL)
+		return GATE_OPEN;
 	PushActiveSnapshot(work->snapshot);
-	ok = act_subxact_contain(ask_runnable, &ask, &failure,
-							 CurrentMemoryContext);
+	lease->failed = !act_subxact_contain(ask_runnable, &ask, &failure,
+										 CurrentMemoryContext);
 	PopActiveSnapshot();
 	act_entity_end_run(depth);
-	if (ok && ask.result)
-		return LEND_LENT;
+	if (!lease->failed && ask.answer == GATE_OPEN)
+		return GATE_OPEN;
 	act_mailbox_end_lease(mailbox);
-	if (ok)
-		return LEND_WAITING;
-	act_retry_note(work, mailbox, runner, &failure, -1);
-	return LEND_FAILED;
+	if (!lease->failed)
+		return ask.answer;
+	act_retry_note(work, mailbox, state->runner, &failure, -1);
+	return mailbox->wake_at != 0 ? GATE_BACK_OFF : GATE_FAILED;
 }
 
 /*
- * Find the next batch and put its messages into the argument.  LEND_EMPTY if
- * nothing is pending.  Moves the cursor over what proved to be nothing.
+ * Find the next batch and put its messages into the argument.  Moves the
+ * cursor over what proved to be nothing.
  */
-static LeaseResult
-find_batch(RunContext *work, Mailbox *mailbox, const LeaseTerms *terms,
-		   MessagesArgument *messages)
+static Gate
+find_batch(BatchRun *state, MessagesArgument *messages)
 {
+	Mailbox    *mailbox = &state->mailbox;
+
 	for (;;)
 	{
-		bool		fresh = !mailbox->has_target;
-		Cursor		target = fresh ? work->now : mailbox->target;
-		PendingList list;
+		Gate		gate = act_batch_collect(state);
 		int64		last_id;
+		bool		all;
 
-		if (!act_pending_take_leftover(&list, &work->messages, mailbox) &&
-			!act_pending_collect(&list, &work->messages, mailbox, &target,
-								 terms->max_messages))
-			return LEND_BUSY;
-		if (list.nitems == 0 && fresh)
-			return LEND_EMPTY;
-
-		last_id = act_visit_take(work, mailbox, &list, terms->max_messages,
-								 terms->runner.batch_bytes, messages);
+		if (gate != GATE_OPEN)
+			return gate;
+		last_id = act_batch_take(state, messages);
+		all = act_batch_took_all(state);
 		if (messages->nmessages > 0)
 		{
-			act_head_pin(mailbox, &target);
+			act_head_pin(mailbox, &state->target);
 			mailbox->lease_last_id = last_id;
-			mailbox->lease_all = list.complete && list.next >= list.nitems;
-			mailbox->plan = act_pending_pack_plan(&list, mailbox->last_id);
-			act_pending_keep_leftover(&list, &work->messages, mailbox);
-			return LEND_LENT;
+			mailbox->lease_all = all;
+			act_batch_keep_rest(state);
+			return GATE_OPEN;
 		}
 
-		/* None of them was ours, or none is visible. */
-		act_head_advance(mailbox, &target, last_id, false, list.complete);
+		/* None of them was this entity's, or none is visible. */
+		act_head_advance(mailbox, &state->target, last_id, false, all);
 	}
 }
 
@@ -166,8 +129,9 @@ find_batch(RunContext *work, Mailbox *mailbox, const LeaseTerms *terms,
  * Make the lease that the row is to hold, and the caller is to get.
  */
 static void
-make_lease(Mailbox *mailbox, const LeaseTerms *terms, Lease *lease)
+make_lease(BatchRun *state, const LeaseTerms *terms, Lease *lease)
 {
+	Mailbox    *mailbox = &state->mailbox;
 	TimestampTz now = GetCurrentTimestamp();
 
 	mailbox->lease_token = act_token_next(mailbox->lease_token,
@@ -179,41 +143,66 @@ make_lease(Mailbox *mailbox, const LeaseTerms *terms, Lease *lease)
 	/* Without a row the mailbox has it from the log, in a work's context. */
 	lease->entity = pnstrdup(mailbox->entity, mailbox->entity_len);
 	lease->token = mailbox->lease_token;
-	lease->state = current_state(mailbox, &terms->runner);
+	lease->state = act_batch_state(state);
 	lease->expires_at = mailbox->lease_until;
 }
 
 /*
- * Lend an entity that nobody holds (any more): the next batch of it, with its
- * state, under a new token.
+ * Lend the next batch under a new token, with the state; or say why not.
  */
-LeaseResult
+static Gate
+give(BatchRun *state, const LeaseTerms *terms, Lease *lease)
+{
+	MessagesArgument messages;
+	Gate		gate;
+
+	act_mailbox_end_lease(&state->mailbox);
+	act_args_begin_messages(&messages, HANDLER_JSONB);
+	gate = find_batch(state, &messages);
+	lease->messages = act_args_end_messages(&messages);
+	if (gate == GATE_OPEN)
+		gate = check_runnable(state, lease);
+	else if (gate == GATE_EMPTY && terms->empty_too)
+		gate = GATE_OPEN;
+	if (gate == GATE_OPEN)
+	{
+		make_lease(state, terms, lease);
+		act_mailbox_save(&state->work->mailboxes, &state->mailbox);
+	}
+	return gate;
+}
+
+/*
+ * Lend an entity whose last lease, if any, has ended.  GATE_OPEN: it is lent,
+ * with the row saved.  Else the gate says why it is not; lease->failed then
+ * says that "runnable" has failed, and that this was saved in the row.
+ */
+Gate
 act_lease_give(RunContext *work, Mailbox *mailbox, const LeaseTerms *terms,
 			   Lease *lease)
 {
-	MessagesArgument messages;
-	LeaseResult result;
+	Gate		gate = act_mailbox_gate(mailbox);
+	EntityRun	run;
+	BatchRun	state;
 
-	if (act_mailbox_is_leased(mailbox))
-		return LEND_LEASED;
-	if (terms->runner.paused || act_mailbox_is_waiting(mailbox))
-		return LEND_WAITING;
+	lease->failed = false;
+	if (gate == GATE_OPEN)
+		gate = act_runner_gate(&terms->runner);
+	if (gate != GATE_OPEN)
+		return gate;
 
-	act_mailbox_end_lease(mailbox);
-	act_args_begin_messages(&messages, HANDLER_JSONB);
-	result = find_batch(work, mailbox, terms, &messages);
-	lease->messages = act_args_end_messages(&messages);
-	if (result == LEND_BUSY || (result == LEND_EMPTY && !terms->empty_too))
-		return result;
-	if (result == LEND_LENT)
-	{
-		result = check_runnable(work, mailbox, &terms->runner);
-		if (result != LEND_LENT)
-			return result;
-	}
-	make_lease(mailbox, terms, lease);
-	act_mailbox_save(&work->mailboxes, mailbox);
-	return LEND_LENT;
+	act_batch_init(&run, &mailbox->key, NULL, 0, terms->runner.owner,
+				   CurrentMemoryContext);
+	run.max_messages = terms->max_messages;
+	run.lend = true;
+	MemSet(&state, 0, sizeof(state));
+	state.work = work;
+	state.run = &run;
+	state.runner = &terms->runner;
+	state.mailbox = *mailbox;
+	gate = give(&state, terms, lease);
+	*mailbox = state.mailbox;
+	return gate;
 }
 
 /*
@@ -229,14 +218,16 @@ act_lease_consume(Mailbox *mailbox)
 }
 
 /*
- * Is nothing pending?  False if that is not known.
+ * Is nothing pending?  GATE_OPEN if that is not known.
  */
-bool
-act_lease_is_empty(RunContext *work, Mailbox *mailbox)
+Gate
+act_lease_look(RunContext *work, Mailbox *mailbox)
 {
 	PendingList list;
 
-	return !mailbox->has_target &&
-		act_pending_collect(&list, &work->messages, mailbox, &work->now, 1) &&
-		list.nitems == 0;
+	if (mailbox->has_target)
+		return GATE_OPEN;
+	if (!act_pending_collect(&list, &work->messages, mailbox, &work->now, 1))
+		return GATE_SEGMENT_LOCKED;
+	return list.nitems == 0 ? GATE_EMPTY : GATE_OPEN;
 }

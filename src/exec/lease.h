@@ -15,11 +15,11 @@ typedef struct LeaseTerms
 	Runner		runner;			/* a copy */
 	int64		length;			/* microseconds */
 	int			max_messages;
-	char	   *owner;			/* the caller's word for himself, or NULL */
+	char	   *owner;			/* the holder's word for itself, or NULL */
 	bool		empty_too;		/* lend the entity also if nothing is pending */
 } LeaseTerms;
 
-/* What the caller gets; in the context that was current. */
+/* What the holder gets; in the context that was current. */
 typedef struct Lease
 {
 	EntityKey	key;
@@ -28,21 +28,12 @@ typedef struct Lease
 	Datum		state;			/* jsonb, or 0 */
 	Datum		messages;		/* a jsonb array */
 	TimestampTz expires_at;
+	bool		failed;			/* not lent, but the row has changed */
 } Lease;
 
-typedef enum LeaseResult
-{
-	LEND_LENT,
-	LEND_EMPTY,					/* nothing is pending */
-	LEND_LEASED,				/* somebody else holds it */
-	LEND_WAITING,				/* paused, backing off, not runnable */
-	LEND_FAILED,				/* "runnable" did, and that is in the row */
-	LEND_BUSY					/* a segment is locked */
-} LeaseResult;
-
-extern LeaseResult act_lease_give(RunContext *work, Mailbox *mailbox,
-								  const LeaseTerms *terms, Lease *lease);
+extern Gate act_lease_give(RunContext *work, Mailbox *mailbox,
+						   const LeaseTerms *terms, Lease *lease);
 extern void act_lease_consume(Mailbox *mailbox);
-extern bool act_lease_is_empty(RunContext *work, Mailbox *mailbox);
+extern Gate act_lease_look(RunContext *work, Mailbox *mailbox);
 
 #endif							/* ACT_LEASE_H */

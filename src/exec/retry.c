@@ -12,7 +12,7 @@
  *	   it goes to the dead letters.
  *
  * The failure is recorded only if the row is still the one that was tried;
- * else somebody else has been there since.  Dying between the steps loses
+ * else another executor has been there since.  Dying between the steps loses
  * nothing: at most an attempt is not counted.
  *
  * What says nothing about the handler (serialization failures, deadlocks,
@@ -43,16 +43,16 @@
 #include "runner/runner.h"
 #include "sched/wakeup.h"
 
-/* A failure that may come for ever waits at least so long. */
+/* The shortest back-off where no number of attempts ends it. */
 #define ENDLESS_DELAY_MIN (100 * INT64CONST(1000))
 
-/* After how many counted crashes a message is buried. */
+/* The number of counted crashes after which a message is buried. */
 #define MAX_CRASHES 2
 
 /* What the bodies below work on. */
 typedef struct FailureWork
 {
-	EntityRun  *visit;
+	EntityRun  *run;
 	const Failure *failure;
 	bool		counted;		/* is it an attempt? */
 	bool		buried;
@@ -109,22 +109,22 @@ back_off(const Runner *runner, const Mailbox *mailbox, bool counted)
  * Is the row still as it was when the batch was tried?
  */
 static bool
-is_unchanged(EntityRun *visit, Mailbox *mailbox)
+is_unchanged(EntityRun *run, Mailbox *mailbox)
 {
-	return visit->had_row == mailbox->exists &&
+	return run->had_row == mailbox->exists &&
 		(!mailbox->exists ||
-		 ItemPointerEquals(&visit->tid, &mailbox->tid));
+		 ItemPointerEquals(&run->tid, &mailbox->tid));
 }
 
 /*
- * Lock the entity of a visit and open the tables; false if it is busy.
+ * Lock the entity of a run and open the tables; false if it is busy.
  */
 static bool
-enter(EntityRun *visit, RunContext *work)
+enter(EntityRun *run, RunContext *work)
 {
-	if (!act_entity_take(visit->key.hash, false))
+	if (!act_entity_take(run->key.hash, false))
 	{
-		visit->result = RUN_BUSY;
+		run->gate = GATE_LOCKED;
 		return false;
 	}
 	act_head_open(work);
@@ -132,15 +132,15 @@ enter(EntityRun *visit, RunContext *work)
 }
 
 /*
- * Load the mailbox of a visit, and find out its entity if it has no row.
+ * Load the mailbox of a run, and find out its entity if it has no row.
  */
 static bool
-load_mailbox(EntityRun *visit, RunContext *work, Mailbox *mailbox,
+load_mailbox(EntityRun *run, RunContext *work, Mailbox *mailbox,
 			 const Cursor *target)
 {
 	MessageRow	row;
 
-	act_mailbox_init(mailbox, &visit->key, visit->entity, visit->entity_len);
+	act_mailbox_init(mailbox, &run->key, run->entity, run->entity_len);
 	act_mailbox_load(&work->mailboxes, mailbox);
 	return mailbox->entity != NULL ||
 		act_head_find(work, mailbox, target, &row);
@@ -150,14 +150,14 @@ load_mailbox(EntityRun *visit, RunContext *work, Mailbox *mailbox,
  * Reports name runner and entity, also if no call got so far.
  */
 static void
-name_entity(EntityRun *visit, const Runner *runner, const Mailbox *mailbox)
+name_entity(EntityRun *run, const Runner *runner, const Mailbox *mailbox)
 {
-	if (visit->runner_name == NULL)
-		visit->runner_name = MemoryContextStrdup(visit->context, runner->name);
-	if (visit->entity == NULL)
+	if (run->runner_name == NULL)
+		run->runner_name = MemoryContextStrdup(run->context, runner->name);
+	if (run->entity == NULL)
 	{
-		visit->entity = MemoryContextStrdup(visit->context, mailbox->entity);
-		visit->entity_len = mailbox->entity_len;
+		run->entity = MemoryContextStrdup(run->context, mailbox->entity);
+		run->entity_len = mailbox->entity_len;
 	}
 }
 
@@ -211,24 +211,24 @@ static void
 record_failure(void *arg)
 {
 	FailureWork *failed = arg;
-	EntityRun  *visit = failed->visit;
+	EntityRun  *run = failed->run;
 	RunContext	work;
 	Mailbox		mailbox;
 	MessageRow	row;
 	const Runner *runner;
 
-	if (!enter(visit, &work))
+	if (!enter(run, &work))
 		return;
-	runner = act_runner_find(visit->key.runner);
+	runner = act_runner_find(run->key.runner);
 	if (runner != NULL &&
-		load_mailbox(visit, &work, &mailbox, &visit->target) &&
-		is_unchanged(visit, &mailbox))
+		load_mailbox(run, &work, &mailbox, &run->target) &&
+		is_unchanged(run, &mailbox))
 	{
-		name_entity(visit, runner, &mailbox);
+		name_entity(run, runner, &mailbox);
 
-		/* The visit found it empty, if so, and went on to its own target. */
-		(void) act_head_take(&work, &mailbox, &visit->target, &row);
-		act_mailbox_end_lease(&mailbox);	/* the visit took it over */
+		/* The run found the row's target empty, if so, and took its own. */
+		(void) act_head_take(&work, &mailbox, &run->target, &row);
+		act_mailbox_end_lease(&mailbox);	/* the run took it over */
 		note_failure(failed, &work, &mailbox, runner, -1);
 		failed->recorded = true;
 	}
@@ -239,24 +239,24 @@ record_failure(void *arg)
  * Body: one batch of one entity, in a transaction of its own.
  */
 static void
-visit_alone(void *arg)
+run_alone(void *arg)
 {
-	EntityRun  *visit = arg;
+	EntityRun  *run = arg;
 	RunContext	work;
 	int			depth = act_entity_depth();
 
-	visit->tried = 0;
-	visit->consumed = 0;
-	if (!enter(visit, &work))
+	run->tried = 0;
+	run->consumed = 0;
+	if (!enter(run, &work))
 		return;
-	act_entity_begin_run(visit->key.hash, visit->key.runner);
-	act_batch_visit(&work, visit);
+	act_entity_begin_run(run->key.hash, run->key.runner);
+	act_batch_run(&work, run);
 	act_entity_end_run(depth);
 	act_head_close(&work);
 
 	/* What fails at commit is the doing of what the handler wrote. */
-	if (visit->consumed > 0)
-		visit->phase = PHASE_CALL;
+	if (run->consumed > 0)
+		run->phase = PHASE_CALL;
 }
 
 /*
@@ -265,14 +265,14 @@ visit_alone(void *arg)
 static void
 report_failure(const FailureWork *failed, int elevel)
 {
-	const EntityRun *visit = failed->visit;
+	const EntityRun *run = failed->run;
 	const Failure *failure = failed->failure;
 
 	ereport(elevel,
 			(errcode(failure->sqlstate),
 			 errmsg("handler of runner \"%s\" failed for entity \"%s\": %s",
-					visit->runner_name ? visit->runner_name : "?",
-					visit->entity ? visit->entity : "?",
+					run->runner_name ? run->runner_name : "?",
+					run->entity ? run->entity : "?",
 					failure->message ? failure->message : "unknown error"),
 			 failed->buried && failed->attempts == 0 ?
 			 errdetail("Its message was given up; see actornot.dead_letters.") :
@@ -293,82 +293,110 @@ report_failure(const FailureWork *failed, int elevel)
  * Record the failure of the batch that was tried last.
  */
 static void
-handle_failure(EntityRun *visit, const Failure *failure, ContainFunction contain,
+handle_failure(EntityRun *run, const Failure *failure, ContainFunction contain,
 			   int elevel)
 {
-	FailureWork failed = {visit, failure};
+	FailureWork failed = {run, failure};
 	Failure		second;
 
-	failed.counted = visit->phase == PHASE_CALL && !is_transient(failure);
-	visit->result = RUN_BUSY;
-	if (visit->tried == 0)
+	failed.counted = run->phase == PHASE_CALL && !is_transient(failure);
+	run->gate = GATE_FAILED;
+	if (run->tried == 0)
 	{
 		/* Not even a batch was found: nothing to be recorded. */
 		report_failure(&failed, elevel);
 		return;
 	}
-	if (!contain(record_failure, &failed, &second, visit->context))
+	if (!contain(record_failure, &failed, &second, run->context))
 		ereport(elevel,
 				(errcode(second.sqlstate),
 				 errmsg("could not record the failure of a handler: %s",
 						second.message)));
 	else if (failed.recorded)
-		visit->result = failed.wake_at != 0 ? RUN_WAITING : RUN_MORE;
+		run->gate = failed.wake_at != 0 ? GATE_BACK_OFF : GATE_OPEN;
 	report_failure(&failed, elevel);
 }
 
 /*
- * Run one batch of one entity, and see to what fails.  The result and the
- * number of messages consumed are left in the visit; failures are reported
+ * Run one batch of one entity, and see to what fails.  The gate and the
+ * number of messages consumed are left in the run; failures are reported
  * at elevel (LOG or WARNING).
  */
 void
-act_retry_run(EntityRun *visit, ContainFunction contain, int elevel)
+act_retry_run(EntityRun *run, ContainFunction contain, int elevel)
 {
 	Failure		failure;
-	int			limit = visit->max_messages;
+	int			limit = run->max_messages;
 	int64		total = 0;
 	int			tried;
 
-	visit->failed = false;
-	if (contain(visit_alone, visit, &failure, visit->context))
+	run->failed = false;
+	if (contain(run_alone, run, &failure, run->context))
 		return;
 
 	/* Batches before the one that failed were undone with it. */
-	if (visit->until != 0 && visit->batches > 0)
+	if (run->until != 0 && run->batches > 0)
 	{
-		visit->until = 0;
-		if (contain(visit_alone, visit, &failure, visit->context))
+		run->until = 0;
+		if (contain(run_alone, run, &failure, run->context))
 			return;
 	}
-	visit->until = 0;
+	run->until = 0;
 
-	tried = visit->tried;
-	if (visit->phase == PHASE_CALL && tried > 1)
+	tried = run->tried;
+	if (run->phase == PHASE_CALL && tried > 1)
 	{
 		bool		failed = false;
 
-		visit->max_messages = 1;
+		run->max_messages = 1;
 		for (int i = 0; i < tried && !failed; i++)
 		{
-			failed = !contain(visit_alone, visit, &failure, visit->context);
+			failed = !contain(run_alone, run, &failure, run->context);
 			if (!failed)
 			{
-				total += visit->consumed;
-				if (visit->result != RUN_MORE)
+				total += run->consumed;
+				if (run->gate != GATE_OPEN)
 					break;
 			}
 		}
-		visit->max_messages = limit;
+		run->max_messages = limit;
 		if (!failed)
 		{
-			visit->consumed = total;
+			run->consumed = total;
 			return;
 		}
 	}
-	handle_failure(visit, &failure, contain, elevel);
-	visit->failed = true;
-	visit->consumed = total;
+	handle_failure(run, &failure, contain, elevel);
+	run->failed = true;
+	run->consumed = total;
+}
+
+/*
+ * Find and pin the head of a suspect, or say why it is not to be run now.
+ */
+static Gate
+take_suspect(EntityRun *run, const Runner *runner, RunContext *work,
+			 Mailbox *mailbox)
+{
+	MessageRow	row;
+	Gate		gate;
+
+	if (runner == NULL)
+		return GATE_NO_RUNNER;
+	if (load_mailbox(run, work, mailbox, &work->now))
+	{
+		gate = act_mailbox_gate(mailbox);
+		if (gate == GATE_LEASED)
+			run->leased_until = mailbox->lease_until;
+		else if (gate == GATE_OPEN)
+			gate = act_runner_gate(runner);
+		if (gate != GATE_OPEN)
+			return gate;
+		act_mailbox_end_lease(mailbox);
+		if (act_head_take(work, mailbox, &work->now, &row))
+			return GATE_OPEN;
+	}
+	return work->messages.blocked ? GATE_SEGMENT_LOCKED : GATE_EMPTY;
 }
 
 /*
@@ -378,39 +406,20 @@ static void
 count_crash(void *arg)
 {
 	FailureWork *failed = arg;
-	EntityRun  *visit = failed->visit;
+	EntityRun  *run = failed->run;
 	RunContext	work;
 	Mailbox		mailbox;
-	MessageRow	row;
 	const Runner *runner;
-	bool		pending = false;
 
-	if (!enter(visit, &work))
+	if (!enter(run, &work))
 		return;
-	runner = act_runner_find(visit->key.runner);
-	if (runner != NULL && load_mailbox(visit, &work, &mailbox, &work.now))
-	{
-		if (act_mailbox_is_leased(&mailbox))
-		{
-			visit->result = RUN_LEASED;
-			visit->leased_until = mailbox.lease_until;
-			act_head_close(&work);
-			return;
-		}
-		if (runner->paused || act_mailbox_is_waiting(&mailbox))
-		{
-			visit->result = RUN_WAITING;
-			act_head_close(&work);
-			return;
-		}
-		act_mailbox_end_lease(&mailbox);
-		pending = act_head_take(&work, &mailbox, &work.now, &row);
-	}
-	if (pending)
+	runner = act_runner_find(run->key.runner);
+	run->gate = take_suspect(run, runner, &work, &mailbox);
+	if (run->gate == GATE_OPEN)
 	{
 		if (mailbox.crashes >= MAX_CRASHES && failed->was_alone)
 		{
-			name_entity(visit, runner, &mailbox);
+			name_entity(run, runner, &mailbox);
 			failed->buried = act_deadletter_bury_head(&work, &mailbox, runner,
 													  failed->failure) != 0;
 		}
@@ -421,8 +430,6 @@ count_crash(void *arg)
 		ForceSyncCommit();
 		failed->recorded = true;
 	}
-	else
-		visit->result = work.messages.blocked ? RUN_BUSY : RUN_EMPTY;
 	act_head_close(&work);
 }
 
@@ -431,21 +438,21 @@ count_crash(void *arg)
  * that was counted last time stands for this time, unless it has come true
  * ("was_alone"): then the server went down because of another.  True if
  * its head may be called; false if it was buried instead, or is busy or not to
- * be run now, or if nothing is pending.  The visit's result says what is left.
+ * be run now, or if nothing is pending.  The run's gate says what is left.
  */
 bool
-act_retry_count_crash(EntityRun *visit, bool was_alone, ContainFunction contain)
+act_retry_count_crash(EntityRun *run, bool was_alone, ContainFunction contain)
 {
 	Failure		crash = {ERRCODE_CRASH_SHUTDOWN,
 		pstrdup("server process ended while the handler ran this message"),
 	NULL, NULL, false, NULL};
-	FailureWork failed = {visit, &crash,.was_alone = was_alone};
+	FailureWork failed = {run, &crash,.was_alone = was_alone};
 	Failure		second;
 
-	visit->result = RUN_MORE;
-	if (!contain(count_crash, &failed, &second, visit->context))
+	run->gate = GATE_OPEN;
+	if (!contain(count_crash, &failed, &second, run->context))
 	{
-		visit->result = RUN_BUSY;
+		run->gate = GATE_FAILED;
 		return false;
 	}
 	if (failed.buried)

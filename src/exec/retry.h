@@ -8,11 +8,11 @@
 #include "exec/batch.h"
 #include "mailbox/deadletter.h"
 
-extern void act_retry_run(EntityRun *visit, ContainFunction contain, int elevel);
+extern void act_retry_run(EntityRun *run, ContainFunction contain, int elevel);
 extern void act_retry_note(RunContext *work, Mailbox *mailbox,
 						   const Runner *runner, const Failure *failure,
 						   int64 retry_in);
-extern bool act_retry_count_crash(EntityRun *visit, bool was_alone,
+extern bool act_retry_count_crash(EntityRun *run, bool was_alone,
 								  ContainFunction contain);
 
 #endif							/* ACT_RETRY_H */

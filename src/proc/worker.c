@@ -3,14 +3,14 @@
  *	  The background worker that runs the entities of one owner role.
  *
  * A worker is a plain session of the owner role.  It pops entries of its
- * pool from the ready queue and visits their entities:
+ * pool from the ready queue and runs their entities:
  *	- Several in one transaction (one commit for all), while that stays
  *	  shorter than actornot.group_time, and only of runners whose recent calls
- *	  were fast.  All locks are taken first, then one snapshot.  If anything
- *	  fails, also at commit, all is rolled back and each is run alone.
- *	- More of them, if their handler takes many entities in one call
- *	  (group.c); those share a transaction however slow it is, for that
- *	  is what such a handler is registered for.
+ *	  were fast (group.c).  If anything fails, also at commit, all is rolled
+ *	  back and each is run alone.
+ *	- More of them, if their handler takes many entities in one call; those
+ *	  share a transaction however slow it is, for that is what such a handler
+ *	  is registered for.
  *	- Alone, with the steps of retry.c: unknown or slow runners, heads that
  *	  have failed before, suspects of a crash.
  * It commits asynchronously by default: processing is repeatable from the
@@ -53,38 +53,35 @@
 #include "common/entity.h"
 #include "common/subxact.h"
 #include "exec/batch.h"
-#include "exec/call.h"
 #include "exec/group.h"
 #include "exec/retry.h"
 #include "log/clock.h"
-#include "mailbox/head.h"
-#include "mailbox/mailbox.h"
 #include "proc/worker.h"
 #include "runner/runner.h"
 #include "sched/crashmark.h"
+#include "sched/gate.h"
 #include "sched/leaseq.h"
 #include "sched/readyq.h"
 #include "sched/slot.h"
 
 PGDLLEXPORT void actornot_worker_main(Datum main_arg);
 
-/* How many messages of a suspect are run alone, about. */
+/* The number of messages of a suspect that are run alone, about. */
 #define SUSPECT_MESSAGES 1000
 
 /*
- * How many entities one transaction takes at most; of a runner whose handler
- * takes many in a call, at least, if there are so many, and at most as many as
- * a crash mark names.
+ * The largest number of entities of one transaction.  Of a runner whose handler
+ * takes many in a call there may be more, as many as a crash mark names.
  */
 #define GROUP_MAX 64
 
-/* What pg_stat_activity shows at most. */
+/* The longest text for pg_stat_activity. */
 #define ACTIVITY_MAX (ACT_MAX_RUNNER_BYTES + 100)
 
-/* Of how many runners the recent pace is remembered; a power of two. */
+/* The number of runners whose recent pace is remembered; a power of two. */
 #define PACE_SLOTS 64
 
-/* The recent duration of a runner's visits. */
+/* The recent duration of a runner's runs. */
 typedef struct Pace
 {
 	int32		runner;
@@ -92,26 +89,15 @@ typedef struct Pace
 	double		microseconds;	/* of one entity, moving average */
 } Pace;
 
-/* A group of entities in one transaction. */
-typedef struct EntityGroup
-{
-	int			n;
-	EntityKey  *keys;
-	EntityRun  *visits;
-	ReadyOutcome *outcomes;
-	bool	   *visited;
-	EntityRun **together;		/* those of one call */
-	bool	   *alone;			/* to be run alone afterwards */
-} EntityGroup;
-
 static int	group_time;			/* milliseconds */
 static int	worker_synchronous_commit;
 
 static Pace paces[PACE_SLOTS];
 static MemoryContext round_context = NULL;
 
-/* The entity that is being run alone, for pg_stat_activity. */
-static const EntityKey *running_alone = NULL;
+/* What is being run, for pg_stat_activity. */
+static const EntityKey *running = NULL;
+static int	nrunning = 0;
 
 /* Did the transaction that just ended use temporary tables? */
 static bool used_temporary = false;
@@ -212,21 +198,39 @@ clean_session(void)
  * Tell pg_stat_activity what is run.
  */
 static void
-report_activity(const char *what, const EntityKey *key, int n)
+report_activity(void)
 {
 	char		activity[ACTIVITY_MAX];
 	const Runner *runner;
 
 	if (!pgstat_track_activities)
 		return;
-	runner = act_runner_find(key->runner);
-	if (n == 1)
-		snprintf(activity, sizeof(activity), "actornot: %s runner \"%s\"",
-				 what, runner ? runner->name : "?");
+	runner = act_runner_find(running->runner);
+	if (nrunning == 1)
+		snprintf(activity, sizeof(activity), "actornot: running runner \"%s\"",
+				 runner ? runner->name : "?");
 	else
-		snprintf(activity, sizeof(activity), "actornot: %s %d entities, first of runner \"%s\"",
-				 what, n, runner ? runner->name : "?");
+		snprintf(activity, sizeof(activity), "actornot: running %d entities, first of runner \"%s\"",
+				 nrunning, runner ? runner->name : "?");
 	pgstat_report_activity(STATE_RUNNING, activity);
+}
+
+/*
+ * What the transactions that follow run is noted where a crash does not erase
+ * it, until note_end.
+ */
+static void
+note_start(const EntityKey *keys, int n, bool suspect)
+{
+	running = keys;
+	nrunning = n;
+	act_crashmark_set(act_slot_slot(), MyDatabaseId, keys, n, suspect);
+}
+
+static void
+note_end(void)
+{
+	act_crashmark_clear(act_slot_slot());
 }
 
 /*
@@ -243,8 +247,7 @@ contain_in_transaction(void (*body) (void *arg), void *arg,
 	PG_TRY();
 	{
 		begin_transaction();
-		if (running_alone != NULL)
-			report_activity("running", running_alone, 1);
+		report_activity();
 		body(arg);
 		commit_transaction();
 	}
@@ -289,7 +292,7 @@ note_pace(int32 runner, bool whole, int64 microseconds)
 }
 
 /*
- * Were the recent visits of this runner so short that it may share a
+ * Were the recent runs of this runner so short that it may share a
  * transaction?
  */
 static bool
@@ -340,132 +343,40 @@ may_share(const EntityKey *first, const EntityKey *key)
 		(first->runner == key->runner && is_whole(first->runner));
 }
 
-/* ---- visits ---- */
+/* ---- runs ---- */
+
+static void
+init_run(EntityRun *run, const EntityKey *key)
+{
+	act_batch_init(run, key, NULL, 0, act_slot_role(), round_context);
+	run->fire_deferred = true;
+}
 
 /*
- * What the queue is to do with an entry after a visit.
+ * What the queue is to do with an entry after a run.
  */
 static ReadyOutcome
-outcome_of(const EntityRun *visit)
+outcome_of(const EntityRun *run)
 {
-	switch (visit->result)
+	if (run->skipped)
+		return READY_NOT_RUN;
+	switch (act_gate_verdict(run->gate))
 	{
-		case RUN_MORE:
-		case RUN_ALONE:
+		case HINT_AGAIN:
 			return READY_AGAIN;
-		case RUN_BUSY:
+		case HINT_DELAY:
 			return READY_BUSY;
-		case RUN_MOVED:
-			act_readyq_move(&visit->key, visit->owner);
-			return READY_DROP;
-		case RUN_LEASED:
-			act_leaseq_lend(MyDatabaseId, act_slot_role(), &visit->key,
-							visit->leased_until, false);
-			return READY_DROP;
-		case RUN_EMPTY:
-		case RUN_WAITING:
+		case HINT_MOVE:
+			act_readyq_move(&run->key, run->owner);
+			break;
+		case HINT_LEND:
+			act_leaseq_lend(MyDatabaseId, act_slot_role(), &run->key,
+							run->leased_until, false);
+			break;
+		case HINT_DROP:
 			break;
 	}
 	return READY_DROP;
-}
-
-/*
- * Take the locks of a group's entities, all before the snapshot.
- */
-static void
-lock_group(EntityGroup *group)
-{
-	for (int i = 0; i < group->n; i++)
-	{
-		group->outcomes[i] = READY_NOT_RUN;
-		if (!act_entity_take(group->keys[i].hash, false))
-			group->outcomes[i] = READY_BUSY;
-	}
-	for (int i = 0; i < group->n; i++)
-	{
-		group->visited[i] = (group->outcomes[i] == READY_BUSY);
-		if (!group->visited[i])
-			act_entity_begin_run(group->keys[i].hash,
-								 group->keys[i].runner);
-	}
-}
-
-/*
- * EntityRun the next entity of a group, and, if its handler takes many in a call,
- * all others of its runner.
- */
-static void
-visit_next(EntityGroup *group, RunContext *work, int first, TimestampTz until)
-{
-	int32		runner = group->keys[first].runner;
-	EntityRun **visits = group->together;
-	TimestampTz start = GetCurrentTimestamp();
-	int			n = 0;
-	int			batches = 0;
-
-	for (int i = first; i < group->n; i++)
-	{
-		if (group->visited[i] || group->keys[i].runner != runner)
-			continue;
-		group->visited[i] = true;
-		visits[n] = &group->visits[i];
-		visits[n]->grouped = true;
-		visits[n]->fire_deferred = true;
-		visits[n++]->until = until;
-		if (!is_whole(runner))
-			break;
-	}
-	if (is_whole(runner))
-		act_group_visit(work, visits, n, until);
-	else
-		act_batch_visit(work, visits[0]);
-
-	for (int i = 0; i < n; i++)
-	{
-		int			at = visits[i] - group->visits;
-
-		group->alone[at] = (visits[i]->result == RUN_ALONE);
-		group->outcomes[at] = outcome_of(visits[i]);
-		if (i > 0 && visits[i]->result == RUN_MORE &&
-			visits[i]->tried == 0 && visits[i]->batches == 0)
-			group->outcomes[at] = READY_NOT_RUN;	/* time was over */
-		batches += visits[i]->batches;
-	}
-	if (act_entity_collided())
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("a handler touched an entity of its group")));
-	note_pace(runner, visits[0]->whole,
-			  (GetCurrentTimestamp() - start) / Max(1, batches));
-}
-
-/*
- * The body of a group's transaction: lock all, then take one snapshot, then
- * visit one after the other until time is over.
- */
-static void
-run_group_body(void *arg)
-{
-	EntityGroup *group = arg;
-	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-													group_time);
-	RunContext	work;
-	int			depth = act_entity_depth();
-
-	report_activity("running", &group->keys[0], group->n);
-	lock_group(group);
-	act_head_open(&work);
-	for (int i = 0; i < group->n; i++)
-	{
-		if (group->visited[i])
-			continue;
-		CHECK_FOR_INTERRUPTS();
-		visit_next(group, &work, i, until);
-		if (GetCurrentTimestamp() >= until)
-			break;
-	}
-	act_head_close(&work);
-	act_entity_end_run(depth);
 }
 
 /*
@@ -474,43 +385,40 @@ run_group_body(void *arg)
 static ReadyOutcome
 run_alone(const EntityKey *key)
 {
-	EntityRun	visit;
+	EntityRun	run;
 	TimestampTz start = GetCurrentTimestamp();
 
-	act_visit_init(&visit, key, NULL, 0, act_slot_role(),
-				   round_context);
-	visit.fire_deferred = true;
-	visit.until = TimestampTzPlusMilliseconds(start, group_time);
-	running_alone = key;
-	act_retry_run(&visit, contain_in_transaction, LOG);
-	running_alone = NULL;
-	if (visit.tried > 0)
-		note_pace(key->runner, visit.whole,
-				  (GetCurrentTimestamp() - start) / Max(1, visit.batches));
-	return outcome_of(&visit);
+	init_run(&run, key);
+	run.until = TimestampTzPlusMilliseconds(start, group_time);
+	note_start(key, 1, false);
+	act_retry_run(&run, contain_in_transaction, LOG);
+	note_end();
+	if (run.tried > 0)
+		note_pace(key->runner, run.whole,
+				  (GetCurrentTimestamp() - start) / Max(1, run.batches));
+	return outcome_of(&run);
 }
 
 /*
  * Is this the last message of a suspect that has to be run alone?  What went
  * down may have been any of its batch, so all that was pending is, but not
- * much more than a visit can have taken.
+ * much more than a run can have taken.
  */
 static bool
-has_passed(const EntityRun *visit)
+has_passed(const EntityRun *run)
 {
 	static EntityKey last;
 	static int	passed = 0;
 
-	if (visit->result == RUN_WAITING)
-		return visit->tried > 0;	/* else paused, or backing off */
-	if (visit->result != RUN_MORE)
-		return visit->result != RUN_BUSY &&
-			visit->result != RUN_LEASED && visit->result != RUN_MOVED;
-	if (memcmp(&last, &visit->key, sizeof(EntityKey)) != 0)
+	if (run->gate == GATE_EMPTY || run->gate == GATE_NO_RUNNER)
+		return true;
+	if (run->gate != GATE_OPEN) /* else it was never called */
+		return run->tried > 0 && act_gate_verdict(run->gate) == HINT_DROP;
+	if (memcmp(&last, &run->key, sizeof(EntityKey)) != 0)
 		passed = 0;
-	last = visit->key;
-	passed += visit->consumed;
-	return visit->reached || passed >= SUSPECT_MESSAGES;
+	last = run->key;
+	passed += run->consumed;
+	return run->reached || passed >= SUSPECT_MESSAGES;
 }
 
 /*
@@ -521,32 +429,32 @@ has_passed(const EntityRun *visit)
 static ReadyOutcome
 run_suspect(const EntityKey *key, bool was_alone)
 {
-	EntityRun	visit;
+	EntityRun	run;
 
+	init_run(&run, key);
 	if (!act_crashmark_try_suspect_turn())
-		return READY_BUSY;
-
-	act_visit_init(&visit, key, NULL, 0, act_slot_role(),
-				   round_context);
-	visit.fire_deferred = true;
-	visit.max_messages = 1;
-	visit.goal = &visit.target;
-	running_alone = key;
-	if (act_retry_count_crash(&visit, was_alone, contain_in_transaction))
 	{
-		act_crashmark_set(act_slot_slot(), MyDatabaseId, key, 1, true);
-		act_retry_run(&visit, contain_in_transaction, LOG);
-		act_crashmark_clear(act_slot_slot());
+		run.gate = GATE_SUSPECT;
+		return outcome_of(&run);
 	}
-	running_alone = NULL;
-	if (has_passed(&visit))
+	run.max_messages = 1;
+	run.goal = &run.target;
+	running = key;
+	nrunning = 1;
+	if (act_retry_count_crash(&run, was_alone, contain_in_transaction))
+	{
+		note_start(key, 1, true);
+		act_retry_run(&run, contain_in_transaction, LOG);
+		note_end();
+	}
+	if (has_passed(&run))
 	{
 		/* Else a crash would undo it, and its count be held against it. */
 		XLogFlush(XactLastCommitEnd);
 		act_crashmark_acquit(MyDatabaseId, key);
 	}
 	act_crashmark_end_suspect_turn();
-	return outcome_of(&visit);
+	return outcome_of(&run);
 }
 
 /*
@@ -555,47 +463,38 @@ run_suspect(const EntityKey *key, bool was_alone)
 static void
 run_group(EntityKey *keys, int n)
 {
-	EntityGroup group;
+	EntityGroup group = {palloc(sizeof(EntityRun) * n), n, group_time};
+	ReadyOutcome *outcomes = palloc(sizeof(ReadyOutcome) * n);
 	Failure		failure;
 	bool		ok;
 
-	group.n = n;
-	group.keys = keys;
-	group.visits = palloc(sizeof(EntityRun) * n);
-	group.outcomes = palloc(sizeof(ReadyOutcome) * n);
-	group.visited = palloc(sizeof(bool) * n);
-	group.together = palloc(sizeof(EntityRun *) * n);
-	group.alone = palloc0(sizeof(bool) * n);
 	for (int i = 0; i < n; i++)
-		act_visit_init(&group.visits[i], &keys[i], NULL, 0,
-					   act_slot_role(), round_context);
-
-	act_crashmark_set(act_slot_slot(), MyDatabaseId, keys, n, false);
-	ok = contain_in_transaction(run_group_body, &group, &failure,
+	{
+		init_run(&group.runs[i], &keys[i]);
+		group.runs[i].whole = is_whole(keys[i].runner);
+	}
+	note_start(keys, n, false);
+	ok = contain_in_transaction(act_group_run, &group, &failure,
 								round_context);
-	act_crashmark_clear(act_slot_slot());
+	note_end();
 
 	for (int i = 0; i < n; i++)
 	{
-		if (!ok || group.alone[i])
-		{
-			act_crashmark_set(act_slot_slot(), MyDatabaseId, &keys[i], 1,
-							  false);
-			group.outcomes[i] = run_alone(&keys[i]);
-			act_crashmark_clear(act_slot_slot());
-		}
+		const EntityRun *run = &group.runs[i];
+
+		if (run->pace >= 0)
+			note_pace(keys[i].runner, run->whole, run->pace);
+		outcomes[i] = ok && run->gate != GATE_NOT_SHARED ?
+			outcome_of(run) : run_alone(&keys[i]);
 	}
-	act_readyq_finish(keys, group.outcomes, n);
+	act_readyq_finish(keys, outcomes, n);
 }
 
 static void
 run_one(const EntityKey *key)
 {
-	ReadyOutcome outcome;
+	ReadyOutcome outcome = run_alone(key);
 
-	act_crashmark_set(act_slot_slot(), MyDatabaseId, key, 1, false);
-	outcome = run_alone(key);
-	act_crashmark_clear(act_slot_slot());
 	act_readyq_finish(key, &outcome, 1);
 }
 
@@ -657,8 +556,8 @@ run_some(void)
 }
 
 /*
- * As the server's die(); who it comes from tells whether a handler has ended
- * its own process.
+ * As the server's die(); the sender tells whether a handler has ended its
+ * own process.
  */
 static void
 handle_term(int signo, siginfo_t *info, void *context)

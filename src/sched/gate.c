@@ -39,6 +39,7 @@ static const HintVerdict verdicts[] = {
 	[GATE_SEGMENT_LOCKED] = HINT_DELAY,
 	[GATE_SUSPECT] = HINT_DELAY,
 	[GATE_NOT_SHARED] = HINT_AGAIN,
+	[GATE_FAILED] = HINT_DELAY,
 	[GATE_EMPTY] = HINT_DROP,	/* the next post */
 };
 
