@@ -39,8 +39,9 @@ EXTRA_CLEAN = $(OBJS:.o=.d)
 
 # sql/ holds the install scripts and the inputs of pg_regress, one a room.
 REGRESS = \
-	clock crowd cursor deadletter drain errors failure handler indexes \
-	install lease mend post rights rotate run runner wholebatch
+	clock cursor deadletter drain entity_admin errors handler install lease \
+	lease_crowd post privileges released.sh retry rotation run runner \
+	user_indexes whole_batch
 REGRESS_OPTS = --inputdir=$(srcdir)
 ISOLATION = \
 	advance-clock commit-together dead-letters drain-busy drain-ends \

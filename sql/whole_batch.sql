@@ -1,5 +1,5 @@
 --
--- wholebatch: handlers that take many entities in one call
+-- whole_batch: handlers that take many entities in one call
 --
 CREATE EXTENSION actornot;
 CREATE ROLE regress_whole_owner NOLOGIN;
@@ -11,6 +11,7 @@ SELECT r.name AS runner, b.entity, b.attempts, b.last_error, b.wake_at > b.updat
  WHERE b.attempts > 0 OR b.last_error IS NOT NULL;
 GRANT SELECT ON public.failures TO regress_whole_owner;
 SET ROLE regress_whole_owner;
+
 --
 -- Signatures: one argument of this very type, a set of that very type
 --
@@ -27,77 +28,26 @@ CREATE FUNCTION bad_more(batches actornot_batch[], more int DEFAULT 0) RETURNS S
 CREATE FUNCTION bad_three(entity text, state jsonb, messages actornot_message[]) RETURNS SETOF actornot_state_of LANGUAGE plpgsql AS $$ BEGIN END $$;
 CREATE PROCEDURE bad_procedure(batches actornot_batch[]) LANGUAGE plpgsql AS $$ BEGIN END $$;
 SELECT actornot_register('w', 'good');
- actornot_register 
--------------------
- 
-(1 row)
-
 SELECT actornot_register('w', 'good_sql');
- actornot_register 
--------------------
- 
-(1 row)
-
 SELECT actornot_register('w', 'bad_void');
-ERROR:  handler bad_void of runner "w" is of a wrong kind or result type, or STRICT
-HINT:  A handler is a function (entity text, state jsonb, messages actornot_message[]) or (entity text, state jsonb, messages jsonb) that returns jsonb or void, or one (batches actornot_batch[]) that returns SETOF actornot_state_of.
 SELECT actornot_register('w', 'bad_single');
-ERROR:  handler bad_single of runner "w" is of a wrong kind or result type, or STRICT
-HINT:  A handler is a function (entity text, state jsonb, messages actornot_message[]) or (entity text, state jsonb, messages jsonb) that returns jsonb or void, or one (batches actornot_batch[]) that returns SETOF actornot_state_of.
 SELECT actornot_register('w', 'bad_set');
-ERROR:  handler bad_set of runner "w" is of a wrong kind or result type, or STRICT
-HINT:  A handler is a function (entity text, state jsonb, messages actornot_message[]) or (entity text, state jsonb, messages jsonb) that returns jsonb or void, or one (batches actornot_batch[]) that returns SETOF actornot_state_of.
 SELECT actornot_register('w', 'bad_table');
-ERROR:  handler bad_table of runner "w" is of a wrong kind or result type, or STRICT
-HINT:  A handler is a function (entity text, state jsonb, messages actornot_message[]) or (entity text, state jsonb, messages jsonb) that returns jsonb or void, or one (batches actornot_batch[]) that returns SETOF actornot_state_of.
 SELECT actornot_register('w', 'bad_strict');
-ERROR:  handler bad_strict of runner "w" is of a wrong kind or result type, or STRICT
-HINT:  A handler is a function (entity text, state jsonb, messages actornot_message[]) or (entity text, state jsonb, messages jsonb) that returns jsonb or void, or one (batches actornot_batch[]) that returns SETOF actornot_state_of.
 SELECT actornot_register('w', 'bad_one');
-ERROR:  handler bad_one of runner "w" does not exist
-HINT:  A handler is a function (entity text, state jsonb, messages actornot_message[]) or (entity text, state jsonb, messages jsonb) that returns jsonb or void, or one (batches actornot_batch[]) that returns SETOF actornot_state_of.
 SELECT actornot_register('w', 'bad_jsonb');
-ERROR:  handler bad_jsonb of runner "w" does not exist
-HINT:  A handler is a function (entity text, state jsonb, messages actornot_message[]) or (entity text, state jsonb, messages jsonb) that returns jsonb or void, or one (batches actornot_batch[]) that returns SETOF actornot_state_of.
 SELECT actornot_register('w', 'bad_more');
-ERROR:  handler bad_more of runner "w" does not exist
-HINT:  A handler is a function (entity text, state jsonb, messages actornot_message[]) or (entity text, state jsonb, messages jsonb) that returns jsonb or void, or one (batches actornot_batch[]) that returns SETOF actornot_state_of.
 SELECT actornot_register('w', 'bad_three');
-ERROR:  handler bad_three of runner "w" is of a wrong kind or result type, or STRICT
-HINT:  A handler is a function (entity text, state jsonb, messages actornot_message[]) or (entity text, state jsonb, messages jsonb) that returns jsonb or void, or one (batches actornot_batch[]) that returns SETOF actornot_state_of.
 SELECT actornot_register('w', 'bad_procedure');
-ERROR:  handler bad_procedure of runner "w" is of a wrong kind or result type, or STRICT
-HINT:  A handler is a function (entity text, state jsonb, messages actornot_message[]) or (entity text, state jsonb, messages jsonb) that returns jsonb or void, or one (batches actornot_batch[]) that returns SETOF actornot_state_of.
 -- runnable is asked for each entity, and is no such function
 SELECT actornot_register('w', 'good', runnable => 'good');
-ERROR:  runnable function good of runner "w" does not exist
-HINT:  A runnable function is a function (entity text, state jsonb) that returns boolean.
 -- Of several functions of a name the one for one entity counts.
 CREATE FUNCTION twofold(batches actornot_batch[]) RETURNS SETOF actornot_state_of LANGUAGE plpgsql AS $$ BEGIN RAISE 'many'; END $$;
 CREATE FUNCTION twofold(entity text, state jsonb, messages jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT '"one"'::jsonb $$;
 SELECT actornot_register('twofold', 'twofold');
- actornot_register 
--------------------
- 
-(1 row)
-
 SELECT actornot_post('twofold', 'a') > 0 AS posted;
- posted 
---------
- t
-(1 row)
-
 SELECT actornot_run('twofold', 'a');
- actornot_run 
---------------
-            1
-(1 row)
-
 SELECT actornot_state('twofold', 'a');
- actornot_state 
-----------------
- "one"
-(1 row)
 
 --
 -- What a handler sees, and what becomes of the states
@@ -122,166 +72,34 @@ BEGIN
 END
 $$;
 SELECT actornot_register('w', 'obey', initial_state => '"new"');
- actornot_register 
--------------------
- 
-(1 row)
-
 SELECT actornot_post('w', entity, payload, headers) > 0 AS posted
   FROM (VALUES ('a', '{"set": 1}'::jsonb, NULL::jsonb), ('b', '{"set": null}', '{"h": 1}'), ('c', '{"leave": 1}', NULL),
 	('d', '{"end": 1}', NULL), ('a', '{"set": [2]}', NULL)) AS v (entity, payload, headers);
- posted 
---------
- t
- t
- t
- t
- t
-(5 rows)
-
 -- one entity alone, in the caller's transaction
 SELECT actornot_run('w', 'a'), actornot_run('w', 'a');
- actornot_run | actornot_run 
---------------+--------------
-            2 |            0
-(1 row)
-
 SELECT actornot_run('w', 'nobody');
- actornot_run 
---------------
-            0
-(1 row)
-
 CALL actornot_drain('w');
- processed 
------------
-         3
-(1 row)
-
 SELECT entities, messages FROM calls ORDER BY n;
- entities | messages 
-----------+----------
- {a}      |        2
- {b}      |        1
- {c,d}    |        2
-(3 rows)
-
 SELECT entity, state, payload, headers, attempt FROM seen ORDER BY n;
- entity | state |    payload    | headers  | attempt 
---------+-------+---------------+----------+---------
- a      | "new" | {"set": 1}    |          |       1
- a      | "new" | {"set": [2]}  |          |       1
- b      | "new" | {"set": null} | {"h": 1} |       1
- c      | "new" | {"leave": 1}  |          |       1
- d      | "new" | {"end": 1}    |          |       1
-(5 rows)
-
 SELECT e, actornot_state('w', e) FROM unnest('{a,b,c,d}'::text[]) e;
- e | actornot_state 
----+----------------
- a | [2]
- b | null
- c | 
- d | 
-(4 rows)
-
 SELECT actornot_pending('w');
- actornot_pending 
-------------------
-                0
-(1 row)
-
 -- Now with states: changed, left as they are, ended.
 TRUNCATE calls, seen;
 SELECT actornot_post('w', entity, payload) > 0 AS posted
   FROM (VALUES ('a', '{"leave": 1}'::jsonb), ('b', '{"leave": 1}'), ('c', '{"set": "c"}'), ('d', '{"set": {"big": true}}')) AS v (entity, payload);
- posted 
---------
- t
- t
- t
- t
-(4 rows)
-
 CALL actornot_drain('w');
- processed 
------------
-         4
-(1 row)
-
 SELECT actornot_post('w', entity, payload) > 0 AS posted
   FROM (VALUES ('a', '{"end": 1}'::jsonb), ('c', '{"leave": 1}'), ('d', '{"set": 0}')) AS v (entity, payload);
- posted 
---------
- t
- t
- t
-(3 rows)
-
 CALL actornot_drain('w');
- processed 
------------
-         3
-(1 row)
-
 SELECT entity, state, payload, attempt FROM seen ORDER BY n;
- entity |     state     |        payload         | attempt 
---------+---------------+------------------------+---------
- a      | [2]           | {"leave": 1}           |       1
- b      | null          | {"leave": 1}           |       1
- c      | "new"         | {"set": "c"}           |       1
- d      | "new"         | {"set": {"big": true}} |       1
- a      | [2]           | {"end": 1}             |       1
- c      | "c"           | {"leave": 1}           |       1
- d      | {"big": true} | {"set": 0}             |       1
-(7 rows)
-
 SELECT e, actornot_state('w', e) FROM unnest('{a,b,c,d}'::text[]) e;
- e | actornot_state 
----+----------------
- a | 
- b | null
- c | "c"
- d | 0
-(4 rows)
-
 -- Values that are stored out of line come whole, and states that are large are kept.
 SELECT actornot_post('w', 'large' || n, jsonb_build_object('set', repeat(md5(n::text), 5000))) > 0 AS posted FROM generate_series(1, 3) n;
- posted 
---------
- t
- t
- t
-(3 rows)
-
 CALL actornot_drain('w');
- processed 
------------
-         3
-(1 row)
-
 SELECT actornot_post('w', 'large' || n, '{"leave": 1}') > 0 AS posted FROM generate_series(1, 3) n;
- posted 
---------
- t
- t
- t
-(3 rows)
-
 TRUNCATE seen;
 CALL actornot_drain('w');
- processed 
------------
-         3
-(1 row)
-
 SELECT entity, length(state #>> '{}'), state = to_jsonb(repeat(md5(right(entity, 1)), 5000)) AS same FROM seen ORDER BY n;
- entity | length | same 
---------+--------+------
- large1 | 160000 | t
- large2 | 160000 | t
- large3 | 160000 | t
-(3 rows)
 
 --
 -- How much comes in one call: batch_size messages of all entities; who has
@@ -298,215 +116,44 @@ BEGIN
 END
 $$;
 SELECT actornot_register('n', 'note', batch_size => 10);
- actornot_register 
--------------------
- 
-(1 row)
-
 TRUNCATE calls;
 -- The first entity of a drain is visited alone; nothing is known of its runner then.
 SELECT array_length(actornot_post_many('n', array_agg('e' || n / 3)), 1) FROM generate_series(0, 59) n;
- array_length 
---------------
-           60
-(1 row)
-
 SELECT array_length(actornot_post_many('n', array_fill('big'::text, ARRAY[25])), 1);
- array_length 
---------------
-           25
-(1 row)
-
 SELECT array_length(actornot_post_many('n', array_fill('ten'::text, ARRAY[10])), 1);
- array_length 
---------------
-           10
-(1 row)
-
 SELECT actornot_post('n', 'one') > 0 AS posted;
- posted 
---------
- t
-(1 row)
-
 CALL actornot_drain('n');
- processed 
------------
-        96
-(1 row)
-
 SELECT entities, messages FROM calls ORDER BY n;
-   entities    | messages 
----------------+----------
- {e0}          |        3
- {e1,e2,e3}    |        9
- {e4,e5,e6}    |        9
- {e7,e8,e9}    |        9
- {e10}         |        3
- {e11,e12,e13} |        9
- {e14,e15,e16} |        9
- {e17,e18,e19} |        9
- {big}         |       10
- {big}         |       10
- {big}         |        5
- {ten}         |       10
- {one}         |        1
-(13 rows)
-
 SELECT max(messages) AS at_most, sum(messages) AS all FROM calls;
- at_most | all 
----------+-----
-      10 |  96
-(1 row)
-
 SELECT actornot_state('n', 'big'), actornot_state('n', 'ten'), actornot_state('n', 'one'),
 	(SELECT sum(actornot_state('n', 'e' || n)::int) FROM generate_series(0, 19) n);
- actornot_state | actornot_state | actornot_state | sum 
-----------------+----------------+----------------+-----
- 25             | 10             | 1              |  60
-(1 row)
-
 -- one message a call
 SELECT actornot_register('n', 'note', batch_size => 1);
- actornot_register 
--------------------
- 
-(1 row)
-
 TRUNCATE calls;
 SELECT array_length(actornot_post_many('n', '{x, y, z, x}'), 1);
- array_length 
---------------
-            4
-(1 row)
-
 CALL actornot_drain('n');
- processed 
------------
-         4
-(1 row)
-
 SELECT entities, messages FROM calls ORDER BY n;
- entities | messages 
-----------+----------
- {x}      |        1
- {x}      |        1
- {y}      |        1
- {z}      |        1
-(4 rows)
-
 -- batch_bytes: of all messages and, of several entities, their states
 SELECT actornot_register('n', 'note', batch_bytes => 2500);
- actornot_register 
--------------------
- 
-(1 row)
-
 TRUNCATE calls;
 SELECT array_length(actornot_post_many('n', array_agg('b' || n), array_agg(to_jsonb(repeat('x', 1000)))), 1) FROM generate_series(1, 7) n;
- array_length 
---------------
-            7
-(1 row)
-
 SELECT array_length(actornot_post_many('n', array_fill('b8'::text, ARRAY[3]), array_fill(to_jsonb(repeat('x', 2000)), ARRAY[3])), 1);
- array_length 
---------------
-            3
-(1 row)
-
 SELECT array_length(actornot_post_many('n', array_fill('b9'::text, ARRAY[3]), array_fill(to_jsonb(repeat('x', 1000)), ARRAY[3])), 1);
- array_length 
---------------
-            3
-(1 row)
-
 CALL actornot_drain('n');
- processed 
------------
-        13
-(1 row)
-
 SELECT entities, messages, bytes FROM calls ORDER BY n;
- entities | messages | bytes 
-----------+----------+-------
- {b1}     |        1 |  1002
- {b2,b3}  |        2 |  2004
- {b4,b5}  |        2 |  2004
- {b6,b7}  |        2 |  2004
- {b8}     |        1 |  2002
- {b9}     |        2 |  2004
- {b8}     |        1 |  2002
- {b8}     |        1 |  2002
- {b9}     |        1 |  1002
-(9 rows)
-
 SELECT sum(actornot_state('n', 'b' || n)::int) FROM generate_series(1, 9) n;
- sum 
------
-  13
-(1 row)
-
 SELECT actornot_register('w', 'obey', batch_bytes => 100000);
- actornot_register 
--------------------
- 
-(1 row)
-
 SELECT actornot_post('w', 'large' || n, '{"leave": 1}') > 0 AS posted FROM generate_series(1, 3) n;
- posted 
---------
- t
- t
- t
-(3 rows)
-
 TRUNCATE calls;
 CALL actornot_drain('w');
- processed 
------------
-         3
-(1 row)
-
 SELECT entities, messages FROM calls ORDER BY n;
- entities | messages 
-----------+----------
- {large1} |        1
- {large2} |        1
- {large3} |        1
-(3 rows)
-
 -- many entities, more than a transaction takes
 SELECT actornot_register('n', 'note', batch_size => 10000);
- actornot_register 
--------------------
- 
-(1 row)
-
 TRUNCATE calls;
 SELECT array_length(actornot_post_many('n', array_agg('many' || n)), 1) FROM generate_series(1, 3000) n;
- array_length 
---------------
-         3000
-(1 row)
-
 CALL actornot_drain('n');
- processed 
------------
-      3000
-(1 row)
-
 SELECT sum(messages), count(*) < 100 AS in_few_calls, max(cardinality(entities)) > 100 AS of_many FROM calls;
- sum  | in_few_calls | of_many 
-------+--------------+---------
- 3000 | t            | t
-(1 row)
-
 SELECT sum(actornot_state('n', 'many' || n)::int) FROM generate_series(1, 3000) n;
- sum  
-------
- 3000
-(1 row)
 
 --
 -- Rows that make no sense fail the call: then everybody is alone, and who
@@ -521,114 +168,25 @@ BEGIN
 END
 $$;
 SELECT actornot_register('say', 'say', max_attempts => 1);
- actornot_register 
--------------------
- 
-(1 row)
-
 -- each for itself
 SELECT actornot_post('say', entity, payload) > 0 AS posted
   FROM (VALUES ('twice', '[{"entity": "twice", "state": 1}, {"entity": "twice", "state": 1}]'::jsonb),
 	('stranger', '[{"entity": "somebody else", "state": 1}]'), ('null', '[{"state": 1}]'), ('good', '[{"entity": "good", "state": 1}]')) AS v (entity, payload);
- posted 
---------
- t
- t
- t
- t
-(4 rows)
-
 SELECT actornot_run('say', 'twice');
-WARNING:  handler of runner "say" failed for entity "twice": handler of runner "say" returned entity "twice" twice
-DETAIL:  Its message was given up after 1 attempt; see actornot.dead_letters.
- actornot_run 
---------------
-            0
-(1 row)
-
 SELECT actornot_run('say', 'stranger');
-WARNING:  handler of runner "say" failed for entity "stranger": handler of runner "say" returned entity "somebody else", which it was not given
-DETAIL:  Its message was given up after 1 attempt; see actornot.dead_letters.
- actornot_run 
---------------
-            0
-(1 row)
-
 SELECT actornot_run('say', 'null');
-WARNING:  handler of runner "say" failed for entity "null": handler of runner "say" returned a row without an entity
-DETAIL:  Its message was given up after 1 attempt; see actornot.dead_letters.
- actornot_run 
---------------
-            0
-(1 row)
-
 SELECT actornot_run('say', 'good');
- actornot_run 
---------------
-            1
-(1 row)
-
 SELECT actornot_state('say', 'good');
- actornot_state 
-----------------
- 1
-(1 row)
-
 SELECT entity, sqlstate, message, attempts FROM actornot.dead_letters ORDER BY id;
-  entity  | sqlstate |                                     message                                     | attempts 
-----------+----------+---------------------------------------------------------------------------------+----------
- twice    | 21000    | handler of runner "say" returned entity "twice" twice                           |        1
- stranger | 21000    | handler of runner "say" returned entity "somebody else", which it was not given |        1
- null     | 22004    | handler of runner "say" returned a row without an entity                        |        1
-(3 rows)
-
 -- in a group: two that answer for each other are good only together
 SELECT actornot_post('say', entity, payload) > 0 AS posted
   FROM (VALUES ('first', '[]'::jsonb), ('p', '[{"entity": "q", "state": "from p"}]'), ('q', '[{"entity": "p", "state": "from q"}]')) AS v (entity, payload);
- posted 
---------
- t
- t
- t
-(3 rows)
-
 CALL actornot_drain('say');
- processed 
------------
-         3
-(1 row)
-
 SELECT actornot_state('say', 'p'), actornot_state('say', 'q');
- actornot_state | actornot_state 
-----------------+----------------
- "from q"       | "from p"
-(1 row)
-
 SELECT actornot_post('say', entity, payload) > 0 AS posted
   FROM (VALUES ('first', '[]'::jsonb), ('p', '[{"entity": "q", "state": 1}]'), ('q', '[{"entity": "q", "state": 2}]'), ('r', '[{"entity": "r", "state": 3}]')) AS v (entity, payload);
- posted 
---------
- t
- t
- t
- t
-(4 rows)
-
 CALL actornot_drain('say');
-WARNING:  handler of runner "say" failed for entity "p": handler of runner "say" returned entity "q", which it was not given
-DETAIL:  Its message was given up after 1 attempt; see actornot.dead_letters.
- processed 
------------
-         3
-(1 row)
-
 SELECT e, actornot_state('say', e) FROM unnest('{p,q,r}'::text[]) e;
- e | actornot_state 
----+----------------
- p | "from q"
- q | 2
- r | 3
-(3 rows)
 
 --
 -- A poison message harms its entity only: all before it, and all others, are
@@ -659,99 +217,26 @@ BEGIN
 END
 $$;
 SELECT actornot_register('work', 'work', max_attempts => 2, retry_delay => '0', retry_delay_max => '0');
- actornot_register 
--------------------
- 
-(1 row)
-
 SELECT array_length(actornot_post_many('work', array_agg('e' || n % 100 ORDER BY n),
 	array_agg(CASE n WHEN 150 THEN '{"n": 1, "raise": 9}' WHEN 160 THEN '{"n": 1, "raise": 1}' ELSE jsonb_build_object('n', n / 100) END ORDER BY n)), 1)
   FROM generate_series(0, 299) n;
- array_length 
---------------
-          300
-(1 row)
-
 CALL actornot_drain('work');
-WARNING:  handler of runner "work" failed for entity "e50": poison of e50
-WARNING:  handler of runner "work" failed for entity "e50": poison of e50
-WARNING:  handler of runner "work" failed for entity "e60": poison of e60
- processed 
------------
-       299
-(1 row)
-
 SELECT entity, array_agg(what ORDER BY n) AS what, array_agg(attempt ORDER BY n) AS attempts FROM effects
  GROUP BY entity HAVING array_agg(what ORDER BY n) <> '{0,1,2}' OR max(attempt) > 1;
- entity |  what   | attempts 
---------+---------+----------
- e50    | {0,2}   | {1,1}
- e60    | {0,1,2} | {1,2,1}
-(2 rows)
-
 SELECT count(DISTINCT entity), count(*) FROM effects;
- count | count 
--------+-------
-   100 |   299
-(1 row)
-
 SELECT sum(actornot_state('work', 'e' || n)::int) FROM generate_series(0, 99) n;
- sum 
------
- 299
-(1 row)
-
 SELECT entity, payload, attempts, sqlstate, message FROM actornot.dead_letters WHERE runner = 'work';
- entity |       payload        | attempts | sqlstate |    message    
---------+----------------------+----------+----------+---------------
- e50    | {"n": 1, "raise": 9} |        2 | P0001    | poison of e50
-(1 row)
-
 SELECT * FROM failures WHERE runner = 'work';
- runner | entity | attempts | last_error | waits 
---------+--------+----------+------------+-------
-(0 rows)
-
 SELECT actornot_pending('work');
- actornot_pending 
-------------------
-                0
-(1 row)
-
 -- Back-off of one is its own affair, and its head is then alone.
 SELECT actornot_register('work', 'work', max_attempts => 5, retry_delay => '1 h', retry_delay_max => '1 h');
- actornot_register 
--------------------
- 
-(1 row)
-
 TRUNCATE effects;
 SELECT array_length(actornot_post_many('work', array_agg('e' || n ORDER BY n),
 	array_agg(CASE n WHEN 5 THEN '{"n": 1, "raise": 1}' ELSE '{"n": 0}' END::jsonb ORDER BY n)), 1)
   FROM generate_series(0, 19) n;
- array_length 
---------------
-           20
-(1 row)
-
 CALL actornot_drain('work');
-WARNING:  handler of runner "work" failed for entity "e5": poison of e5
- processed 
------------
-        19
-(1 row)
-
 SELECT count(*), count(*) FILTER (WHERE entity = 'e5') AS failed FROM effects;
- count | failed 
--------+--------
-    19 |      0
-(1 row)
-
 SELECT * FROM failures WHERE runner = 'work';
- runner | entity | attempts |  last_error  | waits 
---------+--------+----------+--------------+-------
- work   | e5     |        1 | poison of e5 | t
-(1 row)
 
 --
 -- A handler posts, to an entity of its own call, too; it cannot run one.
@@ -759,67 +244,15 @@ SELECT * FROM failures WHERE runner = 'work';
 TRUNCATE effects;
 SELECT array_length(actornot_post_many('work', '{h0, h1, h2, h3}',
 	'{"{\"n\": 0}", "{\"n\": 1, \"post\": \"h3\"}", "{\"n\": 2, \"post\": \"h2\"}", "{\"n\": 3, \"post\": \"other\"}"}'), 1);
- array_length 
---------------
-            4
-(1 row)
-
 CALL actornot_drain('work');
- processed 
------------
-         4
-(1 row)
-
 SELECT entity, what FROM effects ORDER BY n;
- entity | what 
---------+------
- h0     |    0
- h1     |    1
- h2     |    2
- h3     |    3
-(4 rows)
-
 CALL actornot_drain('work');
- processed 
------------
-         3
-(1 row)
-
 SELECT entity, what FROM effects WHERE what = 100 ORDER BY entity;
- entity | what 
---------+------
- h2     |  100
- h3     |  100
- other  |  100
-(3 rows)
-
 SELECT array_length(actornot_post_many('work', '{i0, i1, i2, i3}',
 	'{"{\"n\": 0}", "{\"n\": 1}", "{\"n\": 2, \"run\": \"i3\"}", "{\"n\": 3}"}'), 1);
- array_length 
---------------
-            4
-(1 row)
-
 CALL actornot_drain('work');
- processed 
------------
-         3
-(1 row)
-
 SELECT entity, attempts, waits, last_error FROM failures WHERE runner = 'work' ORDER BY 1;
- entity | attempts | waits |  last_error  
---------+----------+-------+--------------
- e5     |        1 | t     | poison of e5
-(1 row)
-
 SELECT entity, what FROM effects WHERE entity LIKE 'i%' ORDER BY n;
- entity | what 
---------+------
- i0     |    0
- i1     |    1
- i2     |    2
- i3     |    3
-(4 rows)
 
 --
 -- runnable, pause, leases: each entity for itself
@@ -830,96 +263,24 @@ CREATE FUNCTION is_open(entity text, state jsonb) RETURNS boolean LANGUAGE sql A
 $$;
 INSERT INTO closed VALUES ('r3'), ('r5');
 SELECT actornot_register('r', 'note', runnable => 'is_open', retry_delay => '1 h');
- actornot_register 
--------------------
- 
-(1 row)
-
 TRUNCATE calls;
 SELECT array_length(actornot_post_many('r', array_agg('r' || n ORDER BY n)), 1) FROM generate_series(0, 9) n;
- array_length 
---------------
-           10
-(1 row)
-
 SELECT actornot_pause('r', 'r7');
- actornot_pause 
-----------------
- 
-(1 row)
-
 SELECT entity, cardinality(messages::text[]) AS messages FROM (
 	SELECT entity, ARRAY(SELECT jsonb_array_elements(messages)) AS messages FROM actornot_acquire('r', 'r8', lease => '1 h')) AS lent;
- entity | messages 
---------+----------
- r8     |        1
-(1 row)
-
 CALL actornot_drain('r');
- processed 
------------
-         6
-(1 row)
-
 SELECT entities FROM calls ORDER BY n;
-     entities     
-------------------
- {r0}
- {r1,r2,r4,r6,r9}
-(2 rows)
-
 SELECT actornot_pending('r');
- actornot_pending 
-------------------
-                4
-(1 row)
-
 TRUNCATE closed;
 SELECT actornot_resume('r', 'r7');
- actornot_resume 
------------------
- 
-(1 row)
-
 TRUNCATE calls;
 CALL actornot_drain('r');
- processed 
------------
-         3
-(1 row)
-
 SELECT entities FROM calls ORDER BY n;
- entities 
-----------
- {r3}
- {r5,r7}
-(2 rows)
-
 -- an error in it counts as the handler's
 SELECT array_length(actornot_post_many('r', '{r0, r1, bad, r2}'), 1);
- array_length 
---------------
-            4
-(1 row)
-
 CALL actornot_drain('r');
-WARNING:  handler of runner "r" failed for entity "bad": division by zero
- processed 
------------
-         3
-(1 row)
-
 SELECT entity, attempts, last_error FROM failures WHERE runner = 'r';
- entity | attempts |    last_error    
---------+----------+------------------
- bad    |        1 | division by zero
-(1 row)
-
 SELECT actornot_state('r', 'r0'), actornot_state('r', 'r1'), actornot_state('r', 'r2');
- actornot_state | actornot_state | actornot_state 
-----------------+----------------+----------------
- 2              | 2              | 2
-(1 row)
 
 --
 -- Deferred constraints belong to who broke them; settings and roles are undone.
@@ -933,48 +294,17 @@ CREATE FUNCTION bear(batches actornot_batch[]) RETURNS SETOF actornot_state_of L
 	SELECT entity, '"born"'::jsonb FROM unnest($1);
 $$;
 SELECT actornot_register('bear', 'bear', max_attempts => 1);
- actornot_register 
--------------------
- 
-(1 row)
-
 SELECT array_length(actornot_post_many('bear', '{k0, k1, k2, k3}'), 1);
- array_length 
---------------
-            4
-(1 row)
-
 CALL actornot_drain('bear');
-WARNING:  handler of runner "bear" failed for entity "k2": insert or update on table "children" violates foreign key constraint "children_name_fkey"
- processed 
------------
-         3
-(1 row)
-
 SELECT name FROM children ORDER BY 1;
- name 
-------
- k0
- k1
- k3
-(3 rows)
-
 SELECT entity, sqlstate FROM actornot.dead_letters WHERE runner = 'bear';
- entity | sqlstate 
---------+----------
- k2     | 23503
-(1 row)
-
 SELECT current_setting('actornot_test.left', true) AS left_behind;
- left_behind 
--------------
- 
-(1 row)
 
 --
 -- The recipes of doc/whole-batch.md
 --
 CREATE TABLE account (entity text PRIMARY KEY, total bigint NOT NULL);
+
 CREATE FUNCTION book(batches actornot_batch[]) RETURNS SETOF actornot_state_of LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO account AS a
@@ -1005,50 +335,14 @@ BEGIN
 	END LOOP;
 END $$;
 SELECT actornot_register('book', 'book'), actornot_register('count_up', 'count_up'), actornot_register('walk', 'walk');
- actornot_register | actornot_register | actornot_register 
--------------------+-------------------+-------------------
-                   |                   | 
-(1 row)
-
 SELECT runner, array_length(actornot_post_many(runner, array_agg('e' || n % 4), array_agg(jsonb_build_object('delta', n))), 1)
   FROM generate_series(1, 40) n, unnest('{book, count_up, walk}'::text[]) runner GROUP BY runner ORDER BY runner;
-  runner  | array_length 
-----------+--------------
- book     |           40
- count_up |           40
- walk     |           40
-(3 rows)
-
 CALL actornot_drain();
- processed 
------------
-       120
-(1 row)
-
 SELECT runner, array_length(actornot_post_many(runner, array_agg('e' || n % 4), array_agg(jsonb_build_object('delta', n))), 1)
   FROM generate_series(1, 4) n, unnest('{book, count_up, walk}'::text[]) runner GROUP BY runner ORDER BY runner;
-  runner  | array_length 
-----------+--------------
- book     |            4
- count_up |            4
- walk     |            4
-(3 rows)
-
 CALL actornot_drain();
- processed 
------------
-        12
-(1 row)
-
 SELECT entity, total, actornot_state('book', entity), actornot_state('count_up', entity), actornot_state('walk', entity)
   FROM account ORDER BY entity;
- entity | total | actornot_state | actornot_state | actornot_state 
---------+-------+----------------+----------------+----------------
- e0     |   224 |                | {"total": 224} | {"total": 224}
- e1     |   191 |                | {"total": 191} | {"total": 191}
- e2     |   202 |                | {"total": 202} | {"total": 202}
- e3     |   213 |                | {"total": 213} | {"total": 213}
-(4 rows)
 
 --
 -- One runner that changes its kind, others beside it
@@ -1057,104 +351,23 @@ CREATE FUNCTION single(entity text, state jsonb, messages actornot_message[]) RE
 	SELECT to_jsonb(coalesce($2::int, 0) + cardinality($3))
 $$;
 SELECT actornot_register('change', 'note');
- actornot_register 
--------------------
- 
-(1 row)
-
 SELECT actornot_register('plain', 'single');
- actornot_register 
--------------------
- 
-(1 row)
-
 SELECT array_length(actornot_post_many('change', array_agg('c' || n)), 1) FROM generate_series(1, 50) n;
- array_length 
---------------
-           50
-(1 row)
-
 SELECT array_length(actornot_post_many('plain', array_agg('c' || n)), 1) FROM generate_series(1, 50) n;
- array_length 
---------------
-           50
-(1 row)
-
 CALL actornot_drain();
- processed 
------------
-       100
-(1 row)
-
 SELECT actornot_register('change', 'single');
- actornot_register 
--------------------
- 
-(1 row)
-
 SELECT array_length(actornot_post_many('change', array_agg('c' || n)), 1) FROM generate_series(1, 50) n;
- array_length 
---------------
-           50
-(1 row)
-
 SELECT array_length(actornot_post_many('plain', array_agg('c' || n)), 1) FROM generate_series(1, 50) n;
- array_length 
---------------
-           50
-(1 row)
-
 CALL actornot_drain();
- processed 
------------
-       100
-(1 row)
-
 SELECT actornot_register('change', 'good_sql');
- actornot_register 
--------------------
- 
-(1 row)
-
 SELECT array_length(actornot_post_many('change', array_agg('c' || n)), 1) FROM generate_series(1, 50) n;
- array_length 
---------------
-           50
-(1 row)
-
 CALL actornot_drain();
- processed 
------------
-        50
-(1 row)
-
 SELECT sum(actornot_state('change', 'c' || n)::int), sum(actornot_state('plain', 'c' || n)::int) FROM generate_series(1, 50) n;
- sum | sum 
------+-----
- 100 | 100
-(1 row)
-
 -- A handler that goes away is nobody's failure.
 DROP FUNCTION good_sql;
 SELECT array_length(actornot_post_many('change', '{c1, c2}'), 1);
- array_length 
---------------
-            2
-(1 row)
-
 CALL actornot_drain('change');
-WARNING:  handler of runner "change" failed for entity "c1": handler regress_whole_owner.good_sql of runner "change" does not exist
-WARNING:  handler of runner "change" failed for entity "c2": handler regress_whole_owner.good_sql of runner "change" does not exist
- processed 
------------
-         0
-(1 row)
-
 SELECT actornot_pending('change');
- actornot_pending 
-------------------
-                2
-(1 row)
 
 RESET ROLE;
 DROP VIEW public.failures;

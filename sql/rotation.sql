@@ -1,5 +1,5 @@
 --
--- rotate: segments of the log, from one to the next and back to empty
+-- rotation: segments of the log, from one to the next and back to empty
 --
 \set VERBOSITY terse
 SET client_min_messages = warning;
@@ -19,12 +19,8 @@ RETURNS jsonb LANGUAGE sql AS $$
 	SELECT to_jsonb(coalesce($2::int, 0) + cardinality($3))
 $$;
 SELECT actornot_register('r', 'play.see', batch_bytes => 1000);
- actornot_register 
--------------------
- 
-(1 row)
-
 RESET ROLE;
+
 --
 -- Copies, made by hand here.  What was copied is in several segments, and of
 -- each copy only what is visible counts.  The ring is locked, so that the manager
@@ -43,85 +39,25 @@ CREATE PROCEDURE forget(segments int[]) LANGUAGE sql AS $$
 $$;
 -- Twice the same one in a batch
 SELECT count(actornot_post('r', 'twice', to_jsonb(n))) FROM generate_series(1, 5) n;
- count 
--------
-     5
-(1 row)
-
 INSERT INTO actornot.message_3 SELECT * FROM actornot.message_0;
 CALL look_into('{3}');
 SELECT actornot_pending('r', 'twice');
- actornot_pending 
-------------------
-                5
-(1 row)
-
 SET ROLE regress_rotate;
 SELECT actornot_run('r', 'twice');
- actornot_run 
---------------
-            5
-(1 row)
-
 SELECT actornot_run('r', 'twice');
- actornot_run 
---------------
-            0
-(1 row)
-
 SELECT actornot_state('r', 'twice'), actornot_pending('r', 'twice');
- actornot_state | actornot_pending 
-----------------+------------------
- 5              |                0
-(1 row)
-
 RESET ROLE;
 -- The bytes of a batch are full at a message whose other copy was rolled back:
 -- it is the next one, not a lost one.
 SELECT count(actornot_post('r', 'bytes', jsonb_build_object('n', n, 'bytes', repeat('x', 600)))) FROM generate_series(1, 3) n;
- count 
--------
-     3
-(1 row)
-
 WITH moved AS (DELETE FROM actornot.message_0 RETURNING *) INSERT INTO actornot.message_3 SELECT * FROM moved;
 SELECT actornot_pending('r', 'bytes');
- actornot_pending 
-------------------
-                3
-(1 row)
-
 SET ROLE regress_rotate;
 SELECT actornot_run('r', 'bytes') FROM generate_series(1, 4);
- actornot_run 
---------------
-            1
-            1
-            1
-            0
-(4 rows)
-
 SELECT place, payload->'n' AS n FROM seen WHERE entity = 'bytes' ORDER BY place;
- place | n 
--------+---
-     1 | 1
-     2 | 2
-     3 | 3
-(3 rows)
-
 -- A list that ends within the copies of a message
 SELECT actornot_register('long', 'play.see', batch_size => 1023, batch_bytes => 1000000);
- actornot_register 
--------------------
- 
-(1 row)
-
 SELECT count(actornot_post('long', 'e', to_jsonb(n))) FROM generate_series(1, 1500) n;
- count 
--------
-  1500
-(1 row)
-
 RESET ROLE;
 DO $$
 BEGIN
@@ -132,32 +68,18 @@ END $$;
 CALL look_into('{1,2,3,4,5,6,7,8,9,10,11,12,13,14,15}');
 SET ROLE regress_rotate;
 CALL actornot_drain('long');
- processed 
------------
-      1500
-(1 row)
-
 SELECT count(*), count(DISTINCT id), count(*) FILTER (WHERE place::text <> payload::text) AS disordered FROM seen WHERE entity = 'e';
- count | count | disordered 
--------+-------+------------
-  1500 |  1500 |          0
-(1 row)
-
 RESET ROLE;
 CALL forget('{1,2,3,4,5,6,7,8,9,10,11,12,13,14,15}');
 TRUNCATE actornot.message_1, actornot.message_2, actornot.message_3, actornot.message_4, actornot.message_5, actornot.message_6, actornot.message_7, actornot.message_8, actornot.message_9, actornot.message_10, actornot.message_11, actornot.message_12, actornot.message_13, actornot.message_14, actornot.message_15;
 TRUNCATE play.seen;
 ROLLBACK PREPARED 'regress_rotate';
+
 --
 -- Now as the manager does it.
 --
 ALTER SYSTEM SET actornot.segment_size = '128 kB';
 SELECT pg_reload_conf();
- pg_reload_conf 
-----------------
- t
-(1 row)
-
 -- What it does comes a little later.
 CREATE PROCEDURE wait_for(condition text) LANGUAGE plpgsql AS $$
 DECLARE
@@ -198,30 +120,16 @@ BEGIN
 END $$;
 SET ROLE regress_rotate;
 SELECT actornot_register('s', 'play.see');
- actornot_register 
--------------------
- 
-(1 row)
-
 CREATE FUNCTION fail(entity text, state jsonb, messages jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb(1 / 0) $$;
 SELECT actornot_register('fail', 'play.fail', retry_delay => '1 hour', retry_delay_max => '1 hour');
- actornot_register 
--------------------
- 
-(1 row)
-
 RESET ROLE;
+
 -- A session takes new settings between two commands, if they are there.
 SELECT pg_sleep(1) WHERE current_setting('actornot.segment_size') <> '128kB' \g /dev/null
 SELECT pg_sleep(4) WHERE current_setting('actornot.segment_size') <> '128kB' \g /dev/null
 SELECT pg_sleep(15) WHERE current_setting('actornot.segment_size') <> '128kB' \g /dev/null
 SELECT pg_sleep(40) WHERE current_setting('actornot.segment_size') <> '128kB' \g /dev/null
 SHOW actornot.segment_size;
- actornot.segment_size 
------------------------
- 128kB
-(1 row)
-
 -- What is done goes, whole segments of it.
 CALL fill('s', 'busy');
 SET ROLE regress_rotate;
@@ -229,10 +137,6 @@ CALL actornot_drain() \g /dev/null
 RESET ROLE;
 CALL wait_for('in_use() = 1');
 SELECT count(*) > 0 AS any, count(DISTINCT id) = count(*) AS once, actornot_state('s', 'busy')::int = count(*) AS counted FROM play.seen;
- any | once | counted 
------+------+---------
- t   | t    | t
-(1 row)
 
 -- What is not done does not: a backlog stays where it is.
 CALL fill('s', 'busy');
@@ -242,66 +146,19 @@ CREATE FUNCTION left_over(entity text) RETURNS bigint LANGUAGE sql AS $$
 	SELECT count(*) FROM posted p WHERE p.entity = $1 AND NOT EXISTS (SELECT FROM play.seen s WHERE s.id = p.id)
 $$;
 SELECT actornot_pending('s', 'busy') = left_over('busy') AS pending, actornot_pending('s') = left_over('busy') AS of_all;
- pending | of_all 
----------+--------
- t       | t
-(1 row)
-
 -- A few that wait for something are copied: one is paused, one is lent, one
 -- backs off, and one is of a runner that nobody knows.  The payload of one is
 -- toasted, another's is none.
 SELECT setseed(0.5);
- setseed 
----------
- 
-(1 row)
-
 SELECT actornot_pause('s', 'paused');
- actornot_pause 
-----------------
- 
-(1 row)
-
 SELECT actornot_post('s', 'paused', to_jsonb(string_agg(md5(random()::text), ''))) > 0 AS posted FROM generate_series(1, 1000);
- posted 
---------
- t
-(1 row)
-
 SELECT actornot_post('s', 'paused') > 0 AS posted;
- posted 
---------
- t
-(1 row)
-
 SELECT actornot_post('s', 'paused', '1', headers => '{"k": "v"}') > 0 AS posted;
- posted 
---------
- t
-(1 row)
-
 SELECT payload AS big, posted_at AS posted_at, tick AS tick FROM actornot.message WHERE entity = 'paused' AND length(payload::text) > 10000 \gset
 SELECT actornot_post('s', 'lent', to_jsonb(n)) > 0 AS posted FROM generate_series(1, 3) n;
- posted 
---------
- t
- t
- t
-(3 rows)
-
 SELECT token FROM actornot_acquire('s', 'lent', max_messages => 2, lease => '1 hour') \gset
 SELECT actornot_post('fail', 'e', '"fails"') > 0 AS posted;
- posted 
---------
- t
-(1 row)
-
 SELECT actornot_post('s', 'nobody''s') > 0 AS posted;
- posted 
---------
- t
-(1 row)
-
 DO $$ BEGIN EXECUTE format('UPDATE actornot.message_%s SET runner = 1000, hash = 1000 WHERE entity = ''nobody''''s''', current_segment()); END $$;
 SET ROLE regress_rotate;
 SET client_min_messages = error;
@@ -309,120 +166,41 @@ CALL actornot_drain() \g /dev/null
 SET client_min_messages = warning;
 RESET ROLE;
 SELECT actornot_pending('s', 'paused') AS paused, actornot_pending('s', 'lent') AS lent, actornot_pending('fail', 'e') AS fails;
- paused | lent | fails 
---------+------+-------
-      3 |    3 |     1
-(1 row)
-
 CALL fill('s', 'busy');
 SET ROLE regress_rotate;
 CALL actornot_drain() \g /dev/null
 RESET ROLE;
 CALL wait_for('in_use() = 1');
 SELECT actornot_pending('s', 'paused') AS paused, actornot_pending('s', 'lent') AS lent, actornot_pending('fail', 'e') AS fails, actornot_pending('s') AS all_of_s;
- paused | lent | fails | all_of_s 
---------+------+-------+----------
-      3 |    3 |     1 |        6
-(1 row)
-
 SELECT payload = :'big'::jsonb AS same, posted_at = :'posted_at' AS same, tick = :'tick' AS same FROM actornot.message WHERE entity = 'paused' AND length(payload::text) > 10000;
- same | same | same 
-------+------+------
- t    | t    | t
-(1 row)
-
 SELECT entity, length(payload::text), headers, count(*) FROM actornot.message WHERE entity <> 'busy' GROUP BY id, 1, 2, 3 ORDER BY id;
-  entity  | length |  headers   | count 
-----------+--------+------------+-------
- paused   |  32002 |            |     1
- paused   |        |            |     1
- paused   |      1 | {"k": "v"} |     1
- lent     |      1 |            |     1
- lent     |      1 |            |     1
- lent     |      1 |            |     1
- e        |      7 |            |     1
- nobody's |        |            |     1
-(8 rows)
-
 -- They go on where they were.
 SELECT jsonb_path_query_array(messages, '$[*].payload') FROM actornot_update_locked('s', 'lent', :token, '2');
- jsonb_path_query_array 
-------------------------
- [3]
-(1 row)
-
 SELECT actornot_purge('fail', 'e');
- actornot_purge 
-----------------
-              1
-(1 row)
-
 SELECT actornot_resume('s', 'paused');
- actornot_resume 
------------------
- 
-(1 row)
-
 SET ROLE regress_rotate;
 CALL actornot_drain() \g /dev/null
 SELECT place, length(payload::text) FROM play.seen WHERE entity = 'paused' ORDER BY place;
- place | length 
--------+--------
-     1 |  32002
-     2 |       
-     3 |      1
-(3 rows)
-
 RESET ROLE;
+
 -- Two entities with one hash: what one of them passes is not done for the other.
 SET actornot.debug_hash_bits = 0;
 SELECT actornot_pause('s', 'a');
- actornot_pause 
-----------------
- 
-(1 row)
-
 SELECT actornot_post('s', entity, to_jsonb(entity)) > 0 AS posted FROM unnest('{b,a,b}'::text[]) entity;
- posted 
---------
- t
- t
- t
-(3 rows)
-
 CALL fill('s', 'b');
 SET ROLE regress_rotate;
 CALL actornot_drain('s') \g /dev/null
 RESET ROLE;
 SELECT count(*) FROM actornot.collision;
- count 
--------
-     1
-(1 row)
-
 CALL wait_for('in_use() = 1');
 SELECT actornot_pending('s', 'a') AS a, actornot_pending('s', 'b') AS b, count(*) AS in_log FROM actornot.message WHERE entity = 'a';
- a | b | in_log 
----+---+--------
- 1 | 0 |      1
-(1 row)
-
 SELECT actornot_resume('s', 'a');
- actornot_resume 
------------------
- 
-(1 row)
-
 SET ROLE regress_rotate;
 CALL actornot_drain('s') \g /dev/null
 SELECT entity, payload FROM play.seen WHERE entity = 'a';
- entity | payload 
---------+---------
- a      | "a"
-(1 row)
-
 RESET ROLE;
 RESET actornot.debug_hash_bits;
+
 -- A ring that is full: the current segment grows.
 TRUNCATE play.seen;
 DO $$
@@ -433,34 +211,14 @@ BEGIN
 END $$;
 SELECT current_segment() AS was \gset
 SELECT count(actornot_post('s', 'heap', to_jsonb(repeat('y', 400)))) FROM generate_series(1, 1000) n;
- count 
--------
-  1000
-(1 row)
-
 CALL wait_for('(SELECT count(*) = 15 FROM actornot.segment WHERE sealed)');
 SELECT current_segment() = :was AS stayed, in_use(), pg_relation_size('actornot.message_' || :was) > 300000 AS grown;
- stayed | in_use | grown 
---------+--------+-------
- t      |     16 | t
-(1 row)
-
 SELECT actornot_pending('s', 'heap') = left_over('heap') + 1000 AS pending;
- pending 
----------
- t
-(1 row)
-
 SET ROLE regress_rotate;
 CALL actornot_drain('s') \g /dev/null
 RESET ROLE;
 CALL wait_for('in_use() = 1 OR current_segment() <> ' || :was);
 SELECT actornot_post('s', 'heap', '"last"') > 0 AS posted;
- posted 
---------
- t
-(1 row)
-
 CALL wait_for('in_use() <= 2 AND current_segment() <> ' || :was);
 SET ROLE regress_rotate;
 CALL actornot_drain('s') \g /dev/null
@@ -468,18 +226,9 @@ RESET ROLE;
 CALL wait_for('in_use() = 1');
 SELECT count(*) > 1000 AS many, count(DISTINCT id) = count(*) AS once, max(place) = count(*) AS counted, count(*) FILTER (WHERE wrong) AS disordered
   FROM (SELECT *, lag(id) OVER (ORDER BY place) > id AS wrong FROM play.seen WHERE entity = 'heap') s;
- many | once | counted | disordered 
-------+------+---------+------------
- t    | t    | t       |          0
-(1 row)
 
 ALTER SYSTEM RESET actornot.segment_size;
 SELECT pg_reload_conf();
- pg_reload_conf 
-----------------
- t
-(1 row)
-
 DROP EXTENSION actornot CASCADE;
 DROP SCHEMA play CASCADE;
 DROP ROLE regress_rotate;

@@ -1,5 +1,5 @@
 --
--- indexes: indexes and triggers on the tables that are not of our making
+-- user_indexes: indexes and triggers on the tables that are not of our making
 --
 CREATE EXTENSION actornot;
 CREATE ROLE regress_indexes_owner NOLOGIN;

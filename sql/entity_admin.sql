@@ -1,5 +1,5 @@
 --
--- mend: reading and mending entities by hand
+-- entity_admin: reading and mending entities by hand
 --
 CREATE EXTENSION actornot;
 CREATE ROLE regress_mend_owner NOLOGIN;

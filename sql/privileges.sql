@@ -1,5 +1,5 @@
 --
--- rights: least privilege; whose code runs where, and what it leaves behind
+-- privileges: least privilege; whose code runs where, and what it leaves behind
 --
 CREATE EXTENSION actornot;
 CREATE ROLE regress_rights_alice NOLOGIN;

@@ -1,5 +1,5 @@
 --
--- failure: attempts, back-off, dead letters, and what does not count
+-- retry: attempts, back-off, dead letters, and what does not count
 --
 CREATE EXTENSION actornot;
 CREATE ROLE regress_failure_owner NOLOGIN;
