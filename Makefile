@@ -87,7 +87,7 @@ endif
 
 .PHONY: help demo demo-stop test test-cassert test-examples bench
 .PHONY: test-pg17 test-pg18 test-pg19 test-upgrade test-vpath
-.PHONY: check-floors check-indent indent typedefs cppcheck
+.PHONY: check-floors check-sql check-indent indent typedefs cppcheck
 
 help:
 	@echo 'make demo          build, start a private server, show what actornot does'
