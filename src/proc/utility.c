@@ -347,6 +347,8 @@ examine(Node *stmt, Concern *concern)
 		case T_AlterExtensionStmt:
 			examine_extension(castNode(AlterExtensionStmt, stmt)->extname,
 							  concern);
+			/* The update may have brought what the library had missed. */
+			concern->look = concern->hold;
 			break;
 		case T_AlterExtensionContentsStmt:
 			examine_extension(castNode(AlterExtensionContentsStmt,

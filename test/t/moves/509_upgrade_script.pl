@@ -183,6 +183,34 @@ fails_with($node, 'direct', '55000', q{
 	ALTER TABLE actornot.timer RENAME TO elsewhere;
 	SELECT actornot_post('r', 'e')}, 'an object that the library wants is missing');
 
+# The update may bring what was missing: then what waits is run at once, and not
+# only after the next post.
+$node->safe_psql('postgres', 'CREATE DATABASE missing');
+$node->safe_psql('missing', qq{
+	CREATE EXTENSION actornot VERSION '$versions[0]';
+	CREATE FUNCTION count_up(entity text, state jsonb, messages jsonb)
+	RETURNS jsonb LANGUAGE sql AS
+		'SELECT to_jsonb(coalesce(state::int, 0) + jsonb_array_length(messages))';
+	SELECT actornot_register('counter', 'count_up')});
+$node->safe_psql('missing', q{
+	BEGIN;
+	SELECT actornot_post('counter', 'alice');
+	ALTER TABLE actornot.timer RENAME TO elsewhere;
+	COMMIT});
+wait_for_value($node, 'postgres', q{
+	SELECT count(*) FROM pg_stat_activity
+	 WHERE datname = 'missing' AND backend_type LIKE 'actornot%'},
+	0, 'missing: no process stays');
+is($node->safe_psql('missing', 'SELECT count(*) FROM actornot.mailbox'),
+	0, 'missing: and nothing was run');
+$node->safe_psql('missing', qq{
+	BEGIN;
+	ALTER TABLE actornot.elsewhere RENAME TO timer;
+	ALTER EXTENSION actornot UPDATE TO '$versions[-1]';
+	COMMIT});
+wait_for_value($node, 'missing', q{SELECT actornot_state('counter', 'alice')},
+	1, 'missing: the update sets it going');
+
 foreach my $version (@versions[ 0 .. $#versions - 1 ])
 {
 	my $name = $version =~ s/\W/_/gr;
