@@ -298,8 +298,8 @@ act_batch_took_all(const BatchRun *state)
 }
 
 /*
- * Take the next batch out of the list: at most so many messages and bytes as
- * the run and the runner allow, but at least one message.  Returns the id up
+ * Take the next batch out of the list: no more messages and bytes than the run
+ * and the runner allow, but at least one message.  Returns the id up
  * to which the list has been taken, 0 if nothing was left in it.
  */
 int64

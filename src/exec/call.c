@@ -3,11 +3,11 @@
  *	  The call of a user's function: its limits, its rights, its rows.
  *
  * A handler runs as the runner's owner, under SECURITY_LOCAL_USERID_CHANGE,
- * so that it cannot become anybody else; in a GUC nest level of its own that
+ * so that it cannot become another role; in a GUC nest level of its own that
  * is undone; with a timeout that is armed by us, for the server arms
  * statement_timeout only for the statements of clients.  A handler that
  * swallows the cancel is terminated KILL_DELAY_MS later.  Timer and pending
- * cancel are cleared after the call, lest they hit the next entity.
+ * cancel are cleared after the call, so that they do not hit the next entity.
  *
  * Of a function that returns a set all rows are kept (in a tuplestore, which
  * goes to a file when it becomes large) before the first one is looked at.

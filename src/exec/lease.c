@@ -11,9 +11,9 @@
  *		lent --act_lease_consume, act_lease_give--> lent (token m > n)
  *		lent --act_lease_consume--> free
  *		lent --given back, failed--> free, the batch is the next one
- *		lent --its time is over, and somebody takes it--> lent or run
+ *		lent --its time is over, and it is taken--> lent or run
  *
- * A lease whose time is over is good until somebody takes the entity: then
+ * A lease whose time is over is good until the entity is taken: then
  * the row names another token, or none.
  *
  * The batch is found by the steps of batch.c.  The caller holds the lock.

@@ -6,9 +6,18 @@
  * entity again when the state that holds it up ends.  This table is the one
  * place that says for which states that is so, and what queues it.
  *
- * GATE_EMPTY counts only if nothing was pending under a target that was taken
- * after the hint had been taken off the queue; a look that is older is no
- * evidence (the caller says GATE_OPEN then, which queues it again).
+ * A gate is evidence only if it was found closed after the hint had been taken
+ * off the queue; of an older look the caller says GATE_OPEN, which queues it
+ * again.
+ *	- A run (exec/batch.c): the hint is popped, then the entity locked, then
+ *	  the snapshot taken.  GATE_EMPTY: nothing is pending under that snapshot.
+ *	  A push in the meantime makes the entry stay whatever is said here.
+ *	- actornot_acquire: the same; a push in the meantime makes a new entry.
+ *	- The end of a lease (commands/holder.c): the hint is lent, and the
+ *	  snapshot newer than the lease.  A push in the meantime has marked the
+ *	  entry as posted, and then it is queued whatever is said here.
+ * That the row says paused or backing off is good evidence, for it is read
+ * under the entity's lock, which its change needs.
  *
  * No locks, no memory.
  */
