@@ -248,6 +248,9 @@ lend_keys(Acquisition *call, const TakenKey *taken, int ntaken)
 	/* First of all: to lock them can fail, and they are off the queue. */
 	for (int i = 0; i < ntaken; i++)
 		act_wakeup_taken(call->pool, &taken[i].key);
+
+	/* That the runner was paused before that is no evidence. */
+	AcceptInvalidationMessages();
 	for (int i = 0; i < ntaken; i++)
 	{
 		int64		hash = taken[i].key.hash;

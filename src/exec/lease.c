@@ -186,8 +186,9 @@ act_lease_give(RunContext *work, Mailbox *mailbox, const LeaseTerms *terms,
 	BatchRun	state;
 
 	lease->failed = false;
+	/* Not of the copy in the terms: it may be older than the hint. */
 	if (gate == GATE_OPEN)
-		gate = act_runner_gate(&terms->runner);
+		gate = act_runner_gate(act_runner_find(terms->runner.id));
 	if (gate != GATE_OPEN)
 		return gate;
 
