@@ -406,16 +406,11 @@ actornot_register(PG_FUNCTION_ARGS)
 static const Runner *
 lock_runner(FunctionCallInfo fcinfo)
 {
-	char	   *name = text_argument(fcinfo, 0, "runner");
-	int			len = strlen(name);
-	const Runner *runner;
-
+	act_funcargs_reject_null(fcinfo, 0, "runner");
 	refuse_if_read_only(fcinfo);
-	act_runner_check_rights(act_runner_get(name, len));
+	(void) act_funcargs_owned_runner(fcinfo);
 	LockRelationOid(act_catalog_get()->runner, ShareRowExclusiveLock);
-	runner = act_runner_get(name, len);
-	act_runner_check_rights(runner);
-	return runner;
+	return act_funcargs_owned_runner(fcinfo);
 }
 
 /*
