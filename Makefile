@@ -9,7 +9,7 @@ MODULE_big = actornot
 # another one when the extension is built out of the tree.
 OBJS = src/init.o \
 	$(addprefix src/common/, \
-		catalog.o cursor.o entity.o index.o subxact.o) \
+		catalog.o cursor.o entity.o index.o subxact.o testhook.o) \
 	$(addprefix src/sched/, \
 		crashmark.o database.o entry.o evict.o gate.o lane.o launchq.o \
 		leaseq.o pool.o readyq.o registry.o slot.o wakeup.o) \
@@ -38,6 +38,8 @@ PG_CFLAGS = -MMD -MP
 EXTRA_CLEAN = $(OBJS:.o=.d)
 
 # sql/ holds the install scripts and the inputs of pg_regress, one a room.
+# Tests that use settings actornot.debug_* fail unless the extension was built
+# with make COPT=-DACTORNOT_TEST_HOOKS, as scripts/test does.
 REGRESS = \
 	clock cursor deadletter drain entity_admin errors handler install lease \
 	lease_crowd post privileges released.sh retry rotation run runner \

@@ -52,7 +52,8 @@
 #	Runs make where it was built, for the same PostgreSQL.
 #	Nothing is written to the system's folders.  With STRICT=1 in the
 #	environment the build has strict warnings, which are errors, and our
-#	assertions, also where the server has none.
+#	assertions, also where the server has none.  With TEST_HOOKS=1 it has the
+#	settings actornot.debug_* (src/common/testhook.h).
 #
 # server_init DIR [INITDB-ARGUMENT...]
 #	A new instance in DIR/data with test/actornot.conf (which does not turn
@@ -66,7 +67,8 @@
 #	way and the status is 1.
 # server_running DIR
 #
-# Environment: PG_CONFIG, PG_MAJOR (15), ACTORNOT_USER (postgres), STRICT.
+# Environment: PG_CONFIG, PG_MAJOR (15), ACTORNOT_USER (postgres), STRICT,
+# TEST_HOOKS.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 PG_MAJOR=${PG_MAJOR:-15}
@@ -323,8 +325,11 @@ make_there()
 build_extension()
 {
 	local log=$WORK/build.log
+	local flags=
 
-	[ -z "${STRICT:-}" ] || set -- COPT="${STRICT_FLAGS//[$'\n\t']/ }" "$@"
+	[ -z "${STRICT:-}" ] || flags+=" ${STRICT_FLAGS//[$'\n\t']/ }"
+	[ -z "${TEST_HOOKS:-}" ] || flags+=' -DACTORNOT_TEST_HOOKS=1'
+	[ -z "$flags" ] || set -- COPT="$flags" "$@"
 	# No bitcode: it would be written through the stage's symlinks.
 	if ! make_there -j "$(nproc)" install DESTDIR="$STAGE" with_llvm=no "$@" \
 		</dev/null >"$log" 2>&1; then

@@ -15,8 +15,7 @@
 #include "storage/shmem.h"
 #include "utils/guc.h"
 
-#include "common/catalog.h"
-#include "common/entity.h"
+#include "common/testhook.h"
 #include "log/segment.h"
 #include "mailbox/tid_cache.h"
 #include "proc/launcher.h"
@@ -68,8 +67,7 @@ void
 _PG_init(void)
 {
 	act_registry_define_settings();
-	act_catalog_define_settings();
-	act_entity_define_settings();
+	act_testhook_define_settings();
 	act_entry_define_settings();
 	act_slot_define_settings();
 	act_database_define_settings();

@@ -18,7 +18,6 @@
  */
 #include "postgres.h"
 
-#include <signal.h>
 
 #include "access/genam.h"
 #include "access/table.h"
@@ -53,9 +52,6 @@ static bool callback_registered = false;
 static uint64 generation = 1;
 static uint64 versions[ACT_CACHED_ROWS] = {1, 1, 1};
 static uint64 callbacks = 0;
-
-/* actornot.debug_stop_at */
-static char *debug_stop_at = "";
 
 /* ------------------------------------------------------------------------
  * OIDs
@@ -293,29 +289,6 @@ uint64
 act_catalog_version(CachedRows rows)
 {
 	return versions[rows];
-}
-
-/*
- * Die as by kill -9 if a test wants that here.
- */
-void
-act_catalog_debug_stop(const char *step)
-{
-	if (unlikely(debug_stop_at[0] != '\0') &&
-		strcmp(debug_stop_at, step) == 0)
-		kill(MyProcPid, SIGKILL);
-}
-
-void
-act_catalog_define_settings(void)
-{
-	DefineCustomStringVariable("actornot.debug_stop_at",
-							   "The step of rotation, or of advancing the clock, at which a process kills itself.",
-							   "For tests of what a crash leaves behind.",
-							   &debug_stop_at, "",
-							   PGC_SUSET,
-							   GUC_NOT_IN_SAMPLE | GUC_NO_SHOW_ALL,
-							   NULL, NULL, NULL);
 }
 
 /*

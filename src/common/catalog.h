@@ -79,7 +79,4 @@ extern uint64 act_catalog_execute(const char *command, int nargs,
 								  const char *nulls);
 extern void act_catalog_invalidate(Oid relid);
 
-extern void act_catalog_define_settings(void);
-extern void act_catalog_debug_stop(const char *step);
-
 #endif							/* ACT_CATALOG_H */

@@ -23,6 +23,4 @@ extern void act_entity_begin_run(int64 hash, int32 runner);
 extern void act_entity_end_run(int depth);
 extern bool act_entity_collided(void);
 
-extern void act_entity_define_settings(void);
-
 #endif							/* ACT_ENTITY_H */

@@ -58,6 +58,7 @@
 
 #include "common/catalog.h"
 #include "common/cursor.h"
+#include "common/testhook.h"
 #include "compat.h"
 #include "log/clock.h"
 #include "sched/hints.h"
@@ -523,11 +524,11 @@ adopt_data(bool again)
 	offset = compute_offset(&stored);
 	mend_sequence("id_seq", stored.id);
 	mend_sequence("runner_seq", stored.runner);
-	act_catalog_debug_stop("advance: sequences");
+	act_testhook_stop("advance: sequences");
 	if (have_own || have_foreign || stored.anything)
 	{
 		mend_segments(&stored);
-		act_catalog_debug_stop("advance: segments");
+		act_testhook_stop("advance: segments");
 		ereport(LOG,
 				(errmsg("actornot adopts the data of database \"%s\"",
 						get_database_name(MyDatabaseId)),
@@ -535,7 +536,7 @@ adopt_data(bool again)
 						   offset)));
 	}
 	write_clock(offset);
-	act_catalog_debug_stop("advance: clock");
+	act_testhook_stop("advance: clock");
 	request_sweep();
 }
 

@@ -68,6 +68,7 @@
 #include "compat.h"
 #include "common/catalog.h"
 #include "common/cursor.h"
+#include "common/testhook.h"
 #include "log/exported.h"
 #include "log/segment.h"
 #include "sched/hints.h"
@@ -409,7 +410,7 @@ act_segment_move(int from)
 			   " turn = $2 WHERE number = $1",
 			   to, INT8OID, Int64GetDatum(turn + 1));
 	act_catalog_invalidate(act_catalog_get()->segment);
-	act_catalog_debug_stop("moved");
+	act_testhook_stop("moved");
 	return true;
 }
 
@@ -437,7 +438,7 @@ act_segment_seal(int number, const Cursor *now)
 						 " WHERE number = $1 AND NOT current AND NOT sealed",
 						 number, XID8OID, UInt64GetDatum(now->xmax));
 	act_catalog_invalidate(act_catalog_get()->segment);
-	act_catalog_debug_stop("sealed");
+	act_testhook_stop("sealed");
 	return changed > 0;
 }
 
@@ -449,7 +450,7 @@ act_segment_mark_copied(int number)
 {
 	change_row("UPDATE actornot.segment SET copied = true WHERE number = $1",
 			   number, InvalidOid, (Datum) 0);
-	act_catalog_debug_stop("marked as copied");
+	act_testhook_stop("marked as copied");
 }
 
 /*
@@ -473,7 +474,7 @@ act_segment_mark_done(int number, const Segment *checked)
 	xid = U64FromFullTransactionId(GetTopFullTransactionId());
 	change_row("UPDATE actornot.segment SET done = $2 WHERE number = $1",
 			   number, XID8OID, UInt64GetDatum(xid));
-	act_catalog_debug_stop("done");
+	act_testhook_stop("done");
 	return true;
 }
 
@@ -521,12 +522,12 @@ act_segment_empty(int number)
 		return false;
 	act_catalog_execute(psprintf("TRUNCATE actornot.message_%d", number),
 						0, NULL, NULL, NULL);
-	act_catalog_debug_stop("truncated");
+	act_testhook_stop("truncated");
 	change_row("UPDATE actornot.segment SET upper = $2, done = NULL,"
 			   " mixed = false, copied = false WHERE number = $1",
 			   number, XID8OID, UInt64GetDatum(ACT_CURSOR_NOTHING_XMAX));
 	act_catalog_invalidate(act_catalog_get()->segment);
-	act_catalog_debug_stop("emptied");
+	act_testhook_stop("emptied");
 	return true;
 }
 

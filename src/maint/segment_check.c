@@ -24,6 +24,7 @@
 #include "actornot.h"
 #include "common/catalog.h"
 #include "common/cursor.h"
+#include "common/testhook.h"
 #include "log/reader.h"
 #include "log/segment.h"
 #include "mailbox/mailbox.h"
@@ -115,7 +116,7 @@ look_at_message(SegmentCheck *check, const MessageRow *row)
 	if (check->writer != NULL)
 	{
 		act_writer_copy(check->writer, row);
-		act_catalog_debug_stop("copied one");
+		act_testhook_stop("copied one");
 	}
 }
 

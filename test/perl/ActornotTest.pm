@@ -25,7 +25,7 @@ our @EXPORT = qw(
   new_server start_again ask wait_until wait_for_value pids_of one_pid signal_processes
   install_recorder recorded log_offset log_since count_in_log lock_session
   fails_with wait_for_more signal_one wait_for_restart count_overtaken
-  install_move_on stopwatch data_script
+  install_move_on stopwatch data_script need_test_hooks
 );
 
 my $settings = dirname(dirname(__FILE__)) . '/actornot.conf';
@@ -81,6 +81,17 @@ actornot.worker_idle_timeout = 1s
 $conf
 });
 	return $node;
+}
+
+# For tests that use a setting actornot.debug_*: without them they would test
+# something else.
+sub need_test_hooks
+{
+	my ($node) = @_;
+
+	BAIL_OUT('this test needs a build with -DACTORNOT_TEST_HOOKS')
+	  unless defined ask($node, 'postgres', 'SHOW actornot.debug_stop_at');
+	return;
 }
 
 # Start after a crash.  What the last life left behind may take a moment to

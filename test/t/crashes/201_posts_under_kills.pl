@@ -39,6 +39,7 @@ my $folder = PostgreSQL::Test::Utils::tempdir;
 my $parent = $$;
 
 $node->start;
+need_test_hooks($node);
 $node->safe_psql('postgres', 'CREATE DATABASE app');
 $node->safe_psql(
 	'app', q{

@@ -18,6 +18,7 @@ my $node = new_server('main',
 my $posted = 0;
 
 $node->start;
+need_test_hooks($node);
 install_recorder($node, 'postgres', 'recorder', "batch_size => 7");
 $node->safe_psql(
 	'postgres', q{

@@ -31,6 +31,7 @@ actornot.debug_hash_bits = $bits
 log_min_messages = log
 });
 $node->start;
+need_test_hooks($node);
 $node->safe_psql('postgres', 'CREATE DATABASE app');
 $node->safe_psql(
 	'app', q{
