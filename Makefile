@@ -16,7 +16,7 @@ OBJS = src/init.o \
 	$(addprefix src/runner/, \
 		handler.o runner.o) \
 	$(addprefix src/log/, \
-		bloom.o clock.o exported.o reader.o segment.o token.o writer.o) \
+		bloom.o clock.o reader.o segment.o writer.o) \
 	$(addprefix src/mailbox/, \
 		deadletter.o head.o mailbox.o pending.o tid_cache.o) \
 	$(addprefix src/exec/, \
@@ -25,8 +25,8 @@ OBJS = src/init.o \
 		broom.o cleanup.o found.o known.o rotation.o segment_check.o \
 		sweep.o) \
 	$(addprefix src/commands/, \
-		acquire.o entity_admin.o funcargs.o holder.o post.o redrive.o \
-		register.o run.o support.o) \
+		acquire.o clock_admin.o entity_admin.o funcargs.o holder.o post.o \
+		redrive.o register.o run.o support.o) \
 	$(addprefix src/proc/, \
 		launcher.o manager.o utility.o worker.o)
 DATA = sql/actornot--0.1.sql sql/actornot--0.1--0.2.sql sql/actornot--0.2.sql

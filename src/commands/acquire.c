@@ -44,7 +44,7 @@
 #include "common/subxact.h"
 #include "compat.h"
 #include "exec/lease.h"
-#include "log/token.h"
+#include "log/clock.h"
 #include "mailbox/head.h"
 #include "mailbox/mailbox.h"
 #include "maint/sweep.h"
@@ -587,7 +587,7 @@ actornot_acquire(PG_FUNCTION_ARGS)
 		wait_and_try(&call);
 
 	if (call.nleases > 0)
-		act_token_flush();
+		act_clock_flush_tokens();
 	for (int i = 0; i < call.nleases; i++)
 		act_funcargs_put_lease(fcinfo, &call.terms.runner, &call.leases[i]);
 	return (Datum) 0;

@@ -25,7 +25,7 @@
 #include "compat.h"
 #include "exec/lease.h"
 #include "exec/retry.h"
-#include "log/token.h"
+#include "log/clock.h"
 #include "mailbox/head.h"
 #include "mailbox/mailbox.h"
 #include "runner/runner.h"
@@ -191,7 +191,7 @@ actornot_update_locked(PG_FUNCTION_ARGS)
 		if (gate == GATE_OPEN)
 		{
 			act_head_close(&holding.work);
-			act_token_flush();
+			act_clock_flush_tokens();
 			act_funcargs_put_lease(fcinfo, &holding.runner, &lease);
 			return (Datum) 0;
 		}

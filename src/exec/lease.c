@@ -36,7 +36,6 @@
 #include "exec/lease.h"
 #include "exec/retry.h"
 #include "log/clock.h"
-#include "log/token.h"
 #include "mailbox/head.h"
 #include "mailbox/mailbox.h"
 #include "mailbox/pending.h"
@@ -134,8 +133,7 @@ make_lease(BatchRun *state, const LeaseTerms *terms, Lease *lease)
 	Mailbox    *mailbox = &state->mailbox;
 	TimestampTz now = GetCurrentTimestamp();
 
-	mailbox->lease_token = act_token_next(mailbox->lease_token,
-										  act_clock_timeline());
+	mailbox->lease_token = act_clock_next_token(mailbox->lease_token);
 	mailbox->lease_until = now + terms->length;
 	mailbox->lease_owner = terms->owner;
 

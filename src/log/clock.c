@@ -1,6 +1,6 @@
 /*
  * clock.c
- *	  The clock of ticks: what is added to a transaction id of this cluster.
+ *	  The clock of ticks, and the tokens of leases: numbers that only grow.
  *
  * Transaction ids mean something in one cluster only, but messages and
  * cursors are stored, dumped and restored.  So what is stored are ticks:
@@ -30,6 +30,22 @@
  * actornot_advance_clock() does the same where the own row is there, for rows
  * copied in from another cluster, also in the transaction that copied them.
  *
+ * A token of a lease is a fencing token (Kleppmann, "How to do distributed
+ * locking", 2016): a larger one says that the smaller one is over.  So none may
+ * be given twice, although the lease itself may be lost in a crash, with
+ * synchronous_commit off, or at a promotion.
+ *
+ *		bits 48 and up	the timeline, which grows with each promotion, but never
+ *						less than in the entity's last token: the data may
+ *						have come from a cluster with more of them (where the
+ *						entity's row is gone: than clock.timeline)
+ *		bits 0 to 47	the id sequence
+ *
+ * The sequence writes WAL for 32 values at a time.  The values are safe once
+ * that record is on disk; it may be another backend's that does not flush it
+ * soon.  So WAL is flushed up to the LSN of the sequence's page, which is
+ * nothing to do most of the time.
+ *
  * Locks, in this order: clock, mailbox (before the segments, since a handler
  * that runs may post), message_0 ... message_15, segment, all
  * ShareRowExclusive and to the end of the transaction.
@@ -39,6 +55,7 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/transam.h"
@@ -46,14 +63,15 @@
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
-#include "fmgr.h"
+#include "commands/sequence.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 #include "common/catalog.h"
@@ -80,8 +98,9 @@ enum
  */
 #define SEQUENCE_MARGIN 1024
 
-/* A token is made of a timeline and the next id; these bits are the id. */
-#define TOKEN_ID_MASK ((INT64CONST(1) << 48) - 1)
+/* A token is made of a timeline and, below it, the next id. */
+#define TOKEN_TIMELINE_SHIFT 48
+#define TOKEN_ID_MASK ((INT64CONST(1) << TOKEN_TIMELINE_SHIFT) - 1)
 
 /* What actornot.clock says; 0: not read yet. */
 static uint64 clock_version = 0;
@@ -142,9 +161,6 @@ static const StoredColumn runner_columns[MAX_STORED_COLUMNS] = {
 static const StoredColumn other_columns[MAX_STORED_COLUMNS] = {
 	{"id", STORED_ID}, {"runner", STORED_RUNNER}
 };
-
-PG_FUNCTION_INFO_V1(actornot_start);
-PG_FUNCTION_INFO_V1(actornot_advance_clock);
 
 /* ------------------------------------------------------------------------
  * Reading the clock
@@ -227,24 +243,6 @@ act_clock_offset(void)
 {
 	Assert(adopted);
 	return tick_offset;
-}
-
-int32
-act_clock_timeline(void)
-{
-	return timeline;
-}
-
-void
-act_clock_raise_timeline(int32 to)
-{
-	Oid			types[1] = {INT4OID};
-	Datum		values[1] = {Int32GetDatum(to)};
-
-	act_catalog_execute("UPDATE actornot.clock SET timeline = $1"
-						" WHERE timeline < $1",
-						1, types, values, NULL);
-	act_catalog_invalidate(act_catalog_get()->clock);
 }
 
 /* ------------------------------------------------------------------------
@@ -547,28 +545,65 @@ act_clock_adopt(void)
 		adopt_data(false);
 }
 
-/*
- * actornot_start() returns void
- */
-Datum
-actornot_start(PG_FUNCTION_ARGS)
+void
+act_clock_advance(void)
 {
-	act_clock_adopt();
-	request_sweep();
-	PG_RETURN_VOID();
+	adopt_data(true);
+}
+
+/* ------------------------------------------------------------------------
+ * Tokens of leases
+ * ------------------------------------------------------------------------ */
+
+/*
+ * The next token of an entity whose last one was "previous" (0: none).
+ */
+int64
+act_clock_next_token(int64 previous)
+{
+	int64		at_least = (int64) GetWALInsertionTimeLine();
+	int64		id = nextval_internal(act_catalog_get()->id_seq, false);
+
+	at_least = Max(at_least, previous >> TOKEN_TIMELINE_SHIFT);
+	at_least = Max(at_least, timeline);
+
+	/* A restore may have put back the sequence. */
+	return Max((at_least << TOKEN_TIMELINE_SHIFT) | (id & TOKEN_ID_MASK),
+			   previous + 1);
 }
 
 /*
- * actornot_advance_clock() returns void
+ * A row is removed that knows its entity's last token: no new token may have a
+ * smaller timeline than that.
  */
-Datum
-actornot_advance_clock(PG_FUNCTION_ARGS)
+void
+act_clock_note_token(int64 token)
 {
-	if (!has_privs_of_role(GetUserId(), act_catalog_get()->owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to advance the clock of actornot"),
-				 errhint("Only the owner of the extension may do this.")));
-	adopt_data(true);
-	PG_RETURN_VOID();
+	int32		of_token = (int32) (token >> TOKEN_TIMELINE_SHIFT);
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(of_token)};
+
+	if (of_token <= timeline)
+		return;
+	act_catalog_execute("UPDATE actornot.clock SET timeline = $1"
+						" WHERE timeline < $1",
+						1, types, values, NULL);
+	act_catalog_invalidate(act_catalog_get()->clock);
+}
+
+/*
+ * To be called once, before tokens are given out.
+ */
+void
+act_clock_flush_tokens(void)
+{
+	Relation	seq = relation_open(act_catalog_get()->id_seq, AccessShareLock);
+	Buffer		buffer = ReadBuffer(seq, 0);
+	XLogRecPtr	lsn;
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	lsn = PageGetLSN(BufferGetPage(buffer));
+	UnlockReleaseBuffer(buffer);
+	relation_close(seq, NoLock);
+	XLogFlush(lsn);
 }

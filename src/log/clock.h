@@ -1,6 +1,6 @@
 /*
  * clock.h
- *	  The clock of ticks: what is added to a transaction id of this cluster.
+ *	  The clock of ticks, and the tokens of leases: numbers that only grow.
  */
 #ifndef ACT_CLOCK_H
 #define ACT_CLOCK_H
@@ -20,16 +20,16 @@ extern bool act_clock_is_adopted(void);
 extern uint64 act_clock_offset(void);
 
 /*
- * No new token may have a timeline below this (see token.c); and the same for
- * the tokens of a row that is removed.
- */
-extern int32 act_clock_timeline(void);
-extern void act_clock_raise_timeline(int32 to);
-
-/*
  * Adopt, if that has not been done; for the first writing call.  Asks for a
  * sweep at commit if it did.
  */
 extern void act_clock_adopt(void);
+
+/* The same for data that was loaded beside what has been adopted. */
+extern void act_clock_advance(void);
+
+extern int64 act_clock_next_token(int64 previous);
+extern void act_clock_note_token(int64 token);
+extern void act_clock_flush_tokens(void);
 
 #endif							/* ACT_CLOCK_H */

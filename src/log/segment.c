@@ -57,6 +57,7 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
+#include "storage/fd.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "storage/procarray.h"
@@ -69,7 +70,6 @@
 #include "common/catalog.h"
 #include "common/cursor.h"
 #include "common/testhook.h"
-#include "log/exported.h"
 #include "log/segment.h"
 #include "sched/hints.h"
 
@@ -89,6 +89,9 @@ enum
 
 /* How often a poster tries without waiting; then an administrator is at it. */
 #define CONDITIONAL_TRIES 20
+
+/* Where the server keeps exported snapshots. */
+#define EXPORTED_SNAPSHOTS "pg_snapshots"
 
 /* How often the size is looked at while a segment grows: so many times. */
 #define LOOKS 128
@@ -491,6 +494,45 @@ is_seen_by_all(Relation rel, uint64 xid)
 }
 
 /*
+ * Is a snapshot of this database exported, as that of pg_dump -j is?  The
+ * server has no function that tells, but keeps each in a file (see
+ * ExportSnapshot in snapmgr.c), which is gone with its transaction.  What
+ * cannot be read counts as one.  One may be exported while we look.
+ */
+static bool
+has_exported_snapshot(void)
+{
+	char	   *ours = psprintf("dbid:%u\n", MyDatabaseId);
+	DIR		   *dir = AllocateDir(EXPORTED_SNAPSHOTS);
+	struct dirent *entry;
+	bool		found = false;
+
+	while (!found &&
+		   (entry = ReadDirExtended(dir, EXPORTED_SNAPSHOTS, LOG)) != NULL)
+	{
+		char		path[MAXPGPATH];
+		char		head[256];
+		FILE	   *file;
+
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), EXPORTED_SNAPSHOTS "/%s", entry->d_name);
+		file = AllocateFile(path, "r");
+		/* One that is being written, or that was renamed since, counts. */
+		if (file == NULL)
+		{
+			found = true;
+			continue;
+		}
+		head[fread(head, 1, sizeof(head) - 1, file)] = '\0';
+		found = strstr(head, "dbid:") == NULL || strstr(head, ours) != NULL;
+		FreeFile(file);
+	}
+	FreeDir(dir);
+	return found;
+}
+
+/*
  * Step (f).  The ring is locked.
  */
 bool
@@ -509,7 +551,7 @@ act_segment_empty(int number)
 	seen = is_seen_by_all(rel, segments[number].done);
 	table_close(rel, NoLock);
 	UnlockRelationOid(relid, AccessShareLock);
-	if (!seen || act_exported_exists() ||
+	if (!seen || has_exported_snapshot() ||
 		!lock_if_free(relid, AccessExclusiveLock))
 		return false;
 
@@ -518,7 +560,7 @@ act_segment_empty(int number)
 	 * begins from here on reads all catalogs before its processes lock.
 	 */
 	act_segment_read_latest(segments);
-	if (segments[number].state != SEGMENT_DONE || act_exported_exists())
+	if (segments[number].state != SEGMENT_DONE || has_exported_snapshot())
 		return false;
 	act_catalog_execute(psprintf("TRUNCATE actornot.message_%d", number),
 						0, NULL, NULL, NULL);

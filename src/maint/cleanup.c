@@ -36,7 +36,6 @@
 #include "log/clock.h"
 #include "log/reader.h"
 #include "log/segment.h"
-#include "log/token.h"
 #include "mailbox/mailbox.h"
 #include "maint/cleanup.h"
 #include "runner/runner.h"
@@ -60,7 +59,7 @@ struct Cleanup
 	BlockNumber block;			/* where we are */
 	uint64		seen;			/* rows, in this walk */
 	uint64		removed;
-	int32		timeline;		/* the greatest one of a token in such a row */
+	int64		token;			/* the greatest one in a row that was removed */
 };
 
 /* A row that may go. */
@@ -73,36 +72,36 @@ typedef struct Candidate
 Cleanup *
 act_cleanup_begin(MemoryContext context)
 {
-	Cleanup    *prune = MemoryContextAllocZero(context, sizeof(Cleanup));
+	Cleanup    *cleanup = MemoryContextAllocZero(context, sizeof(Cleanup));
 
-	prune->wait = 1;
-	return prune;
+	cleanup->wait = 1;
+	return cleanup;
 }
 
 /*
  * So many segments were emptied.
  */
 void
-act_cleanup_note_emptied(Cleanup *prune, int segments)
+act_cleanup_note_emptied(Cleanup *cleanup, int segments)
 {
-	prune->emptied += segments;
+	cleanup->emptied += segments;
 }
 
 bool
-act_cleanup_is_due(const Cleanup *prune)
+act_cleanup_is_due(const Cleanup *cleanup)
 {
-	return prune->walking || prune->emptied >= prune->wait;
+	return cleanup->walking || cleanup->emptied >= cleanup->wait;
 }
 
 static void
-end_walk(Cleanup *prune)
+end_walk(Cleanup *cleanup)
 {
-	prune->walking = false;
-	if (prune->block <= LONG_WALK ||
-		prune->removed >= prune->seen / WORTH_PART)
-		prune->wait = 1;
+	cleanup->walking = false;
+	if (cleanup->block <= LONG_WALK ||
+		cleanup->removed >= cleanup->seen / WORTH_PART)
+		cleanup->wait = 1;
 	else
-		prune->wait = Min(prune->wait * 2, MAX_WAIT);
+		cleanup->wait = Min(cleanup->wait * 2, MAX_WAIT);
 }
 
 /*
@@ -142,10 +141,10 @@ is_empty(const Mailbox *mailbox)
  * Find rows that may go, in some blocks.
  */
 static int
-find_candidates(Cleanup *prune, MailboxTable *table, MessageReader *reader,
+find_candidates(Cleanup *cleanup, MailboxTable *table, MessageReader *reader,
 				Candidate *candidates)
 {
-	MailboxWalk *walk = act_mailbox_begin_walk(table, prune->block,
+	MailboxWalk *walk = act_mailbox_begin_walk(table, cleanup->block,
 											   BLOCKS_PER_PIECE);
 	MemoryContext row_context = AllocSetContextCreate(CurrentMemoryContext,
 													  "actornot ended row",
@@ -157,22 +156,21 @@ find_candidates(Cleanup *prune, MailboxTable *table, MessageReader *reader,
 	while (n < ROWS_PER_PIECE && act_mailbox_walk(walk, &mailbox))
 	{
 		CHECK_FOR_INTERRUPTS();
-		prune->seen++;
+		cleanup->seen++;
 		if (act_runner_is_gone(mailbox.key.runner) ||
 			(is_empty(&mailbox) && !is_in_log(reader, mailbox.key.hash)))
 		{
 			candidates[n].hash = mailbox.key.hash;
 			candidates[n].tid = mailbox.tid;
 			n++;
-			prune->timeline = Max(prune->timeline,
-								  act_token_timeline(mailbox.lease_token));
+			cleanup->token = Max(cleanup->token, mailbox.lease_token);
 		}
 		MemoryContextReset(row_context);
 	}
 	MemoryContextSwitchTo(old);
 
 	/* A block that was not finished is begun again. */
-	prune->walking = act_mailbox_end_walk(walk, &prune->block);
+	cleanup->walking = act_mailbox_end_walk(walk, &cleanup->block);
 	MemoryContextDelete(row_context);
 	return n;
 }
@@ -182,12 +180,12 @@ find_candidates(Cleanup *prune, MailboxTable *table, MessageReader *reader,
  * behind it.  Returns where it began.
  */
 BlockNumber
-act_cleanup_skip_piece(Cleanup *prune)
+act_cleanup_skip_piece(Cleanup *cleanup)
 {
-	BlockNumber block = prune->block;
+	BlockNumber block = cleanup->block;
 
-	prune->walking = true;
-	prune->block += BLOCKS_PER_PIECE;
+	cleanup->walking = true;
+	cleanup->block += BLOCKS_PER_PIECE;
 	return block;
 }
 
@@ -195,7 +193,7 @@ act_cleanup_skip_piece(Cleanup *prune)
  * A piece of a walk, in a transaction that the caller starts and ends.
  */
 void
-act_cleanup_step(Cleanup *prune)
+act_cleanup_step(Cleanup *cleanup)
 {
 	Candidate	candidates[ROWS_PER_PIECE];
 	MailboxTable table;
@@ -203,13 +201,13 @@ act_cleanup_step(Cleanup *prune)
 	Snapshot	snapshot;
 	int			n;
 
-	if (!prune->walking)
+	if (!cleanup->walking)
 	{
-		prune->walking = true;
-		prune->emptied = 0;
-		prune->block = 0;
-		prune->seen = 0;
-		prune->removed = 0;
+		cleanup->walking = true;
+		cleanup->emptied = 0;
+		cleanup->block = 0;
+		cleanup->seen = 0;
+		cleanup->removed = 0;
 	}
 	/* First, as an advance of the clock does: its timeline may be raised. */
 	LockRelationOid(act_catalog_get()->clock, RowExclusiveLock);
@@ -220,23 +218,22 @@ act_cleanup_step(Cleanup *prune)
 	table.snapshot = snapshot;
 	act_reader_open_reader(&reader, snapshot);
 
-	n = find_candidates(prune, &table, &reader, candidates);
+	n = find_candidates(cleanup, &table, &reader, candidates);
 	/* Tokens only grow, also where there is no row that knows the last one. */
-	if (prune->timeline > act_clock_timeline())
-		act_clock_raise_timeline(prune->timeline);
+	act_clock_note_token(cleanup->token);
 	for (int i = 0; i < n; i++)
 	{
 		if (act_entity_take(candidates[i].hash, false) &&
 			act_mailbox_delete(&table, &candidates[i].tid))
-			prune->removed++;
+			cleanup->removed++;
 	}
 
 	act_reader_close_reader(&reader);
 	act_mailbox_close(&table);
 	PopActiveSnapshot();
 	UnregisterSnapshot(snapshot);
-	if (!prune->walking)
-		end_walk(prune);
+	if (!cleanup->walking)
+		end_walk(cleanup);
 	if (n > 0)
 		(void) set_config_option("synchronous_commit", "off",
 								 PGC_USERSET, PGC_S_SESSION,

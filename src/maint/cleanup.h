@@ -12,9 +12,9 @@
 typedef struct Cleanup Cleanup;
 
 extern Cleanup *act_cleanup_begin(MemoryContext context);
-extern void act_cleanup_note_emptied(Cleanup *prune, int segments);
-extern bool act_cleanup_is_due(const Cleanup *prune);
-extern void act_cleanup_step(Cleanup *prune);
-extern BlockNumber act_cleanup_skip_piece(Cleanup *prune);
+extern void act_cleanup_note_emptied(Cleanup *cleanup, int segments);
+extern bool act_cleanup_is_due(const Cleanup *cleanup);
+extern void act_cleanup_step(Cleanup *cleanup);
+extern BlockNumber act_cleanup_skip_piece(Cleanup *cleanup);
 
 #endif							/* ACT_CLEANUP_H */
