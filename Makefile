@@ -18,7 +18,7 @@ OBJS = src/init.o \
 	$(addprefix src/log/, \
 		bloom.o clock.o reader.o segment.o writer.o) \
 	$(addprefix src/mailbox/, \
-		deadletter.o head.o mailbox.o pending.o tid_cache.o) \
+		deadletter.o due.o head.o mailbox.o pending.o tid_cache.o) \
 	$(addprefix src/exec/, \
 		args.o batch.o call.o group.o lease.o retry.o) \
 	$(addprefix src/maint/, \

@@ -625,24 +625,25 @@ act_mailbox_end_lease(Mailbox *mailbox)
 }
 
 /*
- * Queue the entity of a row whose back-off is over; false if it is nobody's.
+ * When does the entity of a row wake up, and whose is it?  False if it has no
+ * runner any more; *wake_at is set anyway.
  */
-static bool
-push_row(TupleTableSlot *slot)
+bool
+act_mailbox_read_due(TupleTableSlot *slot, TimestampTz *wake_at,
+					 EntityKey *key, Oid *pool)
 {
 	const Runner *runner;
-	EntityKey	key;
 
 	slot_getsomeattrs(slot, MB_ENTITY);
+	*wake_at = DatumGetTimestampTz(slot->tts_values[MB_WAKE_AT - 1]);
 	runner = act_runner_find(DatumGetInt32(slot->tts_values[MB_RUNNER - 1]));
-	if (runner == NULL ||
-		!act_runner_stored_key(runner,
-							   DatumGetTextPP(slot->tts_values[MB_ENTITY - 1]),
-							   DatumGetInt64(slot->tts_values[MB_HASH - 1]),
-							   &key))
+	if (runner == NULL)
 		return false;
-	act_readyq_push(MyDatabaseId, act_runner_pool(runner), &key, 1);
-	return true;
+	*pool = act_runner_pool(runner);
+	return act_runner_stored_key(runner,
+								 DatumGetTextPP(slot->tts_values[MB_ENTITY - 1]),
+								 DatumGetInt64(slot->tts_values[MB_HASH - 1]),
+								 key);
 }
 
 /*
@@ -680,85 +681,4 @@ act_mailbox_gate(const Mailbox *mailbox)
 	if (backs_off(mailbox))
 		return GATE_BACK_OFF;
 	return GATE_OPEN;
-}
-
-/*
- * The next row of a search, if it can be read; false if there is none.  The
- * index says when it wakes up, so that this is known of one that cannot.
- */
-static bool
-find_due(DueSearch *search, IndexScanDesc scan, TupleTableSlot *slot)
-{
-	ItemPointer tid;
-
-	search->block = InvalidBlockNumber;
-	while ((tid = index_getnext_tid(scan, ForwardScanDirection)) != NULL)
-	{
-		bool		isnull;
-
-		CHECK_FOR_INTERRUPTS();
-		search->at = DatumGetTimestampTz(index_getattr(scan->xs_itup, 1,
-													   scan->xs_itupdesc,
-													   &isnull));
-		if (bms_is_member((int) ItemPointerGetBlockNumber(tid),
-						  search->unread))
-		{
-			search->left_out = Min(search->left_out, search->at);
-			continue;
-		}
-		search->block = ItemPointerGetBlockNumber(tid);
-		if (index_fetch_heap(scan, slot))
-			return true;
-		search->block = InvalidBlockNumber;
-	}
-	return false;
-}
-
-/*
- * Queue the entities whose back-off is over, at most "max" of them, and with
- * the last one all that wake up in the same microsecond.  Those that woke up
- * before "at" have been queued already: some of them may be there still, for
- * nobody runs them.  Returns from when on the others are to be queued:
- * DT_NOEND if none waits, and a time that has passed if there were more than
- * "max".
- *
- * After an error, "at" and "block" say where it was: before that all have been
- * queued.
- */
-TimestampTz
-act_mailbox_push_due(DueSearch *search, int max)
-{
-	Relation	heap = table_open(act_catalog_get()->mailbox, AccessShareLock);
-	Relation	index = index_open(act_catalog_get()->mailbox_wake,
-								   AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	IndexScanDesc scan = act_index_beginscan(heap, index, snapshot, 1);
-	TupleTableSlot *slot = table_slot_create(heap, NULL);
-	ScanKeyData key;
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz last = DT_NOBEGIN;
-	TimestampTz next = DT_NOEND;
-	int			pushed = 0;
-
-	ScanKeyInit(&key, 1, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
-				TimestampTzGetDatum(search->at));
-	scan->xs_want_itup = true;
-	index_rescan(scan, &key, 1, NULL, 0);
-	while (find_due(search, scan, slot))
-	{
-		if (search->at > now || (pushed >= max && search->at > last))
-		{
-			next = search->at;
-			break;
-		}
-		pushed += push_row(slot);
-		last = search->at;
-	}
-
-	ExecDropSingleTupleTableSlot(slot);
-	index_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	index_close(index, AccessShareLock);
-	table_close(heap, AccessShareLock);
-	return next;
 }

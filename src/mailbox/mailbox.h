@@ -65,15 +65,6 @@ typedef struct MailboxTable
 /* Some blocks of the table, read row by row. */
 typedef struct MailboxWalk MailboxWalk;
 
-/* A search for entities whose back-off is over. */
-typedef struct DueSearch
-{
-	const Bitmapset *unread;	/* blocks that are left out */
-	TimestampTz at;				/* from then on; where the search is */
-	BlockNumber block;			/* of the row there; invalid: in the index */
-	TimestampTz left_out;		/* the first row of "unread"; or DT_NOEND */
-} DueSearch;
-
 extern void act_mailbox_open(MailboxTable *table);
 extern void act_mailbox_open_to_read(MailboxTable *table);
 extern void act_mailbox_close(MailboxTable *table);
@@ -96,6 +87,7 @@ extern bool act_mailbox_is_leased(const Mailbox *mailbox);
 extern bool act_mailbox_is_waiting(const Mailbox *mailbox);
 extern Gate act_mailbox_gate(const Mailbox *mailbox);
 extern void act_mailbox_end_lease(Mailbox *mailbox);
-extern TimestampTz act_mailbox_push_due(DueSearch *search, int max);
+extern bool act_mailbox_read_due(TupleTableSlot *slot, TimestampTz *wake_at,
+								 EntityKey *key, Oid *pool);
 
 #endif							/* ACT_MAILBOX_H */

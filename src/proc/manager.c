@@ -30,7 +30,6 @@
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
-#include "nodes/bitmapset.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -52,7 +51,7 @@
 #include "compat.h"
 #include "exec/retry.h"
 #include "log/clock.h"
-#include "mailbox/mailbox.h"
+#include "mailbox/due.h"
 #include "maint/broom.h"
 #include "maint/cleanup.h"
 #include "maint/rotation.h"
@@ -75,28 +74,20 @@
 /* How many steps of rotation come before the other chores' turn. */
 #define ROTATE_STEPS 4
 
-/* What could not be read is tried again so late, and then later and later. */
-#define MIN_UNREAD_DELAY (10 * USECS_PER_SEC)
-#define MAX_UNREAD_DELAY (600 * USECS_PER_SEC)
+/* What could not be read is tried again so late. */
+#define UNREAD_DELAY (60 * USECS_PER_SEC)
 
 /* A search for entities whose back-off is over. */
 typedef struct DueChore
 {
-	DueSearch	search;
+	TimestampTz from;
 	int			max;
 	TimestampTz due;			/* to be searched for from then on */
 } DueChore;
 
-/* What of the mailboxes could not be read when they were searched so. */
-static struct
-{
-	TimestampTz from;			/* the first that is missed; or DT_NOEND */
-	TimestampTz retry_at;
-	int64		delay;			/* before that, microseconds */
-	Bitmapset  *blocks;			/* left out until then */
-	bool		index;			/* nor could that be read */
-	Bitmapset  *told;			/* blocks that are in the server's log */
-}			unread = {.from = DT_NOEND};
+/* A search that met something that cannot be read. */
+static TimestampTz unread_from = DT_NOEND;	/* where it began */
+static TimestampTz unread_retry_at = 0; /* tried again then */
 
 static Rotation *rotation = NULL;
 static Cleanup *prune = NULL;
@@ -306,100 +297,24 @@ search_due(void *arg)
 {
 	DueChore   *chore = arg;
 
-	chore->due = act_mailbox_push_due(&chore->search, chore->max);
+	chore->due = act_due_push(chore->from, chore->max);
 }
 
 /*
- * After a while, longer each time, what could not be read is tried again.
+ * The search cannot go beyond what it cannot read, so all that wait are left
+ * to a sweep, which says again when those wake up whose mailbox can be read.
  */
 static void
-retry_unread(TimestampTz now, TimestampTz *next)
+note_unread(const DueChore *chore, const Failure *failure, TimestampTz now)
 {
-	if (unread.from == DT_NOEND)
-		return;
-	if (now < unread.retry_at)
-	{
-		*next = Min(*next, unread.retry_at);
-		return;
-	}
-	act_database_due_at(MyDatabaseId, unread.from);
-	unread.from = DT_NOEND;
-	bms_free(unread.blocks);
-	unread.blocks = NULL;
-	unread.index = false;
-}
-
-/* Something that wakes up then cannot be read. */
-static void
-note_unread(TimestampTz at, TimestampTz now)
-{
-	if (at == DT_NOEND)
-		return;
-	if (unread.from == DT_NOEND)
-	{
-		unread.delay = Min(Max(unread.delay * 2, MIN_UNREAD_DELAY),
-						   MAX_UNREAD_DELAY);
-		unread.retry_at = now + unread.delay;
-	}
-	unread.from = Min(unread.from, at);
-}
-
-/* Once a block is enough for the log. */
-static void
-leave_block_out(BlockNumber block, const Failure *failure)
-{
-	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-	bool		told = bms_is_member((int) block, unread.told);
-
-	unread.blocks = bms_add_member(unread.blocks, (int) block);
-	unread.told = bms_add_member(unread.told, (int) block);
-	MemoryContextSwitchTo(old);
-	if (!told)
-		ereport(WARNING,
-				(errcode(failure->sqlstate),
-				 errmsg("could not read block %u of table \"actornot.mailbox\": %s",
-						block, failure->message),
-				 errdetail("Entities in it whose back-off is over have to wait until it can be read.")));
-}
-
-/* What the index cannot tell a sweep finds. */
-static void
-do_without_index(const Failure *failure)
-{
-	static bool told = false;
-
+	unread_from = Min(unread_from, chore->from);
+	unread_retry_at = now + UNREAD_DELAY;
 	act_readyq_request_sweep(MyDatabaseId);
-	unread.index = true;
-	if (!told)
-		ereport(WARNING,
-				(errcode(failure->sqlstate),
-				 errmsg("could not search index \"actornot.mailbox_wake\": %s",
-						failure->message),
-				 errdetail("Entities whose back-off is over are looked for in the log."),
-				 errhint("REINDEX may help.")));
-	told = true;
-}
-
-/*
- * Go on with the rows of other blocks, or, if it is the index that cannot be
- * read, where the next back-off ends.
- */
-static void
-pass_unread(DueChore *chore, const Failure *failure, TimestampTz now)
-{
-	const DueSearch *search = &chore->search;
-
-	note_unread(search->at, now);
-	if (BlockNumberIsValid(search->block))
-	{
-		leave_block_out(search->block, failure);
-		chore->due = search->at;
-	}
-	else
-	{
-		do_without_index(failure);
-		chore->due = DT_NOEND;
-	}
+	ereport(WARNING,
+			(errcode(failure->sqlstate),
+			 errmsg("could not search for entities whose back-off is over: %s",
+					failure->message),
+			 errdetail("They are looked for in the log; those whose mailbox cannot be read have to wait.")));
 }
 
 /* Back-offs that are over go back into the queue. */
@@ -411,24 +326,24 @@ push_due(TimestampTz now, TimestampTz *next)
 
 	if (!has_room(&chore.max, now, next))
 		return;
-	retry_unread(now, next);
-	if (!act_database_take_due(now, &chore.search.at, next))
-		return;
-	chore.search.unread = unread.blocks;
-	chore.search.block = InvalidBlockNumber;
-	chore.search.left_out = DT_NOEND;
-	begin_chore("actornot: looking for entities whose back-off is over");
-	if (!could_read(search_due, &chore, &failure,
-					"could not look for entities whose back-off is over"))
-		pass_unread(&chore, &failure, now);
-	else if (unread.blocks == NULL && !unread.index)
-		unread.delay = 0;
-	end_chore();
-	note_unread(chore.search.left_out, now);
-	act_database_due_at(MyDatabaseId, chore.due);
-	*next = Min(*next, chore.due);
-	if (unread.from != DT_NOEND)
-		*next = Min(*next, unread.retry_at);
+	if (unread_from != DT_NOEND && unread_retry_at <= now)
+	{
+		act_database_due_at(MyDatabaseId, unread_from);
+		unread_from = DT_NOEND;
+	}
+	if (act_database_take_due(now, &chore.from, next))
+	{
+		chore.due = DT_NOEND;
+		begin_chore("actornot: looking for entities whose back-off is over");
+		if (!could_read(search_due, &chore, &failure,
+						"could not look for entities whose back-off is over"))
+			note_unread(&chore, &failure, now);
+		end_chore();
+		act_database_due_at(MyDatabaseId, chore.due);
+		*next = Min(*next, chore.due);
+	}
+	if (unread_from != DT_NOEND)
+		*next = Min(*next, unread_retry_at);
 }
 
 /* A piece of a sweep, to be contained. */
@@ -580,11 +495,11 @@ leave_if_quiet(TimestampTz *quiet_since, TimestampTz *next)
 	if (act_database_should_leave())
 	{
 		/* The next manager begins where something was missed. */
-		act_database_due_at(MyDatabaseId, unread.from);
+		act_database_due_at(MyDatabaseId, unread_from);
 		(void) act_database_try_leave(now);
 		proc_exit(0);
 	}
-	if (act_cleanup_is_due(prune) || unread.from != DT_NOEND ||
+	if (act_cleanup_is_due(prune) || unread_from != DT_NOEND ||
 		!act_database_is_quiet(now + LINGER))
 	{
 		*quiet_since = 0;
