@@ -9,9 +9,9 @@
  * is found when the queue has no room any more is kept, as much as STOCK_SIZE
  * of one pool, sorted, and queued as room comes.
  *
- * Those that were seen pending and not lent are told apart from those that
- * may be lent: the former are queued even if the queue says that they are
- * lent.
+ * Those that are not lent are told apart from those that were when their
+ * mailbox was looked at: the former are queued even if the queue says that they
+ * are lent.
  *
  * Memory: in the context given to act_found_begin, at most 2 * QUEUE_AT_ONCE
  * keys and STOCK_SIZE more.
@@ -44,7 +44,7 @@ typedef struct KeyList
 typedef struct StockItem
 {
 	EntityKey	key;
-	bool		seen;
+	bool		leased;
 } StockItem;
 
 /* Those of one pool. */
@@ -60,8 +60,8 @@ typedef struct Stock
 struct Found
 {
 	MemoryContext context;
-	KeyList		seen;			/* found pending, and not lent */
-	KeyList		assumed;		/* perhaps lent */
+	KeyList		free;			/* not lent */
+	KeyList		leased;			/* perhaps lent */
 	Stock		stock;
 };
 
@@ -84,8 +84,8 @@ free_if_any(void *pointer)
 void
 act_found_end(Found *found)
 {
-	free_if_any(found->seen.keys);
-	free_if_any(found->assumed.keys);
+	free_if_any(found->free.keys);
+	free_if_any(found->leased.keys);
 	free_if_any(found->stock.items);
 	pfree(found);
 }
@@ -105,7 +105,7 @@ flush_list(Found *found, KeyList *list)
 	if (list->n == 0)
 		return;
 	qsort(list->keys, list->n, sizeof(EntityKey), compare_keys);
-	if (list == &found->seen)
+	if (list == &found->free)
 		act_readyq_requeue(MyDatabaseId, list->owner, list->keys, list->n);
 	else
 		act_readyq_push(MyDatabaseId, list->owner, list->keys, list->n);
@@ -118,17 +118,17 @@ flush_list(Found *found, KeyList *list)
 void
 act_found_flush(Found *found)
 {
-	flush_list(found, &found->seen);
-	flush_list(found, &found->assumed);
+	flush_list(found, &found->free);
+	flush_list(found, &found->leased);
 }
 
 /*
  * An entity is to be queued, with the next flush or before.
  */
 void
-act_found_queue(Found *found, Oid owner, const EntityKey *key, bool seen)
+act_found_queue(Found *found, Oid owner, const EntityKey *key, bool leased)
 {
-	KeyList    *list = seen ? &found->seen : &found->assumed;
+	KeyList    *list = leased ? &found->leased : &found->free;
 
 	if (list->n == QUEUE_AT_ONCE || list->owner != owner)
 		flush_list(found, list);
@@ -151,7 +151,7 @@ make_stock(Found *found)
  * Keep an entity for later; false if there is no place.
  */
 bool
-act_found_keep(Found *found, Oid owner, const EntityKey *key, bool seen)
+act_found_keep(Found *found, Oid owner, const EntityKey *key, bool leased)
 {
 	Stock	   *stock = &found->stock;
 
@@ -161,7 +161,7 @@ act_found_keep(Found *found, Oid owner, const EntityKey *key, bool seen)
 	stock->owner = owner;
 	stock->sorted = false;
 	stock->items[stock->n].key = *key;
-	stock->items[stock->n].seen = seen;
+	stock->items[stock->n].leased = leased;
 	stock->n++;
 	return true;
 }
@@ -210,7 +210,7 @@ act_found_queue_kept(Found *found)
 	{
 		const StockItem *item = &stock->items[stock->next++];
 
-		act_found_queue(found, stock->owner, &item->key, item->seen);
+		act_found_queue(found, stock->owner, &item->key, item->leased);
 	}
 	act_found_flush(found);
 	if (act_found_keeps(found))

@@ -12,10 +12,10 @@ typedef struct Found Found;
 extern Found *act_found_begin(MemoryContext context);
 extern void act_found_end(Found *found);
 extern void act_found_queue(Found *found, Oid owner, const EntityKey *key,
-							bool seen);
+							bool leased);
 extern void act_found_flush(Found *found);
 extern bool act_found_keep(Found *found, Oid owner, const EntityKey *key,
-						   bool seen);
+						   bool leased);
 extern bool act_found_keeps(const Found *found);
 extern void act_found_sort(Found *found);
 extern Oid	act_found_queue_kept(Found *found);

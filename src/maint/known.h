@@ -15,7 +15,6 @@ typedef struct KnownTable KnownTable;
 typedef enum KnownState
 {
 	KNOWN_NOTHING,				/* just entered, nothing is known yet */
-	KNOWN_ASSUMED,				/* taken for pending without a look */
 	KNOWN_BELOW,				/* done below a tick, not lent */
 	KNOWN_CURSOR,				/* done as a cursor says, or lent */
 	KNOWN_REPORTED,				/* nothing more to be found out */

@@ -7,8 +7,7 @@
  * read in the order of its blocks, in pieces of as many entities as the queue
  * takes; of each entity it is remembered whether it was found pending, or up
  * to which tick it is done (known.c), so that its mailbox is looked up once a
- * walk.  Where a row of entities were pending, most of the next are taken for
- * pending unseen.
+ * walk.
  *
  * What is found when the queue has no room any more is kept (found.c) and
  * queued as room comes; the walk goes on when that has gone.
@@ -83,13 +82,6 @@
 /* How many blocks are read by one scan. */
 #define RANGE 16
 
-/*
- * Where so many entities that were looked up in a row were pending, others
- * are taken for pending without a look, but for one in so many.
- */
-#define ASSUME_AFTER 64
-#define ASSUME_BUT_EVERY 8
-
 /* Of how many pools a piece knows how much room is left. */
 #define ROOMS 16
 
@@ -125,8 +117,6 @@ struct Sweep
 	bool		peek_found;		/* it has something pending */
 	KnownTable *known;
 	bool		begun;			/* this is not the first piece */
-	int			pending_in_a_row;
-	int			assumed_in_a_row;
 	/* of the present piece */
 	MemoryContext look_context; /* reset after each look */
 	Snapshot	snapshot;
@@ -318,63 +308,23 @@ look_up(Sweep *sweep, KnownEntity *known, const char *entity, int len)
 }
 
 /*
- * Has the walk come to where all is pending?  Then most mailboxes need no
- * look, which is most of a sweep's work.  A wrong guess costs a worker a
- * visit that finds the entity done, waiting or lent, and puts that right.
- */
-static bool
-may_assume(Sweep *sweep)
-{
-	if (sweep->function != NULL ||
-		sweep->pending_in_a_row < ASSUME_AFTER)
-		return false;
-	if (++sweep->assumed_in_a_row < ASSUME_BUT_EVERY)
-		return true;
-	sweep->assumed_in_a_row = 0;
-	return false;
-}
-
-/*
- * The first message of an entity that we meet.
- */
-static void
-make_known(Sweep *sweep, KnownEntity *known, const MessageRow *row)
-{
-	text	   *entity = DatumGetTextPP(row->entity);
-
-	if (may_assume(sweep))
-	{
-		known->state = KNOWN_ASSUMED;
-		return;
-	}
-	look_up(sweep, known, VARDATA_ANY(entity), VARSIZE_ANY_EXHDR(entity));
-	if (known->state == KNOWN_IGNORED ||
-		act_known_leased_until(known) != 0 ||
-		act_known_is_consumed(known, row))
-		sweep->pending_in_a_row = 0;
-	else
-		sweep->pending_in_a_row++;
-}
-
-/*
  * Queue an entity, or keep it for later; false if neither can be done.
  */
 static bool
 queue_or_keep(Sweep *sweep, Oid owner, const KnownEntity *known)
 {
-	bool		seen = known->state != KNOWN_ASSUMED &&
-	act_known_leased_until(known) == 0;
+	bool		leased = act_known_leased_until(known) != 0;
 
 	if (sweep->found >= sweep->max || !take_room(sweep, owner))
 		return sweep->may_keep &&
-			act_found_keep(sweep->found_keys, owner, &known->key, seen);
+			act_found_keep(sweep->found_keys, owner, &known->key, leased);
 
 	/*
 	 * One that was leased when we looked is queued as well, unless the queue
 	 * knows that it is lent: the lease may have ended since.  Whoever takes
 	 * it from there finds out.
 	 */
-	act_found_queue(sweep->found_keys, owner, &known->key, seen);
+	act_found_queue(sweep->found_keys, owner, &known->key, leased);
 	sweep->found++;
 	return true;
 }
@@ -451,7 +401,7 @@ consider_entity(Sweep *sweep, const Runner *runner, const MessageRow *row,
 	known = act_known_enter(sweep->known, &key);
 	if (known->state == KNOWN_NOTHING)
 	{
-		make_known(sweep, known, row);
+		look_up(sweep, known, VARDATA_ANY(entity), VARSIZE_ANY_EXHDR(entity));
 		/* The runner's pointer may have gone while we read the mailbox. */
 		runner = act_runner_find(row->runner);
 		if (runner == NULL)

@@ -126,8 +126,7 @@ is($node->safe_psql('postgres', q{
 	  FROM (VALUES ('slow'), ('slow too'), ('bob'), ('bob 2'), ('carol')) AS r(r)}),
 	0, 'nothing is left');
 
-# Where all are pending the sweep looks at few mailboxes.  Those that are
-# paused, lent or backing off are passed by all the same.
+# Those that are paused, lent or backing off are passed by.
 restart_with('', 'fast');
 $node->safe_psql('postgres', 'TRUNCATE done');
 as_role('alice', q{SELECT make_runner('mixed',
