@@ -22,8 +22,7 @@ OBJS = src/init.o \
 	$(addprefix src/exec/, \
 		args.o batch.o call.o group.o lease.o retry.o) \
 	$(addprefix src/maint/, \
-		broom.o cleanup.o found.o known.o rotation.o segment_check.o \
-		sweep.o) \
+		cleanup.o log_walk.o rotation.o segment_check.o sweep.o sweep_set.o) \
 	$(addprefix src/commands/, \
 		acquire.o clock_admin.o entity_admin.o funcargs.o holder.o post.o \
 		redrive.o register.o run.o support.o) \

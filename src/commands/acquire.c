@@ -380,16 +380,16 @@ lend_found(Acquisition *call, const FoundKeys *found)
 static void
 take_from_log(Acquisition *call)
 {
-	Sweep	   *sweep = act_sweep_begin(CurrentMemoryContext);
 	FoundKeys	found;
+	Sweep	   *sweep = act_sweep_begin(CurrentMemoryContext,
+										call->terms.runner.id, remember_key,
+										&found);
 	bool		complete = false;
 
 	found.context = AllocSetContextCreate(CurrentMemoryContext,
 										  "actornot entities tried",
 										  ALLOCSET_DEFAULT_SIZES);
 	forget_known(&found);
-	act_sweep_set_runner(sweep, call->terms.runner.id);
-	act_sweep_set_function(sweep, remember_key, &found);
 	while (!complete && may_go_on(call))
 	{
 		CHECK_FOR_INTERRUPTS();

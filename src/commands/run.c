@@ -373,9 +373,7 @@ drain_runners(int32 runner)
 												"actornot drain piece",
 												ALLOCSET_DEFAULT_SIZES);
 	commit_and_begin(&drain);
-	sweep = act_sweep_begin(drain.context);
-	act_sweep_set_runner(sweep, runner);
-	act_sweep_set_function(sweep, remember_entity, &drain);
+	sweep = act_sweep_begin(drain.context, runner, remember_entity, &drain);
 	act_sweep_end_here(sweep);
 	note_start(&drain);
 	do

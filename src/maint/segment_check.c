@@ -30,6 +30,7 @@
 #include "mailbox/mailbox.h"
 #include "maint/segment_check.h"
 #include "runner/runner.h"
+#include "sched/hints.h"
 
 /* So many entries of a hash are passed one by one. */
 #define STEPS 8
@@ -92,6 +93,22 @@ load_mailbox(SegmentCheck *check, const MessageRow *row)
 }
 
 /*
+ * A sweep reads the log backward: it may have passed the segment that the copy
+ * is in, and miss the message here once this segment is emptied.
+ */
+static void
+push_hint(const MessageRow *row)
+{
+	const Runner *runner = act_runner_find(row->runner);
+	EntityKey	key;
+
+	if (runner != NULL &&
+		act_runner_stored_key(runner, DatumGetTextPP(row->entity), row->hash,
+							  &key))
+		act_readyq_push(MyDatabaseId, act_runner_pool(runner), &key, 1);
+}
+
+/*
  * Look at a message that is visible: nobody waits for one of a runner that
  * was unregistered, but for one of an unknown runner somebody may.
  */
@@ -116,6 +133,7 @@ look_at_message(SegmentCheck *check, const MessageRow *row)
 	if (check->writer != NULL)
 	{
 		act_writer_copy(check->writer, row);
+		push_hint(row);
 		act_testhook_stop("copied one");
 	}
 }

@@ -4,58 +4,65 @@
  *
  * The ready queue is only a hint (P7); this is the truth that it is made
  * from: after a start, an overflow, a COMMIT PREPARED, a resume.  The log is
- * read in the order of its blocks, in pieces of as many entities as the queue
- * takes; of each entity it is remembered whether it was found pending, or up
- * to which tick it is done (known.c), so that its mailbox is looked up once a
- * walk.
+ * read in pieces of as many entities as the queue takes.  What is found out
+ * about entities, and what waits for room in the queue, is in sweep_set.c: so a
+ * mailbox is looked up once a walk.
  *
- * What is found when the queue has no room any more is kept (found.c) and
- * queued as room comes; the walk goes on when that has gone.
+ * The walk to the queue goes backward, for what is pending is mostly what came
+ * last, and in front of it there may be millions of messages that are done.
+ * There is one for all pools.  Where the queue has no room for what it finds, it
+ * waits, so that the log is read once, however small the queue is.  But room is
+ * a pool's my_sweep, and a pool whose handlers are slow must not keep the hints of
+ * all others waiting: a pool that the walk has waited for PATIENCE in all is put
+ * off, and the walk goes on without it.  When it has come to the beginning of
+ * the log there is another round, from where the first pool was put off, for
+ * the pools that were.  The last one of these is waited for as long as it takes,
+ * unless another sweep is due: that begins anew, for all pools.
  *
- * Before the walk to the queue there is a look at the end of the log: what is
- * pending is mostly what came last, and in front of it there may be millions
- * of messages that are done.  It goes backward, a stretch at a time, as long as
- * a stretch has something pending.  Only the walk is complete.
+ * A sweep that is asked for while there is a walk is answered at once by a look
+ * at the last LOOK_BLOCKS of the log, from which the walk comes back to where it
+ * was.  A look waits for nothing: a pool that has no room is passed by.
  *
- * A message that is posted while we walk pushes its own hint, and so does
- * one whose transaction we find open.  Whoever asks for a sweep clears the
- * flag first, and each piece takes its snapshot after that.  So an entity that
- * was queued by one piece need not be queued by the next: whatever was there
- * when the walk began is taken by the visit that follows.  A drain or a lease
- * may have passed the entity by, so for these each piece starts afresh.
+ * A message that is posted while we walk pushes its my_sweep hint, and so does
+ * one whose transaction we find open, and one that is copied to a later segment
+ * because its my_sweep is to be emptied.  A request for a sweep is taken (its flag
+ * cleared) first, and each piece takes its snapshot after that.  So an entity
+ * that was queued by one piece need not be queued by the next: whatever was
+ * there when the walk began is taken by the run that follows.  A drain or a
+ * lease may have passed the entity by, so for these each piece starts afresh;
+ * and they go forward, so that what came first is run first.
+ *
+ * A segment that is locked by an administrator is waited for by trying again,
+ * not in the lock's queue, where the manager could do nothing else.
  *
  * Equal hashes: entities are told apart by their check hash, as in the queue.
  *
- * Memory: the walk in the context given to act_sweep_begin, with what is to
- * be queued, bounded as found.c says; what is known of entities in a child
- * of it, bounded as known.c says.  A mailbox that is looked at goes at once.
+ * Failure: if the process ends before the walk has, another sweep is due
+ * (database.c).  Memory: the walk in the context given to act_sweep_begin, or
+ * one of its my_sweep if it is the manager's; the set in a child of it.  A mailbox
+ * that is looked at goes at once.
  */
 #include "postgres.h"
 
 #include "access/heapam.h"
-#include "access/table.h"
-#include "access/tableam.h"
-#include "access/xact.h"
 #include "miscadmin.h"
-#include "storage/bufmgr.h"
-#include "storage/lmgr.h"
+#include "nodes/pg_list.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "actornot.h"
-#include "compat.h"
 #include "common/catalog.h"
 #include "common/cursor.h"
-#include "log/clock.h"
 #include "log/reader.h"
 #include "mailbox/mailbox.h"
-#include "maint/found.h"
-#include "maint/known.h"
+#include "maint/log_walk.h"
 #include "maint/sweep.h"
+#include "maint/sweep_set.h"
 #include "runner/runner.h"
+#include "sched/database.h"
+#include "sched/hints.h"
 #include "sched/readyq.h"
 
 /*
@@ -72,25 +79,20 @@
  */
 #define FIRST_PIECE 512
 
-/*
- * How many blocks at the end of the log are looked at first, and in how many
- * such stretches at most: of 16 MB, 256 MB in all.
- */
-#define PEEK_BLOCKS 2048
-#define PEEKS 16
+/* How many blocks at the end of the log a look reads: 16 MB. */
+#define LOOK_BLOCKS 2048
 
-/* How many blocks are read by one scan. */
-#define RANGE 16
+/* So long the walk waits for a pool in all. */
+#define PATIENCE (1 * USECS_PER_SEC)
 
-/* Of how many pools a piece knows how much room is left. */
-#define ROOMS 16
+/* While the queue is too full: look again so often. */
+#define ROOM_DELAY (20 * INT64CONST(1000))
 
-/* How many more entities a pool takes. */
-typedef struct PoolRoom
-{
-	Oid			owner;
-	int			left;
-} PoolRoom;
+/* While a segment is locked: try it again so often. */
+#define LOCK_DELAY (1 * USECS_PER_SEC)
+
+/* With less room than this no piece is begun. */
+#define LEAST_ROOM 16
 
 struct Sweep
 {
@@ -98,195 +100,25 @@ struct Sweep
 	SweepFunction function;		/* NULL: to the ready queue */
 	void	   *arg;
 	int32		runner;			/* 0: all */
-	Oid			only;			/* this pool, if valid */
-	int			nskipped;		/* not these pools */
-	Oid			skipped[ACT_SWEEP_SKIPPED];
 	bool		every_message;	/* call for each pending message */
-	bool		bounded;		/* not beyond these blocks */
-	BlockNumber end[ACT_SEGMENTS];
-	int64		turn;			/* where we are, or have been last */
-	int			segment;
-	BlockNumber block;
-	BlockNumber narrow_until;	/* read one at a time before this one */
-	bool		within;			/* the segment is not finished */
-	bool		peeking;		/* the walk itself has not begun */
-	bool		peek_only;		/* nor will it */
-	BlockNumber peek_from;		/* the stretch that is looked at */
-	BlockNumber peek_end;
-	int			peeks;			/* so many stretches */
-	bool		peek_found;		/* it has something pending */
-	KnownTable *known;
+	LogWalk		walk;
+	bool		looking;		/* at the end of the log */
+	int			look_blocks;	/* so many are left to look at */
+	LogPlace	rest;			/* then the walk comes back there */
+	List	   *only;			/* this round is for these pools; NIL: all */
+	List	   *put_off;		/* pools that the next round is for */
+	LogPlace	next_round;		/* which begins there */
+	SweepSet   *set;
 	bool		begun;			/* this is not the first piece */
 	/* of the present piece */
-	MemoryContext look_context; /* reset after each look */
-	Snapshot	snapshot;
+	LogPlace	piece_from;		/* what is kept comes from there on */
+	MemoryContext look_context; /* reset after each look at a mailbox */
 	MailboxTable mailboxes;
 	MessageReader messages;		/* for the ring, and for copies */
-	int			found;
+	int			found;			/* by the function */
 	int			max;			/* find no more than this */
-	bool		full;			/* there was one more than "max" */
-	int			nrooms;
-	PoolRoom	rooms[ROOMS];
-	Oid			stopped_by;		/* this pool takes no more */
-	bool		locked;			/* the segment is, by an administrator */
-	Found	   *found_keys;		/* on the way to the queue */
-	bool		may_keep;		/* more than the queue has room for */
-	TimestampTz until;			/* the piece ends; 0: as it will */
+	bool		full;			/* there was one more than could be taken */
 };
-
-/*
- * May this pool be given one more?
- */
-static bool
-take_room(Sweep *sweep, Oid owner)
-{
-	PoolRoom   *room = sweep->rooms;
-	PoolRoom   *end = room + sweep->nrooms;
-
-	while (room < end && room->owner != owner)
-		room++;
-	if (room == end)
-	{
-		/* What it has been given already is to be counted. */
-		act_found_flush(sweep->found_keys);
-		if (sweep->nrooms == ROOMS)
-			sweep->nrooms = 0;
-		room = &sweep->rooms[sweep->nrooms++];
-		room->owner = owner;
-		room->left = act_readyq_pool_room(MyDatabaseId, owner);
-	}
-	if (room->left <= 0)
-	{
-		sweep->stopped_by = owner;
-		return false;
-	}
-	room->left--;
-	return true;
-}
-
-/*
- * Start a walk; what it finds goes to the ready queue unless told otherwise.
- */
-Sweep *
-act_sweep_begin(MemoryContext context)
-{
-	Sweep	   *sweep = MemoryContextAllocZero(context, sizeof(Sweep));
-
-	sweep->context = context;
-	sweep->turn = PG_INT64_MIN;
-	sweep->segment = -1;
-	sweep->known = act_known_begin(context);
-	sweep->found_keys = act_found_begin(context);
-	sweep->peeking = true;
-	return sweep;
-}
-
-void
-act_sweep_set_function(Sweep *sweep, SweepFunction function, void *arg)
-{
-	sweep->function = function;
-	sweep->arg = arg;
-	sweep->peeking = false;
-}
-
-/*
- * Look at the end of the log only, before the walk to the queue that will
- * follow.
- */
-void
-act_sweep_set_peek_only(Sweep *sweep)
-{
-	sweep->peek_only = true;
-}
-
-/*
- * Look for entities of one runner only.
- */
-void
-act_sweep_set_runner(Sweep *sweep, int32 runner)
-{
-	sweep->runner = runner;
-}
-
-/*
- * Which pool was given all that it takes, so that the last piece ended; or
- * InvalidOid.
- */
-Oid
-act_sweep_stopped_by(const Sweep *sweep)
-{
-	return sweep->stopped_by;
-}
-
-bool
-act_sweep_can_skip(const Sweep *sweep)
-{
-	return sweep->nskipped < ACT_SWEEP_SKIPPED;
-}
-
-/*
- * Did the last piece end because a segment is locked?
- */
-bool
-act_sweep_is_locked(const Sweep *sweep)
-{
-	return sweep->locked;
-}
-
-/*
- * Leave the entities of a pool to another walk.
- */
-void
-act_sweep_skip(Sweep *sweep, Oid owner)
-{
-	if (!act_sweep_can_skip(sweep))
-		elog(ERROR, "sweep cannot skip so many pools");
-	sweep->skipped[sweep->nskipped++] = owner;
-}
-
-/*
- * Look for the entities of one pool only, from where the other walk is.
- */
-void
-act_sweep_take_over(Sweep *sweep, Oid owner, Sweep *from)
-{
-	sweep->only = owner;
-	if (from != NULL)
-		act_found_hand_over(from->found_keys, owner, sweep->found_keys);
-	if (from != NULL && !from->peeking)
-	{
-		sweep->peeking = false;
-		sweep->turn = from->turn;
-		sweep->segment = from->segment;
-		sweep->block = from->block;
-		sweep->within = from->within;
-	}
-}
-
-/*
- * End the walk where the log ends now, in a transaction.
- */
-void
-act_sweep_end_here(Sweep *sweep)
-{
-	for (int i = 0; i < ACT_SEGMENTS; i++)
-	{
-		Relation	heap = table_open(act_catalog_get()->message[i],
-									  AccessShareLock);
-
-		sweep->end[i] = RelationGetNumberOfBlocks(heap);
-		table_close(heap, AccessShareLock);
-	}
-	sweep->bounded = true;
-}
-
-void
-act_sweep_end(Sweep *sweep)
-{
-	act_known_end(sweep->known);
-	act_found_end(sweep->found_keys);
-	pfree(sweep);
-}
 
 /*
  * Find out what there is to know of an entity: its row's cursor.
@@ -302,31 +134,22 @@ look_up(Sweep *sweep, KnownEntity *known, const char *entity, int len)
 	if (!sweep->every_message && act_mailbox_is_waiting(&mailbox))
 		known->state = KNOWN_IGNORED;
 	else
-		act_known_note(sweep->known, known, &mailbox);
+		act_sweep_set_note(sweep->set, known, &mailbox);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(sweep->look_context);
 }
 
 /*
- * Queue an entity, or keep it for later; false if neither can be done.
+ * Queue an entity, or keep it for later.  Where the pool has no room a look
+ * passes it by, and the walk has to wait.
  */
 static bool
-queue_or_keep(Sweep *sweep, Oid owner, const KnownEntity *known)
+queue_entity(Sweep *sweep, Oid pool, const KnownEntity *known)
 {
-	bool		leased = act_known_leased_until(known) != 0;
-
-	if (sweep->found >= sweep->max || !take_room(sweep, owner))
-		return sweep->may_keep &&
-			act_found_keep(sweep->found_keys, owner, &known->key, leased);
-
-	/*
-	 * One that was leased when we looked is queued as well, unless the queue
-	 * knows that it is lent: the lease may have ended since.  Whoever takes
-	 * it from there finds out.
-	 */
-	act_found_queue(sweep->found_keys, owner, &known->key, leased);
-	sweep->found++;
-	return true;
+	if (act_sweep_set_offer(sweep->set, pool, known))
+		return true;
+	sweep->full = !sweep->looking || act_sweep_set_is_used_up(sweep->set);
+	return false;
 }
 
 /*
@@ -335,19 +158,23 @@ queue_or_keep(Sweep *sweep, Oid owner, const KnownEntity *known)
 static void
 report(Sweep *sweep, const Runner *runner, KnownEntity *known, text *entity)
 {
-	Oid			owner = act_runner_pool(runner);
+	Oid			pool = act_runner_pool(runner);
 
 	if (sweep->function == NULL)
-		sweep->full = !queue_or_keep(sweep, owner, known);
+	{
+		if (!queue_entity(sweep, pool, known))
+			return;
+	}
 	else if (sweep->found >= sweep->max)
+	{
 		sweep->full = true;
-	else if (sweep->function(sweep->arg, owner, act_known_leased_until(known),
+		return;
+	}
+	else if (sweep->function(sweep->arg, pool,
+							 act_sweep_set_leased_until(known),
 							 &known->key, VARDATA_ANY(entity),
 							 VARSIZE_ANY_EXHDR(entity)))
 		sweep->found++;
-	if (sweep->full)
-		return;
-	sweep->peek_found = true;
 	if (!sweep->every_message)
 		known->state = KNOWN_REPORTED;
 }
@@ -358,7 +185,7 @@ report(Sweep *sweep, const Runner *runner, KnownEntity *known, text *entity)
 static bool
 has_copy(Sweep *sweep, const MessageRow *row)
 {
-	const Segment *segment = &sweep->messages.rows[sweep->segment];
+	const Segment *segment = &sweep->messages.rows[sweep->walk.at.segment];
 	LogPosition at = {row->tick, row->id};
 
 	return segment->copied &&
@@ -375,14 +202,10 @@ is_wanted(const Sweep *sweep, const Runner *runner)
 
 	if (sweep->runner != 0 && sweep->runner != runner->id)
 		return false;
-	if (OidIsValid(sweep->only) && sweep->only != pool)
+	if (sweep->only != NIL && !sweep->looking &&
+		!list_member_oid(sweep->only, pool))
 		return false;
-	for (int i = 0; i < sweep->nskipped; i++)
-	{
-		if (sweep->skipped[i] == pool)
-			return false;
-	}
-	return true;
+	return !list_member_oid(sweep->put_off, pool);
 }
 
 /*
@@ -398,7 +221,7 @@ consider_entity(Sweep *sweep, const Runner *runner, const MessageRow *row,
 
 	if (!act_runner_stored_key(runner, entity, row->hash, &key))
 		return;
-	known = act_known_enter(sweep->known, &key);
+	known = act_sweep_set_enter(sweep->set, &key);
 	if (known->state == KNOWN_NOTHING)
 	{
 		look_up(sweep, known, VARDATA_ANY(entity), VARSIZE_ANY_EXHDR(entity));
@@ -408,309 +231,148 @@ consider_entity(Sweep *sweep, const Runner *runner, const MessageRow *row,
 			return;
 	}
 	if (known->state != KNOWN_REPORTED && known->state != KNOWN_IGNORED &&
-		!act_known_is_consumed(known, row) &&
+		!act_sweep_set_is_consumed(known, row) &&
 		!(sweep->every_message && has_copy(sweep, row)))
 		report(sweep, runner, known, entity);
 }
 
 /*
- * Look at a message.
+ * Look at a message; false if its entity was one too many.
  */
-static void
-consider(Sweep *sweep, const MessageRow *row)
+static bool
+consider(void *arg, const MessageRow *row)
 {
+	Sweep	   *sweep = arg;
 	const Runner *runner = act_runner_find(row->runner);
 	text	   *entity;
 
 	if (runner == NULL || !is_wanted(sweep, runner))
-		return;
+		return true;
 	entity = DatumGetTextPP(row->entity);
 	consider_entity(sweep, runner, row, entity);
 	/* A long name may have been compressed; a walk is long, too. */
 	if ((Pointer) entity != DatumGetPointer(row->entity))
 		pfree(entity);
+	return !sweep->full;
 }
 
 /*
- * Open a segment.  A walk to the queue is the manager's, which has other
- * things to do than to wait for a lock: NULL if it cannot be had at once.
+ * Start a walk for one runner, or all (0).  "function" is called for what it
+ * finds; NULL: it goes to the ready queue.
  */
-static Relation
-open_segment(Sweep *sweep, int segment)
+Sweep *
+act_sweep_begin(MemoryContext context, int32 runner, SweepFunction function,
+				void *arg)
 {
-	Oid			relid = act_catalog_get()->message[segment];
+	Sweep	   *sweep = MemoryContextAllocZero(context, sizeof(Sweep));
 
+	sweep->context = context;
+	sweep->runner = runner;
+	sweep->function = function;
+	sweep->arg = arg;
+	sweep->walk.backward = (function == NULL);
+	sweep->walk.may_wait = (function != NULL);
+	sweep->walk.function = consider;
+	sweep->walk.arg = sweep;
+	act_log_walk_rewind(&sweep->walk);
+	sweep->set = act_sweep_set_begin(context);
+	return sweep;
+}
+
+/*
+ * End the walk where the log ends now, in a transaction.
+ */
+void
+act_sweep_end_here(Sweep *sweep)
+{
+	act_log_walk_end_here(&sweep->walk);
+}
+
+void
+act_sweep_end(Sweep *sweep)
+{
+	act_sweep_set_end(sweep->set);
+	pfree(sweep);
+}
+
+/*
+ * Look at the end of the log, and then go on from here.
+ */
+static void
+begin_look(Sweep *sweep)
+{
+	sweep->rest = sweep->walk.at;
+	sweep->looking = true;
+	sweep->look_blocks = LOOK_BLOCKS;
+	act_log_walk_rewind(&sweep->walk);
+	sweep->begun = false;
+	act_sweep_set_forget(sweep->set);
+}
+
+static void
+end_look(Sweep *sweep)
+{
+	sweep->looking = false;
+	sweep->walk.at = sweep->rest;
+	sweep->walk.narrow = 0;
+	/* It does not wait for pools that the look passed by. */
+	act_sweep_set_begin_piece(sweep->set, 0, false);
+}
+
+/*
+ * What a piece may read and take.
+ */
+static void
+begin_piece(Sweep *sweep, int max)
+{
+	LogWalk    *walk = &sweep->walk;
+
+	sweep->full = false;
+	sweep->found = 0;
+	sweep->max = max;
+	walk->blocks = BLOCKS_PER_PIECE;
+	walk->until = DT_NOEND;
 	if (sweep->function != NULL)
-		return table_open(relid, AccessShareLock);
-	sweep->locked = !ConditionalLockRelationOid(relid, AccessShareLock);
-	return sweep->locked ? NULL : table_open(relid, NoLock);
+	{
+		act_sweep_set_forget(sweep->set);
+		return;
+	}
+	if (sweep->looking)
+		walk->blocks = Min(walk->blocks, sweep->look_blocks);
+	else
+		sweep->piece_from = walk->at;
+	walk->until = GetCurrentTimestamp() + TIME_PER_PIECE;
+	act_sweep_set_begin_piece(sweep->set,
+							  sweep->begun ? max : Min(max, FIRST_PIECE),
+							  sweep->begun && !sweep->looking);
+	sweep->begun = true;
 }
 
 /*
- * Read blocks of a segment from sweep->block on, until there is one more
- * entity than wanted, or enough blocks were read, or not at all if it is
- * locked.  True when the segment is finished; else sweep->block is where to
- * go on (in the block that holds the entity that was one too many: what was
- * found before it is found again, and that is harmless as long as the
- * function does not count it again, or "max" is larger than what a block can
- * hold).
+ * Read a piece; true when the walk, or its round, is complete.
  */
 static bool
-walk_segment(Sweep *sweep, int *blocks)
+read_piece(Sweep *sweep)
 {
-	Relation	heap = open_segment(sweep, sweep->segment);
-	BlockNumber nblocks;
-	TupleTableSlot *slot;
+	int			blocks = sweep->walk.blocks;
+	bool		complete = act_log_walk_step(&sweep->walk);
 
-	if (heap == NULL)
-		return false;
-	nblocks = RelationGetNumberOfBlocks(heap);
-	slot = table_slot_create(heap, NULL);
-	if (sweep->bounded)
-		nblocks = Min(nblocks, sweep->end[sweep->segment]);
-	if (sweep->peeking)
-		nblocks = Min(nblocks, sweep->peek_end);
-	while (sweep->block < nblocks && *blocks > 0 && !sweep->full)
-	{
-		BlockNumber width = sweep->block < sweep->narrow_until ? 1 : RANGE;
-		BlockNumber last = Min(sweep->block + width - 1, nblocks - 1);
-		ItemPointerData from,
-					to;
-		TableScanDesc scan;
-		MessageRow	row;
-
-		CHECK_FOR_INTERRUPTS();
-		ItemPointerSet(&from, sweep->block, FirstOffsetNumber);
-		ItemPointerSet(&to, last, MaxOffsetNumber);
-		scan = act_table_beginscan_tidrange(heap, sweep->snapshot, &from, &to);
-		act_scan_without_pruning(scan);
-		while (table_scan_getnextslot_tidrange(scan, ForwardScanDirection,
-											   slot))
-		{
-			act_reader_deform(slot, &row);
-			consider(sweep, &row);
-			if (sweep->full)
-			{
-				last = ItemPointerGetBlockNumber(&slot->tts_tid) - 1;
-				break;
-			}
-		}
-		table_endscan(scan);
-		*blocks -= last + 1 - sweep->block;
-		sweep->block = last + 1;
-		if (sweep->until != 0 && GetCurrentTimestamp() >= sweep->until)
-			*blocks = 0;
-	}
-	ExecDropSingleTupleTableSlot(slot);
-	table_close(heap, AccessShareLock);
-	return sweep->block >= nblocks;
-}
-
-/*
- * Is there anything in it that may be pending?
- */
-static bool
-is_in_use(const Segment *row)
-{
-	return row->state != SEGMENT_EMPTY && row->state != SEGMENT_DONE;
-}
-
-/*
- * Go to the next segment in the order of their turns; false if there is none.
- */
-static bool
-next_segment(Sweep *sweep)
-{
-	const Segment *rows = sweep->messages.rows;
-	int			next = -1;
-
-	for (int i = 0; i < ACT_SEGMENTS; i++)
-	{
-		if (rows[i].turn < sweep->turn ||
-			(i <= sweep->segment && rows[i].turn == sweep->turn))
-			continue;
-		if (next < 0 || rows[i].turn < rows[next].turn)
-			next = i;
-	}
-	if (next < 0)
-		return false;
-	sweep->segment = next;
-	sweep->turn = rows[next].turn;
-	sweep->block = 0;
-	sweep->narrow_until = 0;
-	return true;
-}
-
-static void
-end_peek(Sweep *sweep)
-{
-	sweep->peeking = false;
-	sweep->turn = PG_INT64_MIN;
-	sweep->segment = -1;
-}
-
-/*
- * Look at the last blocks of a segment in front of "end".
- */
-static void
-set_peek(Sweep *sweep, int segment, BlockNumber end)
-{
-	sweep->segment = segment;
-	sweep->turn = sweep->messages.rows[segment].turn;
-	sweep->peek_end = end;
-	sweep->peek_from = end - Min(end, PEEK_BLOCKS);
-	sweep->block = sweep->peek_from;
-	sweep->peek_found = false;
-	sweep->peeks++;
-}
-
-/*
- * The last segment in use that became current before that turn; -1 if there is
- * none.
- */
-static int
-last_before(const Sweep *sweep, int64 turn)
-{
-	const Segment *rows = sweep->messages.rows;
-	int			last = -1;
-
-	for (int i = 0; i < ACT_SEGMENTS; i++)
-	{
-		if (is_in_use(&rows[i]) && rows[i].turn < turn &&
-			(last < 0 || rows[i].turn > rows[last].turn))
-			last = i;
-	}
-	return last;
-}
-
-/*
- * Look at the end of the last segment before that turn; false if there is none.
- */
-static bool
-peek_at_end(Sweep *sweep, int64 turn)
-{
-	int			last = last_before(sweep, turn);
-	Relation	heap;
-
-	if (last < 0)
-		return false;
-	heap = open_segment(sweep, last);
-	if (heap == NULL)
-		return false;
-	set_peek(sweep, last, RelationGetNumberOfBlocks(heap));
-	table_close(heap, AccessShareLock);
-	return true;
-}
-
-/*
- * Look at what is in front of the stretch, if that had something pending.
- */
-static bool
-peek_before(Sweep *sweep)
-{
-	if (sweep->peeks == PEEKS ||
-		(sweep->peek_end > 0 && !sweep->peek_found))
-		return false;
-	if (sweep->peek_from == 0)
-		return peek_at_end(sweep, sweep->turn);
-	set_peek(sweep, sweep->segment, sweep->peek_from);
-	return true;
-}
-
-/*
- * Look at the end of the log.  True when that is over, also because a segment
- * is locked; what was found there is remembered, and all else is left to the
- * walk.
- */
-static bool
-peek(Sweep *sweep, int *blocks)
-{
-	const Segment *rows = sweep->messages.rows;
-
-	/* Where there is nothing much in front of it, the walk will do, if any. */
-	if (sweep->segment < 0 &&
-		(!peek_at_end(sweep, PG_INT64_MAX) ||
-		 (!sweep->peek_only && sweep->peek_from == 0 &&
-		  last_before(sweep, sweep->turn) < 0)))
-		return true;
-	do
-	{
-		/* It may have been emptied since the last piece. */
-		if (!is_in_use(&rows[sweep->segment]) ||
-			rows[sweep->segment].turn != sweep->turn)
-			return true;
-
-		/* What is kept of a stretch is run before what came earlier. */
-		if (!walk_segment(sweep, blocks) || act_found_keeps(sweep->found_keys))
-			return sweep->locked;
-	} while (peek_before(sweep));
-	return true;
-}
-
-/*
- * Walk on through the segments; true when the walk is complete.  The older
- * come first, so that what is copied to a later one meanwhile, because its
- * segment is to be emptied, is met there.  A segment that an administrator has
- * locked is waited for, in the lock's queue or by trying again: to skip it
- * could lose the hint of what it holds.
- */
-static bool
-walk_segments(Sweep *sweep)
-{
-	int			blocks = BLOCKS_PER_PIECE;
-
-	if (sweep->peeking)
-	{
-		if (!peek(sweep, &blocks))
-			return false;
-		end_peek(sweep);
-	}
-	if (sweep->peek_only)
-		return true;
-	while (sweep->within || next_segment(sweep))
-	{
-		const Segment *row = &sweep->messages.rows[sweep->segment];
-
-		/*
-		 * With another turn it has been emptied, and is still to come.  In
-		 * one that is empty there is nothing that our snapshot sees.
-		 */
-		sweep->within = row->turn == sweep->turn && is_in_use(row);
-		if (sweep->within)
-			sweep->within = !walk_segment(sweep, &blocks);
-		if (sweep->within)
-			return false;
-	}
-	return true;
-}
-
-/*
- * The last piece has failed, and its (sub)transaction was rolled back: go on
- * behind what cannot be read.  False if it is not known yet which block that
- * is, and the piece is to be tried again; else it is *segment's *block.
- */
-bool
-act_sweep_skip_block(Sweep *sweep, int *segment, BlockNumber *block)
-{
-	act_found_flush(sweep->found_keys);
-	if (sweep->peeking)
-	{
-		end_peek(sweep);
-		return false;
-	}
-	if (sweep->block >= sweep->narrow_until)
-	{
-		sweep->narrow_until = sweep->block + RANGE;
-		return false;
-	}
-	*segment = sweep->segment;
-	*block = sweep->block++;
-	return true;
+	act_sweep_set_end_piece(sweep->set);
+	if (!sweep->looking)
+		return complete && !act_sweep_set_keeps(sweep->set);
+	sweep->look_blocks -= blocks - sweep->walk.blocks;
+	if (complete || sweep->walk.locked || sweep->look_blocks <= 0)
+		end_look(sweep);
+	return false;
 }
 
 /*
  * One piece of the walk, in a transaction that the caller started and ends:
- * "max" entities at most.  True when the walk is complete.
+ * "max" entities at most.  True when the walk, or its round, is complete.
+ *
+ * In the block of the entity that was one too many those before it are found
+ * again by the next piece: that is harmless as long as the function does not
+ * count them again, or "max" is larger than what a block can hold.
  */
 bool
 act_sweep_step(Sweep *sweep, int max)
@@ -718,48 +380,30 @@ act_sweep_step(Sweep *sweep, int max)
 	MemoryContext old = MemoryContextSwitchTo(sweep->context);
 	bool		complete;
 
-	sweep->stopped_by = InvalidOid;
-	sweep->locked = false;
-	if (act_found_keeps(sweep->found_keys))
+	if (act_sweep_set_keeps(sweep->set) && !sweep->looking)
 	{
-		sweep->stopped_by = act_found_queue_kept(sweep->found_keys);
+		act_sweep_set_queue_kept(sweep->set);
 		MemoryContextSwitchTo(old);
 		return false;
 	}
-	sweep->found = 0;
-	sweep->max = max;
-	if (!sweep->begun && sweep->function == NULL)
-		sweep->max = Min(max, FIRST_PIECE);
-	sweep->may_keep = sweep->begun && sweep->function == NULL;
-	sweep->until = sweep->function == NULL ?
-		GetCurrentTimestamp() + TIME_PER_PIECE : 0;
-	sweep->begun = true;
-	sweep->full = false;
-	sweep->nrooms = 0;
-	if (sweep->function != NULL)
-		act_known_forget(sweep->known);
+	begin_piece(sweep, max);
 	sweep->look_context = AllocSetContextCreate(CurrentMemoryContext,
 												"actornot sweep look",
 												ALLOCSET_DEFAULT_SIZES);
 	act_mailbox_open_to_read(&sweep->mailboxes);
-	sweep->snapshot = RegisterSnapshot(GetLatestSnapshot());
-	sweep->mailboxes.snapshot = sweep->snapshot;
+	sweep->walk.snapshot = RegisterSnapshot(GetLatestSnapshot());
+	sweep->mailboxes.snapshot = sweep->walk.snapshot;
 	sweep->mailboxes.without_state = true;
-	PushActiveSnapshot(sweep->snapshot);
-	act_reader_open_reader(&sweep->messages, sweep->snapshot);
+	PushActiveSnapshot(sweep->walk.snapshot);
+	act_reader_open_reader(&sweep->messages, sweep->walk.snapshot);
+	sweep->walk.ring = sweep->messages.rows;
 
-	complete = walk_segments(sweep);
-	act_found_flush(sweep->found_keys);
-	if (act_found_keeps(sweep->found_keys))
-	{
-		act_found_sort(sweep->found_keys);
-		complete = false;
-	}
+	complete = read_piece(sweep);
 
 	act_reader_close_reader(&sweep->messages);
 	PopActiveSnapshot();
 	act_mailbox_close(&sweep->mailboxes);
-	UnregisterSnapshot(sweep->snapshot);
+	UnregisterSnapshot(sweep->walk.snapshot);
 	MemoryContextDelete(sweep->look_context);
 	MemoryContextSwitchTo(old);
 	return complete;
@@ -780,13 +424,242 @@ int64
 act_sweep_count(int32 runner)
 {
 	int64		count = 0;
-	Sweep	   *sweep = act_sweep_begin(CurrentMemoryContext);
+	Sweep	   *sweep = act_sweep_begin(CurrentMemoryContext, runner,
+										count_message, &count);
 
-	act_sweep_set_runner(sweep, runner);
-	act_sweep_set_function(sweep, count_message, &count);
 	sweep->every_message = true;
 	while (!act_sweep_step(sweep, INT_MAX))
 		CHECK_FOR_INTERRUPTS();
 	act_sweep_end(sweep);
 	return count;
+}
+
+/* ------------------------------------------------------- for the manager */
+
+/* The sweep of this database that goes on. */
+static MemoryContext my_context = NULL;
+static Sweep *my_sweep = NULL;	/* NULL: none */
+static bool is_whole = false;	/* else it only looks at the end */
+static bool is_complete = false;	/* it, or its round */
+static TimestampTz waits_since = 0; /* for room in a pool; 0: does not */
+static int64 waited = 0;		/* microseconds in all, but the present time */
+static TimestampTz locked_until = 0;	/* not to try the segment before */
+
+static uint64 answered = 0;		/* requests for a sweep, by a look */
+static TimestampTz look_began = 0;
+static TimestampTz next_look = 0;	/* not before */
+
+static void
+begin_my_sweep(bool whole)
+{
+	if (my_context == NULL)
+		my_context = AllocSetContextCreate(TopMemoryContext,
+										   "actornot sweep",
+										   ALLOCSET_DEFAULT_SIZES);
+	if (my_sweep != NULL)
+		act_sweep_end(my_sweep);
+	MemoryContextReset(my_context);
+	my_sweep = act_sweep_begin(my_context, 0, NULL, NULL);
+	is_whole = whole;
+	waits_since = 0;
+	waited = 0;
+	locked_until = 0;
+}
+
+/*
+ * Has a sweep been asked for since the last look at the end of the log, or
+ * since the walk began there?  Looks take half of the time at most.
+ */
+static void
+look_if_asked(TimestampTz now, TimestampTz *next)
+{
+	uint64		requests = act_readyq_sweep_requests();
+
+	if (requests == answered || (my_sweep != NULL && my_sweep->looking))
+		return;
+	if (now < next_look && next_look <= now + PATIENCE)
+	{
+		*next = Min(*next, next_look);
+		return;
+	}
+	answered = requests;
+	look_began = now;
+	if (my_sweep == NULL)
+	{
+		/* After the look there is nothing in front of it to be read. */
+		begin_my_sweep(false);
+		my_sweep->walk.at.turn = PG_INT64_MIN;
+		my_sweep->walk.at.segment = -1;
+	}
+	begin_look(my_sweep);
+}
+
+/*
+ * Go on without a pool that takes no more; what is kept of it is found again
+ * by the next round.
+ */
+static void
+put_off(Oid pool)
+{
+	MemoryContext old = MemoryContextSwitchTo(my_context);
+
+	if (my_sweep->put_off == NIL)
+		my_sweep->next_round = my_sweep->piece_from;
+	my_sweep->put_off = lappend_oid(my_sweep->put_off, pool);
+	act_sweep_set_drop_kept(my_sweep->set);
+	waited = 0;
+	waits_since = 0;
+	MemoryContextSwitchTo(old);
+}
+
+static void
+begin_round(void)
+{
+	list_free(my_sweep->only);
+	my_sweep->only = my_sweep->put_off;
+	my_sweep->put_off = NIL;
+	my_sweep->walk.at = my_sweep->next_round;
+	my_sweep->walk.narrow = 0;
+	act_sweep_set_forget(my_sweep->set);
+	act_sweep_set_begin_piece(my_sweep->set, 0, false);
+}
+
+/*
+ * Have all pools of a round been put off?  Then it is over.
+ */
+static bool
+is_round_over(void)
+{
+	return my_sweep->only != NIL && !my_sweep->looking &&
+		list_length(my_sweep->put_off) == list_length(my_sweep->only);
+}
+
+/*
+ * Is there room in the pool that the walk waits for?  It is put off if it has
+ * kept the walk waiting for too long, and there may be others to go on for.
+ */
+static bool
+may_go_on(TimestampTz now)
+{
+	Oid			pool = act_sweep_set_full_pool(my_sweep->set);
+
+	if (my_sweep->looking)
+		return true;
+	if (OidIsValid(pool) && !act_readyq_may_refill(MyDatabaseId, pool))
+	{
+		if (waits_since == 0)
+			waits_since = now;
+		if (list_length(my_sweep->only) == 1 ||
+			waited + (now - waits_since) <= PATIENCE)
+			return false;
+		put_off(pool);
+	}
+	else if (waits_since != 0)
+	{
+		waited += now - waits_since;
+		waits_since = 0;
+	}
+	return true;
+}
+
+/*
+ * Is it too early to try the segment of the walk again?
+ */
+static bool
+waits_for_lock(TimestampTz now, TimestampTz *next)
+{
+	if (my_sweep->looking ||
+		locked_until <= now || locked_until > now + LOCK_DELAY)
+		return false;			/* else the clock was set back */
+	*next = Min(*next, locked_until);
+	return true;
+}
+
+/*
+ * Is there a piece to be read?  A sweep that is due is taken, unless the first
+ * round of one is going on.  False if there is nothing to do, or no room;
+ * "next" is then when to look again.  The sweep is taken before its first
+ * transaction begins, so that what is asked for after its snapshot makes
+ * another one due.
+ */
+bool
+act_sweep_choose(TimestampTz now, TimestampTz *next)
+{
+	uint64		requests = act_readyq_sweep_requests();
+
+	if ((my_sweep == NULL || !is_whole || my_sweep->only != NIL) &&
+		act_database_take_sweep(now, next))
+	{
+		/* It begins with the end of the log. */
+		answered = requests;
+		begin_my_sweep(true);
+	}
+	look_if_asked(now, next);
+	if (my_sweep == NULL || waits_for_lock(now, next))
+		return false;
+	if (act_readyq_room_in_all() >= LEAST_ROOM && may_go_on(now))
+		return true;
+	*next = Min(*next, now + ROOM_DELAY);
+	return false;
+}
+
+/*
+ * A piece of the walk, in a transaction.
+ */
+void
+act_sweep_take_piece(void)
+{
+	bool		looking = my_sweep->looking;
+	TimestampTz now;
+
+	is_complete = is_round_over() ||
+		act_sweep_step(my_sweep, act_readyq_room_in_all());
+	now = GetCurrentTimestamp();
+	if (looking && !my_sweep->looking)
+		next_look = now + Min(Max(now - look_began, 0), PATIENCE);
+	else if (my_sweep->walk.locked)
+		locked_until = now + LOCK_DELAY;
+}
+
+/*
+ * That piece has failed, and its (sub)transaction was rolled back: go on behind
+ * what cannot be read.  False if it is not known yet which block that is, and
+ * the piece is to be tried again, or if it was a look, which ends; else it is
+ * *segment's *block.
+ */
+bool
+act_sweep_skip_block(int *segment, BlockNumber *block)
+{
+	act_sweep_set_end_piece(my_sweep->set);
+	is_complete = false;
+	if (my_sweep->looking)
+		end_look(my_sweep);
+	else if (act_log_walk_skip_block(&my_sweep->walk))
+	{
+		*segment = my_sweep->walk.at.segment;
+		*block = my_sweep->walk.at.block;
+		return true;
+	}
+	return false;
+}
+
+/*
+ * After the commit.
+ */
+void
+act_sweep_finish_piece(void)
+{
+	if (!is_complete)
+		return;
+	if (is_whole && my_sweep->only == NIL)
+		act_database_end_sweep();
+	if (my_sweep->put_off != NIL)
+	{
+		begin_round();
+		return;
+	}
+	if (is_whole)
+		act_database_end_sweeping();
+	act_sweep_end(my_sweep);
+	my_sweep = NULL;
 }

@@ -16,7 +16,7 @@
  * for long.  Between them it holds none and has no snapshot.
  *
  * Memory: what a transaction allocates goes with it; the sweep's is its own
- * (broom.c).
+ * (sweep.c).
  *
  * Failure: an error ends the process, and the launcher starts another one,
  * each time a little later.  What it had begun is due again (see database.c).
@@ -52,9 +52,9 @@
 #include "exec/retry.h"
 #include "log/clock.h"
 #include "mailbox/due.h"
-#include "maint/broom.h"
 #include "maint/cleanup.h"
 #include "maint/rotation.h"
+#include "maint/sweep.h"
 #include "proc/manager.h"
 #include "sched/database.h"
 #include "sched/hints.h"
@@ -350,7 +350,7 @@ push_due(TimestampTz now, TimestampTz *next)
 static void
 take_piece(void *arg)
 {
-	act_broom_step();
+	act_sweep_take_piece();
 }
 
 /* Go on behind a block that cannot be read. */
@@ -360,7 +360,7 @@ skip_block(const Failure *failure)
 	int			segment;
 	BlockNumber block;
 
-	if (act_broom_skip_block(&segment, &block))
+	if (act_sweep_skip_block(&segment, &block))
 		ereport(WARNING,
 				(errcode(failure->sqlstate),
 				 errmsg("could not read block %u of segment \"actornot.message_%d\": %s",
@@ -374,13 +374,13 @@ push_swept(TimestampTz now, TimestampTz *next)
 {
 	Failure		failure;
 
-	if (!act_broom_choose(now, next))
+	if (!act_sweep_choose(now, next))
 		return;
 	begin_chore("actornot: sweeping the log");
 	if (!could_read(take_piece, NULL, &failure, "could not sweep the log"))
 		skip_block(&failure);
 	end_chore();
-	act_broom_finish();
+	act_sweep_finish_piece();
 	*next = now;
 }
 
