@@ -238,6 +238,17 @@ act_clock_is_adopted(void)
 	return adopted;
 }
 
+/*
+ * What keeps all of this database from being run, if anything does.
+ */
+Gate
+act_clock_gate(void)
+{
+	if (act_catalog_find() == NULL)
+		return GATE_NO_EXTENSION;
+	return act_clock_is_adopted() ? GATE_OPEN : GATE_NOT_ADOPTED;
+}
+
 uint64
 act_clock_offset(void)
 {

@@ -12,6 +12,7 @@
  * table (with the latest snapshot) after an invalidation.
  */
 extern bool act_clock_is_adopted(void);
+extern Gate act_clock_gate(void);
 
 /*
  * The tick offset.  Only valid after act_clock_is_adopted() was true since

@@ -660,15 +660,6 @@ backs_off(const Mailbox *mailbox)
 }
 
 /*
- * Is it paused, or backing off?
- */
-bool
-act_mailbox_is_waiting(const Mailbox *mailbox)
-{
-	return backs_off(mailbox) || mailbox->paused;
-}
-
-/*
  * Why the entity cannot be run now, as far as its row says.
  */
 Gate

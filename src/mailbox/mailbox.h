@@ -84,7 +84,6 @@ extern bool act_mailbox_walk(MailboxWalk *walk, Mailbox *mailbox);
 extern bool act_mailbox_end_walk(MailboxWalk *walk, BlockNumber *next);
 
 extern bool act_mailbox_is_leased(const Mailbox *mailbox);
-extern bool act_mailbox_is_waiting(const Mailbox *mailbox);
 extern Gate act_mailbox_gate(const Mailbox *mailbox);
 extern void act_mailbox_end_lease(Mailbox *mailbox);
 extern bool act_mailbox_read_due(TupleTableSlot *slot, TimestampTz *wake_at,

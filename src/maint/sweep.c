@@ -62,6 +62,7 @@
 #include "maint/sweep_set.h"
 #include "runner/runner.h"
 #include "sched/database.h"
+#include "sched/gate.h"
 #include "sched/hints.h"
 #include "sched/readyq.h"
 
@@ -131,7 +132,8 @@ look_up(Sweep *sweep, KnownEntity *known, const char *entity, int len)
 
 	act_mailbox_init(&mailbox, &known->key, entity, len);
 	act_mailbox_load(&sweep->mailboxes, &mailbox);
-	if (!sweep->every_message && act_mailbox_is_waiting(&mailbox))
+	if (!sweep->every_message &&
+		act_gate_verdict(act_mailbox_gate(&mailbox)) == HINT_DROP)
 		known->state = KNOWN_IGNORED;
 	else
 		act_sweep_set_note(sweep->set, known, &mailbox);

@@ -46,10 +46,8 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
-#include "common/catalog.h"
 #include "common/subxact.h"
 #include "compat.h"
-#include "exec/retry.h"
 #include "log/clock.h"
 #include "mailbox/due.h"
 #include "maint/cleanup.h"
@@ -103,20 +101,17 @@ PGDLLEXPORT void actornot_manager_main(Datum main_arg);
 static void
 begin_chore(const char *activity)
 {
-	Gate		presence;
+	Gate		gate;
 
 	pgstat_report_activity(STATE_RUNNING, activity);
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	if (act_catalog_find() == NULL)
-		presence = GATE_NO_EXTENSION;
-	else if (!act_clock_is_adopted())
-		presence = GATE_NOT_ADOPTED;
-	else
+	gate = act_clock_gate();
+	if (gate == GATE_OPEN)
 		return;
 
 	act_readyq_forget(MyDatabaseId);
-	if (act_database_set_presence(presence))
+	if (act_database_set_presence(gate))
 		ereport(LOG,
 				(errmsg("actornot does nothing in database \"%s\" until it is used there",
 						get_database_name(MyDatabaseId)),

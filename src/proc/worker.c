@@ -49,7 +49,6 @@
 
 #include "actornot.h"
 #include "compat.h"
-#include "common/catalog.h"
 #include "common/entity.h"
 #include "common/subxact.h"
 #include "exec/batch.h"
@@ -140,7 +139,7 @@ act_worker_define_settings(void)
 static void
 leave_if_not_adopted(void)
 {
-	if (act_catalog_find() != NULL && act_clock_is_adopted())
+	if (act_clock_gate() == GATE_OPEN)
 		return;
 	act_readyq_forget(MyDatabaseId);
 	AbortCurrentTransaction();

@@ -1,5 +1,5 @@
-# More roles than a sweep can leave to walks of their own have more to be run
-# than the queue holds: the sweep finds all of it in the end.
+# Many roles have more to be run than the queue holds, and are slow: a sweep goes
+# on without each of them, and finds all of it in the end.
 
 use strict;
 use warnings;
