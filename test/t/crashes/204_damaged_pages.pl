@@ -91,7 +91,7 @@ $node->safe_psql('postgres', q{SELECT actornot_resume('good')});
 wait_for_value($node, 'postgres', q{SELECT count(*) FROM actornot.mailbox WHERE entity LIKE 'e%'},
 	$others, 'a suspect whose mailbox cannot be read delays no other entity', 150);
 like(log_since($node, $offset),
-	qr/WARNING:  could not look for messages of an entity that was being run at a crash: invalid page in block 0/,
+	qr/WARNING:  could not read block 0 of segment "actornot.message_0": invalid page in block 0/,
 	'the log tells of it');
 damage($node, $file, 0, $header);
 $node->safe_psql('postgres', q{
