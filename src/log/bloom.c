@@ -4,8 +4,8 @@
  *
  * An entity that is visited for the first time is looked for in each segment
  * that is not done.  Where millions wait, each in one of many segments, most of
- * these descents of an index are in vain, and they are most of the work.  So
- * when a process has made so many of them in one segment that reading its whole
+ * these descents of an index find nothing, and they are most of the work.  So
+ * when a process has made that many of them in one segment that reading its whole
  * index costs no more, it reads that, once, and remembers all hashes in a Bloom
  * filter (the server's own, lib/bloomfilter.c).
  *
@@ -36,10 +36,10 @@
 /* Entries in a page of the index of a segment, rather too many. */
 #define ENTRIES_PER_BLOCK 256
 
-/* So many entries are read while one is looked for in vain. */
+/* How many entries are read in the time of a look that finds nothing. */
 #define ENTRIES_PER_DESCENT 32
 
-/* But no filter is made before so many. */
+/* How many looks find nothing before a filter is made, at least. */
 #define MIN_VAIN 10000
 
 /* The largest filter, in kB, and for how many hashes it is good: 4 bits each. */
@@ -132,7 +132,7 @@ make_filter(BloomFilter *absence, int64 entries, Relation heap, Relation index)
 }
 
 /*
- * An entity was looked for in a sealed segment, which is open, in vain.
+ * An entity was looked for in a sealed segment, which is open, and not found.
  */
 void
 act_bloom_note_vain(int number, int64 turn, Relation heap, Relation index)

@@ -426,7 +426,7 @@ mend_sequence(const char *name, int64 stored)
  * Set the segment rows to what the log holds: only the current segment can
  * get more messages, the others are sealed under their bounds.  What may have
  * been brought from elsewhere is looked at message by message (see segment.c),
- * and whoever was looking at a segment notices that it has another turn.  No
+ * and a check of a segment that is under way notices that it has another turn.  No
  * two have the same, for copies may have come with the rest.
  */
 static void
@@ -507,7 +507,7 @@ request_sweep(void)
 }
 
 /*
- * Steps 1 to 6 at the top.  Without "again" nothing is done if somebody else
+ * Steps 1 to 6 at the top.  Without "again" nothing is done if another session
  * was faster.
  */
 static void

@@ -4,7 +4,7 @@
  *
  * Messages are never deleted one by one: segment after segment of the log is
  * emptied by TRUNCATE.  That must not lose what an open poster may still
- * write there, nor what anybody may still want to read.  The protocol, of
+ * write there, nor what may still have to be read.  The protocol, of
  * which posters take step (a), batches step (d) and rotation.c the others:
  *	(a) A poster locks the cached current segment RowExclusive conditionally,
  *		then looks at the cache again, for getting a lock accepts invalidation
@@ -40,7 +40,7 @@
  * actornot.collision, and then each of its messages is looked at; likewise in
  * a segment that is "mixed", for it was brought from elsewhere.
  *
- * Locks: those of the steps; whoever changes the ring holds
+ * Locks: those of the steps; a change of the ring needs
  * ShareUpdateExclusive on actornot.segment, had at once.  All of them are
  * tried only after a look at who is in the way: a failed try burns an xid
  * under wal_level replica.
@@ -93,7 +93,7 @@ enum
 /* Where the server keeps exported snapshots. */
 #define EXPORTED_SNAPSHOTS "pg_snapshots"
 
-/* How often the size is looked at while a segment grows: so many times. */
+/* How often the size of a segment is looked at while it grows to its limit. */
 #define LOOKS 128
 
 /* actornot.segment_size, in blocks. */
@@ -240,7 +240,7 @@ find_current_segment(void)
 
 /*
  * Lock and open the current segment for a poster: step (a) of the protocol.
- * After CONDITIONAL_TRIES somebody holds a lock that no part of actornot
+ * After CONDITIONAL_TRIES another session holds a lock that no part of actornot
  * takes; then we wait for him like any INSERT.
  */
 Relation
@@ -273,7 +273,7 @@ act_segment_lock_current(int *number)
 }
 
 /*
- * A message of so many bytes was put into that block.  From half of the size
+ * A message of that many bytes was put into that block.  From half of the size
  * on the manager is asked now and then to have a look: index and TOAST count
  * as well.
  */
@@ -418,7 +418,7 @@ act_segment_move(int from)
 }
 
 /*
- * Step (c), first half: keep posters, and whoever copies by hand or advances
+ * Step (c), first half: keep posters, and sessions that copy by hand or advance
  * the clock, out of a segment until the end of the (sub)transaction.  False if
  * one of them is in it.
  */

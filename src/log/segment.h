@@ -15,7 +15,7 @@
  * Where a segment is in its life:
  *		empty -> current	a move
  *		current -> left		the same move
- *		left -> sealed		nobody who may write to it is left
+ *		left -> sealed		no poster is left that may write to it
  *		sealed -> done		nothing in it is pending, or has a copy elsewhere
  *		done -> empty		no snapshot is left that may want to see it
  */
@@ -50,7 +50,7 @@ extern void act_segment_note_growth(int number, BlockNumber block,
 									Size bytes);
 
 /*
- * For whoever rotates.  Each is a step of the protocol, in the transaction of
+ * For rotation.  Each is a step of the protocol, in the transaction of
  * the caller; false if it cannot be taken now.
  */
 extern bool act_segment_is_full(int number);

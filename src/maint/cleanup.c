@@ -48,13 +48,13 @@
 #define WORTH_PART 10
 #define LONG_WALK 4096
 
-/* After so many emptied segments there is always one. */
+/* How many segments may be emptied before there is one in any case. */
 #define MAX_WAIT 16
 
 struct Cleanup
 {
 	int			emptied;		/* segments, since the last walk began */
-	int			wait;			/* so many must be */
+	int			wait;			/* how many must be, for the next one */
 	bool		walking;
 	BlockNumber block;			/* where we are */
 	uint64		seen;			/* rows, in this walk */
@@ -79,7 +79,7 @@ act_cleanup_begin(MemoryContext context)
 }
 
 /*
- * So many segments were emptied.
+ * Segments were emptied.
  */
 void
 act_cleanup_note_emptied(Cleanup *cleanup, int segments)
@@ -127,7 +127,7 @@ is_in_log(MessageReader *reader, int64 hash)
 }
 
 /*
- * Does the row hold nothing that anybody could miss?
+ * Does the row hold nothing that could be missed?
  */
 static bool
 is_empty(const Mailbox *mailbox)

@@ -30,13 +30,13 @@ typedef struct LogWalk
 	bool		bounded;		/* not beyond these blocks */
 	BlockNumber end[ACT_SEGMENTS];
 	LogPlace	at;				/* where it is, or has been last */
-	int			narrow;			/* so many blocks are read one at a time */
+	int			narrow;			/* how many blocks are read one at a time */
 	LogWalkFunction function;
 	void	   *arg;
 	/* of the present piece */
 	Snapshot	snapshot;
 	const Segment *ring;		/* as the snapshot sees it */
-	int			blocks;			/* so many are still read */
+	int			blocks;			/* how many are still read */
 	TimestampTz until;			/* the piece ends; DT_NOEND: as it will */
 	bool		stopped;		/* by the function */
 	bool		locked;			/* the segment is, by an administrator */

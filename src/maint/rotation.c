@@ -597,8 +597,8 @@ take_contained(Rotation *rotation, int number)
 }
 
 /*
- * Start looking after the ring.  Whoever is not patient will not come again
- * soon: it copies what is pending in old segments at once.
+ * Start looking after the ring.  A caller that is not patient will not come
+ * again soon: it copies what is pending in old segments at once.
  */
 Rotation *
 act_rotation_begin(MemoryContext context, bool patient)

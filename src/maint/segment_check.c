@@ -7,10 +7,10 @@
  * done.  Only where it does not are messages looked at, from the cursor on.
  * Why one entity can speak for a hash, and when not, is told in segment.c.
  *
- * The one who looks counts the bytes of what is pending, and copies it if he
- * has a writer.  Not pending is also what has a copy in a later segment.
+ * A check counts the bytes of what is pending, and copies it if it has a
+ * writer.  Not pending is also what has a copy in a later segment.
  *
- * Locks: the tables'; the segment's is had at once, by whoever opens it.
+ * Locks: the tables'; the segment's is had at once, by the caller that opens it.
  * Memory: the caller's, and a context that is reset after each hash.
  */
 #include "postgres.h"
@@ -32,7 +32,7 @@
 #include "runner/runner.h"
 #include "sched/hints.h"
 
-/* So many entries of a hash are passed one by one. */
+/* How many entries of a hash are passed one by one. */
 #define STEPS 8
 
 /*
@@ -109,8 +109,8 @@ push_hint(const MessageRow *row)
 }
 
 /*
- * Look at a message that is visible: nobody waits for one of a runner that
- * was unregistered, but for one of an unknown runner somebody may.
+ * Look at a message that is visible: one of a runner that was
+ * unregistered is not pending, but one of an unknown runner may be.
  */
 static void
 look_at_message(SegmentCheck *check, const MessageRow *row)

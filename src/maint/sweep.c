@@ -83,16 +83,16 @@
 /* How many blocks at the end of the log a look reads: 16 MB. */
 #define LOOK_BLOCKS 2048
 
-/* So long the walk waits for a pool in all. */
+/* How long the walk waits for pools in all before one is put off. */
 #define PATIENCE (1 * USECS_PER_SEC)
 
-/* While the queue is too full: look again so often. */
+/* How often it is looked for room while the queue is too full. */
 #define ROOM_DELAY (20 * INT64CONST(1000))
 
-/* While a segment is locked: try it again so often. */
+/* How often a segment that is locked is tried again. */
 #define LOCK_DELAY (1 * USECS_PER_SEC)
 
-/* With less room than this no piece is begun. */
+/* How much room the queue has at least when a piece is begun. */
 #define LEAST_ROOM 16
 
 struct Sweep
@@ -104,7 +104,7 @@ struct Sweep
 	bool		every_message;	/* call for each pending message */
 	LogWalk		walk;
 	bool		looking;		/* at the end of the log */
-	int			look_blocks;	/* so many are left to look at */
+	int			look_blocks;	/* how many are left to look at */
 	LogPlace	rest;			/* then the walk comes back there */
 	List	   *only;			/* this round is for these pools; NIL: all */
 	List	   *put_off;		/* pools that the next round is for */

@@ -46,7 +46,7 @@
 
 #define MAX_CURSOR_BYTES (8 * 1024 * 1024)
 
-/* The table begins with so many entities. */
+/* How many entities the table begins with. */
 #define FIRST_SIZE 256
 
 /* How many entities are sorted and put into the ready queue at a time. */
@@ -127,7 +127,7 @@ struct SweepSet
 	KeyList		leased;			/* perhaps lent */
 	Stock		stock;
 	/* of the present piece of the sweep */
-	int			left;			/* so many more may be queued */
+	int			left;			/* how many more may be queued */
 	bool		may_keep;		/* and others be kept */
 	Oid			full_pool;		/* this pool takes no more */
 	int			nrooms;

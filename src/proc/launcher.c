@@ -4,14 +4,14 @@
  *
  * Databases are not configured, they are found: after its start the launcher
  * has a manager look into each of them, one after the other, and later into
- * those where somebody called (a post, CREATE EXTENSION, CREATE DATABASE) or
- * where something has become due.  It is connected to no database, so that it
- * is in nobody's way, and sleeps without a timeout while nothing is due.
+ * those that have called it (a post, CREATE EXTENSION, CREATE DATABASE) or
+ * where something has become due.  It is connected to no database, so that none
+ * is in use because of it, and sleeps without a timeout while nothing is due.
  *
  * It starts when recovery has finished, and thus at a promotion.  It never
  * exits with status 0, because the postmaster would not start it again.
  *
- * Locks: the roster's, in moments; AccessShareLock on pg_database while it
+ * Locks: the registry's, for moments; AccessShareLock on pg_database while it
  * looks up a name.  Memory: the list of databases yet to be looked into lives
  * as long as the process.
  *
@@ -212,7 +212,7 @@ start_manager(Oid database)
 
 	if (!get_name(database, &name))
 	{
-		/* Look again: whoever changes that from now on calls once more. */
+		/* Look again: a change of that calls us once more from now on. */
 		act_launchq_end_call(database);
 		if (!get_name(database, &name))
 		{

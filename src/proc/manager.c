@@ -1,27 +1,28 @@
 /*
  * manager.c
- *	  The manager of a database: starts its workers, does nobody's chores.
+ *	  The manager of a database: starts its workers, does its maintenance.
  *
  * Where something is going on in a database with the extension, it has one
  * manager.  It starts workers for the pools that want some, has the log swept
- * for messages that nobody was told of, puts those back into the ready queue
- * whose back-off is over, and rotates the log.  When nothing is going on and nothing is due
- * for a while it leaves; the launcher starts the next one in time.
+ * for messages without a hint, puts entities back into the ready queue whose
+ * back-off is over, rotates the log and removes entities that have ended.  When
+ * nothing is going on and nothing is due for a while it leaves; the launcher
+ * starts the next one in time.
  *
  * It is the only process with a superuser's rights, so it never runs a
  * user's code, and it does not take the settings of the database for what
  * it relies on.
  *
- * Locks: those of its short transactions, so that it stands in nobody's way
- * for long.  Between them it holds none and has no snapshot.
+ * Locks: those of its short transactions, so that no session waits for it for
+ * long.  Between them it holds none and has no snapshot.
  *
  * Memory: what a transaction allocates goes with it; the sweep's is its own
  * (sweep.c).
  *
  * Failure: an error ends the process, and the launcher starts another one,
  * each time a little later.  What it had begun is due again (see database.c).
- * But what cannot be read could not be read by the next one either, so that is
- * passed by: it must keep nobody waiting but its own entities.
+ * But a page that cannot be read could not be read by the next manager either:
+ * it is passed by, and only the entities in it wait.
  */
 #include "postgres.h"
 
@@ -61,18 +62,19 @@
 #include "sched/readyq.h"
 #include "sched/slot.h"
 
-/* It stays so long after the last thing was done, lest it come and go. */
+/* How long it stays after the last thing was done: a start costs more. */
 #define LINGER (5 * USECS_PER_SEC)
 
-/* While the queue is too full for what is due: look again so often. */
+/* How often it looks for room while the queue is too full for what is due. */
 #define ROOM_DELAY (20 * INT64CONST(1000))
 
+/* How many pools get workers at a time. */
 #define MAX_STARTS 64
 
-/* How many steps of rotation come before the other chores' turn. */
+/* How many steps of rotation are taken before the other chores. */
 #define ROTATE_STEPS 4
 
-/* What could not be read is tried again so late. */
+/* How late a search that met an unreadable page is tried again. */
 #define UNREAD_DELAY (60 * USECS_PER_SEC)
 
 /* A search for entities whose back-off is over. */
@@ -88,7 +90,7 @@ static TimestampTz unread_from = DT_NOEND;	/* where it began */
 static TimestampTz unread_retry_at = 0; /* tried again then */
 
 static Rotation *rotation = NULL;
-static Cleanup *prune = NULL;
+static Cleanup *cleanup = NULL;
 
 PGDLLEXPORT void actornot_manager_main(Datum main_arg);
 
@@ -268,9 +270,8 @@ has_room(int *room, TimestampTz now, TimestampTz *next)
 }
 
 /*
- * A piece of a chore, contained.  False if something could not be read, which
- * must keep nobody waiting but those who need it; any other error ends the
- * process.
+ * A piece of a chore, contained.  False if something could not be read: the
+ * chore goes on without it.  Any other error ends the process.
  */
 static bool
 could_read(void (*piece) (void *arg), void *arg, Failure *failure,
@@ -401,14 +402,14 @@ rotate_log(TimestampTz now, TimestampTz *next)
 		again = now;
 	act_database_end_rotation(again);
 	*next = Min(*next, again);
-	act_cleanup_note_emptied(prune, act_rotation_take_emptied(rotation));
+	act_cleanup_note_emptied(cleanup, act_rotation_take_emptied(rotation));
 }
 
 /* To be contained. */
 static void
-prune_piece(void *arg)
+cleanup_piece(void *arg)
 {
-	act_cleanup_step(prune);
+	act_cleanup_step(cleanup);
 }
 
 /* Rows that cannot be read stay; so do their neighbours. */
@@ -418,7 +419,7 @@ skip_piece(const Failure *failure)
 	ereport(WARNING,
 			(errcode(failure->sqlstate),
 			 errmsg("could not remove entities that have ended from block %u of table \"actornot.mailbox\" on: %s",
-					act_cleanup_skip_piece(prune), failure->message)));
+					act_cleanup_skip_piece(cleanup), failure->message)));
 }
 
 /* A piece of the walk that removes the rows of entities that have ended. */
@@ -427,14 +428,14 @@ remove_ended(TimestampTz now, TimestampTz *next)
 {
 	Failure		failure;
 
-	if (!act_cleanup_is_due(prune))
+	if (!act_cleanup_is_due(cleanup))
 		return;
 	begin_chore("actornot: removing entities that have ended");
-	if (!could_read(prune_piece, NULL, &failure,
+	if (!could_read(cleanup_piece, NULL, &failure,
 					"could not remove entities that have ended"))
 		skip_piece(&failure);
 	end_chore();
-	if (act_cleanup_is_due(prune))
+	if (act_cleanup_is_due(cleanup))
 		*next = now;
 }
 
@@ -469,9 +470,12 @@ start_process(Datum main_arg)
 	act_database_attach_manager(main_arg);
 	override_settings();
 	rotation = act_rotation_begin(TopMemoryContext, true);
-	prune = act_cleanup_begin(TopMemoryContext);
+	cleanup = act_cleanup_begin(TopMemoryContext);
 
-	/* Whoever makes the database ours while we look has called in vain else. */
+	/*
+	 * Clear the flag before looking, so that a CREATE EXTENSION that is
+	 * committed meanwhile wakes us again.
+	 */
 	act_database_begin_look();
 	begin_chore("actornot: looking for the extension");
 	end_chore();
@@ -494,7 +498,7 @@ leave_if_quiet(TimestampTz *quiet_since, TimestampTz *next)
 		(void) act_database_try_leave(now);
 		proc_exit(0);
 	}
-	if (act_cleanup_is_due(prune) || unread_from != DT_NOEND ||
+	if (act_cleanup_is_due(cleanup) || unread_from != DT_NOEND ||
 		!act_database_is_quiet(now + LINGER))
 	{
 		*quiet_since = 0;

@@ -2,22 +2,23 @@
  * utility.c
  *	  Statements of others that concern our processes.
  *
- * Some statements need a database that nobody is in, and wait five seconds at
- * most for those who are: DROP DATABASE, CREATE DATABASE from a template,
+ * Some statements need a database without other sessions, and wait five seconds
+ * at most until it has none: DROP DATABASE, CREATE DATABASE from a template,
  * ALTER DATABASE ... RENAME or SET TABLESPACE.  DROP and ALTER EXTENSION need
- * objects that nobody uses.  Background processes would make them fail, so
- * before such a statement of somebody who has the right to it, and only
- * then, ours are asked to leave and held off until its transaction has ended.
+ * objects that are not in use.  Background processes would make them fail, so
+ * before such a statement of a user who has the right to it, and only then,
+ * ours are evicted: asked to leave, and not started until its transaction has
+ * ended.
  * Batches that are being run are cancelled; they are run again later.
  *
- * Others are news: after CREATE EXTENSION and CREATE DATABASE somebody has to
- * look whether there is something to do, and after COMMIT PREPARED, which runs
+ * Others are news: after CREATE EXTENSION and CREATE DATABASE the launcher has
+ * to look whether there is something to do, and after COMMIT PREPARED, which runs
  * no callbacks of the prepared transaction, the log has to be swept.
  *
  * Locks: none; the waiting can be interrupted.  Memory: two small arrays.
  *
  * Failure: whatever happens to the statement or the session, the end of its
- * transaction releases what it held.  Between statements of other extensions
+ * transaction ends its evictions.  Between statements of other extensions
  * that drop ours by CASCADE and us there is no hook; then our processes end
  * with an error, once.
  */
@@ -57,7 +58,7 @@
 /* What a statement means to us. */
 typedef struct Concern
 {
-	Oid			hold;			/* nobody may be in that database */
+	Oid			evict;			/* our processes from that database */
 	Oid			look;			/* after the commit: look there */
 	const char *look_by_name;	/* the same, of one that is yet to be created */
 	bool		sweep;			/* after the statement: sweep this database */
@@ -66,12 +67,12 @@ typedef struct Concern
 static ProcessUtility_hook_type next_hook = NULL;
 
 /* Until the end of the transaction. */
-static Oid	held[MAX_NOTED];
-static int	nheld = 0;
+static Oid	evicted[MAX_NOTED];
+static int	nevicted = 0;
 static Oid	to_look[MAX_NOTED];
 static int	nto_look = 0;
 
-/* Statements being executed that hold; some commit in the middle. */
+/* Statements being executed that evict; some commit in the middle. */
 static int	executing = 0;
 
 /* ------------------------------------------------- end of the transaction */
@@ -79,8 +80,8 @@ static int	executing = 0;
 static void
 release_down_to(int n)
 {
-	while (nheld > n)
-		act_evict_end(held[--nheld]);
+	while (nevicted > n)
+		act_evict_end(evicted[--nevicted]);
 }
 
 /* Nothing in here can fail. */
@@ -195,7 +196,7 @@ examine_createdb(CreatedbStmt *stmt, Concern *concern)
 		return;
 	if (is_template(database) ||
 		act_database_ownercheck(database, GetUserId()))
-		concern->hold = database;
+		concern->evict = database;
 	concern->look_by_name = stmt->dbname;
 }
 
@@ -205,16 +206,16 @@ examine_alterdb(AlterDatabaseStmt *stmt, Concern *concern)
 	Oid			database;
 
 	if (find_option(stmt->options, "tablespace") != NULL)
-		concern->hold = find_own_database(stmt->dbname);
+		concern->evict = find_own_database(stmt->dbname);
 	else if (find_option(stmt->options, "is_template") != NULL ||
 			 find_option(stmt->options, "allow_connections") != NULL)
 	{
-		/* Nobody is to be in a template; or somebody may come now. */
+		/* A template is to have no sessions; or it may have some now. */
 		database = get_database_oid(stmt->dbname, true);
 		if (OidIsValid(database) &&
 			act_database_ownercheck(database, GetUserId()))
 		{
-			concern->hold = database;
+			concern->evict = database;
 			concern->look = database;
 		}
 	}
@@ -231,7 +232,7 @@ examine_extension(const char *name, Concern *concern)
 	extension = get_extension_oid(name, true);
 	if (OidIsValid(extension) &&
 		act_extension_ownercheck(extension, GetUserId()))
-		concern->hold = MyDatabaseId;
+		concern->evict = MyDatabaseId;
 }
 
 /* Does the extension live in this schema? */
@@ -322,7 +323,7 @@ examine(Node *stmt, Concern *concern)
 	{
 		case T_DropdbStmt:
 			if (!IsTransactionBlock())
-				concern->hold =
+				concern->evict =
 					find_own_database(castNode(DropdbStmt, stmt)->dbname);
 			break;
 		case T_CreatedbStmt:
@@ -335,7 +336,7 @@ examine(Node *stmt, Concern *concern)
 		case T_RenameStmt:
 			if (castNode(RenameStmt, stmt)->renameType == OBJECT_DATABASE &&
 				may_create_databases())
-				concern->hold =
+				concern->evict =
 					find_own_database(castNode(RenameStmt, stmt)->subname);
 			break;
 		case T_DropStmt:
@@ -348,7 +349,7 @@ examine(Node *stmt, Concern *concern)
 			examine_extension(castNode(AlterExtensionStmt, stmt)->extname,
 							  concern);
 			/* The update may have brought what the library had missed. */
-			concern->look = concern->hold;
+			concern->look = concern->evict;
 			break;
 		case T_AlterExtensionContentsStmt:
 			examine_extension(castNode(AlterExtensionContentsStmt,
@@ -378,12 +379,12 @@ examine(Node *stmt, Concern *concern)
 
 /* If they do not leave in time the statement says so itself. */
 static void
-hold(Oid database)
+evict(Oid database)
 {
-	if (!OidIsValid(database) || nheld >= MAX_NOTED ||
+	if (!OidIsValid(database) || nevicted >= MAX_NOTED ||
 		!act_evict_begin(database))
 		return;
-	held[nheld++] = database;
+	evicted[nevicted++] = database;
 	(void) act_evict_wait_until_empty(database, LEAVE_LIMIT_MS);
 }
 
@@ -394,15 +395,15 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 				DestReceiver *dest, QueryCompletion *qc)
 {
 	Concern		concern;
-	int			held_before = nheld;
-	int			holds;
+	int			before = nevicted;
+	int			evicts;
 
 	examine(pstmt->utilityStmt, &concern);
-	holds = OidIsValid(concern.hold);
-	executing += holds;
+	evicts = OidIsValid(concern.evict);
+	executing += evicts;
 	PG_TRY();
 	{
-		hold(concern.hold);
+		evict(concern.evict);
 		if (next_hook)
 			next_hook(pstmt, query_string, read_only_tree, context, params,
 					  query_env, dest, qc);
@@ -412,12 +413,12 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 	}
 	PG_CATCH();
 	{
-		executing -= holds;
-		release_down_to(Min(held_before, nheld));
+		executing -= evicts;
+		release_down_to(Min(before, nevicted));
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	executing -= holds;
+	executing -= evicts;
 
 	if (concern.sweep)
 		act_readyq_request_sweep(MyDatabaseId);
