@@ -8,8 +8,8 @@
  * before a segment has been emptied, and what is there now is not met: forward
  * it is still to come.
  *
- * A segment that an administrator has locked is waited for, by the lock's queue
- * or by trying again: to skip it could lose what it holds.
+ * A segment that an administrator has locked is waited for, by the lock's
+ * queue or by trying again: to skip it could lose what it holds.
  *
  * Memory: the caller's struct.  After an error the place is where it was.
  */

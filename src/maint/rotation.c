@@ -6,9 +6,9 @@
  * transaction of its own: the manager's, or a drain's.  Nobody waits for
  * them: what cannot be had at once is tried again later.
  *
- * Whether a sealed segment is done is found in rounds (segment_check.c): nothing that
- * is done becomes pending again, so a round begins where the last one met
- * something pending.
+ * Whether a sealed segment is done is found in rounds (segment_check.c):
+ * nothing that is done becomes pending again, so a round begins where the last
+ * one met something pending.
  *
  * A few entities that have messages in an old segment would keep all of it
  * (paused ones, leased ones, those in back-off): if nobody takes these
@@ -223,7 +223,8 @@ check_piece(Step *step)
 		 !watch->finished; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		watch->finished = !act_segment_check_next(&check, watch->next_hash, &hash, &first);
+		watch->finished = !act_segment_check_next(&check, watch->next_hash,
+												  &hash, &first);
 		if (watch->finished)
 			break;
 		act_segment_check_hash(&check, hash, &first);
@@ -312,7 +313,8 @@ lock_pending(Step *step, int64 *hashes)
 		 !watch->finished; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		watch->finished = !act_segment_check_next(&check, watch->next_hash, &hash, &first);
+		watch->finished = !act_segment_check_next(&check, watch->next_hash,
+												  &hash, &first);
 		if (watch->finished)
 			break;
 		check.bytes = 0;

@@ -142,7 +142,8 @@ look_at_message(SegmentCheck *check, const MessageRow *row)
  * Look at all messages of a hash in a range of ticks.
  */
 static void
-look_at_range(SegmentCheck *check, int64 hash, uint64 from_tick, uint64 below_tick)
+look_at_range(SegmentCheck *check, int64 hash, uint64 from_tick,
+			  uint64 below_tick)
 {
 	LogEntry	entry;
 	MessageRow	row;
@@ -223,7 +224,8 @@ act_segment_check_hash(SegmentCheck *check, int64 hash, const LogEntry *first)
  * yet.  One with more than a few entries is jumped over.
  */
 bool
-act_segment_check_next(SegmentCheck *check, int64 from, int64 *hash, LogEntry *first)
+act_segment_check_next(SegmentCheck *check, int64 from, int64 *hash,
+					   LogEntry *first)
 {
 	int64		last = *hash;
 

@@ -2,30 +2,32 @@
  * sweep.c
  *	  Finding the entities with pending messages from the tables.
  *
- * The ready queue is only a hint (P7); this is the truth that it is made
- * from: after a start, an overflow, a COMMIT PREPARED, a resume.  The log is
- * read in pieces of as many entities as the queue takes.  What is found out
- * about entities, and what waits for room in the queue, is in sweep_set.c: so a
+ * The ready queue is only a hint (P7); this is the truth that it is made from:
+ * after a start, an overflow, a COMMIT PREPARED, a resume.  The log is read in
+ * pieces of as many entities as the queue takes.  What is found out about
+ * entities, and what waits for room in the queue, is in sweep_set.c: so a
  * mailbox is looked up once a walk.
  *
  * The walk to the queue goes backward, for what is pending is mostly what came
  * last, and in front of it there may be millions of messages that are done.
- * There is one for all pools.  Where the queue has no room for what it finds, it
- * waits, so that the log is read once, however small the queue is.  But room is
- * a pool's my_sweep, and a pool whose handlers are slow must not keep the hints of
- * all others waiting: a pool that the walk has waited for PATIENCE in all is put
- * off, and the walk goes on without it.  When it has come to the beginning of
- * the log there is another round, from where the first pool was put off, for
- * the pools that were.  The last one of these is waited for as long as it takes,
- * unless another sweep is due: that begins anew, for all pools.
+ * There is one for all pools.  Where the queue has no room for what it finds,
+ * it waits, so that the log is read once, however small the queue is.  But
+ * room is a pool's own, and a pool whose handlers are slow must not keep the
+ * hints of all others waiting: a pool that the walk has waited for PATIENCE in
+ * all is put off, and the walk goes on without it.  When it has come to the
+ * beginning of the log there is another round, from where the first pool was
+ * put off, for the pools that were.  The last one of these is waited for as
+ * long as it takes, unless another sweep is due: that begins anew, for all
+ * pools.
  *
- * A sweep that is asked for while there is a walk is answered at once by a look
- * at the last LOOK_BLOCKS of the log, from which the walk comes back to where it
- * was.  A look waits for nothing: a pool that has no room is passed by.
+ * A sweep that is asked for while there is a walk is answered at once by a
+ * look at the last LOOK_BLOCKS of the log, from which the walk comes back to
+ * where it was.  A look waits for nothing: a pool that has no room is passed
+ * by.
  *
- * A message that is posted while we walk pushes its my_sweep hint, and so does
- * one whose transaction we find open, and one that is copied to a later segment
- * because its my_sweep is to be emptied.  A request for a sweep is taken (its flag
+ * A message that is posted while we walk pushes its own hint, and so does one
+ * whose transaction we find open, and one that is copied to a later segment
+ * because its own is to be emptied.  A request for a sweep is taken (its flag
  * cleared) first, and each piece takes its snapshot after that.  So an entity
  * that was queued by one piece need not be queued by the next: whatever was
  * there when the walk began is taken by the run that follows.  A drain or a
@@ -39,22 +41,18 @@
  *
  * Failure: if the process ends before the walk has, another sweep is due
  * (database.c).  Memory: the walk in the context given to act_sweep_begin, or
- * one of its my_sweep if it is the manager's; the set in a child of it.  A mailbox
+ * one of its own if it is the manager's; the set in a child of it.  A mailbox
  * that is looked at goes at once.
  */
 #include "postgres.h"
 
-#include "access/heapam.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
-#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "actornot.h"
-#include "common/catalog.h"
-#include "common/cursor.h"
 #include "log/reader.h"
 #include "mailbox/mailbox.h"
 #include "maint/log_walk.h"

@@ -3,21 +3,21 @@
  *	  What a sweep has found out about entities, and keeps for the ready queue.
  *
  * A sweep meets an entity with each of its messages, and wants to look up its
- * mailbox once.  So it remembers what it found, in a hash table of 32 bytes
- * an entity: of most it is enough to know that they have been reported, or
- * below which tick they are done.  The few that have more to be told (open
- * writers in their cursor, a target, a lease) get a record beside it.
+ * mailbox once.  So it remembers what it found, in a hash table of 32 bytes an
+ * entity: of most it is enough to know that they have been reported, or below
+ * which tick they are done.  The few that have more to be told (open writers
+ * in their cursor, a target, a lease) get a record beside it.
  *
  * Entities are put into the queue many at a time, in the order of their
  * hashes: what is neighbours there is then neighbours in the index of the
  * mailboxes and in those of the log, so that a worker finds many of its pages
- * in the cache.  The more are sorted together, the nearer they are.  So what is
- * found when the queue has no room any more is kept, as much as STOCK_SIZE of
- * one pool, sorted, and queued as room comes.
+ * in the cache.  The more are sorted together, the nearer they are.  So what
+ * is found when the queue has no room any more is kept, as much as STOCK_SIZE
+ * of one pool, sorted, and queued as room comes.
  *
  * Those that are not lent are told apart from those that were when their
- * mailbox was looked at: the former are queued even if the queue says that they
- * are lent.
+ * mailbox was looked at: the former are queued even if the queue says that
+ * they are lent.
  *
  * Nothing here is needed for the sweep to be right: what was forgotten is
  * looked up again.
@@ -25,8 +25,8 @@
  * Memory: contexts of its own.  No more than MAX_KNOWN entities and
  * MAX_CURSOR_BYTES of records; beyond that all is forgotten.  The table
  * doubles as it grows, up to 8 MB, and for that moment takes half as much
- * again.  On the way to the queue at most 2 * QUEUE_AT_ONCE keys and STOCK_SIZE
- * more.
+ * again.  On the way to the queue at most 2 * QUEUE_AT_ONCE keys and
+ * STOCK_SIZE more.
  */
 #include "postgres.h"
 
