@@ -90,7 +90,7 @@ sub need_test_hooks
 	my ($node) = @_;
 
 	BAIL_OUT('this test needs a build with -DACTORNOT_TEST_HOOKS')
-	  unless defined ask($node, 'postgres', 'SHOW actornot.debug_stop_at');
+	  unless defined ask($node, 'postgres', q{LOAD 'actornot'; SHOW actornot.debug_stop_at});
 	return;
 }
 
