@@ -41,8 +41,8 @@ EXTRA_CLEAN = $(OBJS:.o=.d)
 # with make COPT=-DACTORNOT_TEST_HOOKS, as scripts/test does.
 REGRESS = \
 	clock cursor deadletter drain entity_admin errors handler install lease \
-	lease_crowd post privileges released.sh retry rotation run runner \
-	user_indexes whole_batch
+	lease_crowd post privileges retry rotation run runner user_indexes \
+	whole_batch
 REGRESS_OPTS = --inputdir=$(srcdir)
 ISOLATION = \
 	advance-clock commit-together dead-letters drain-busy drain-ends \
