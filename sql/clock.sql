@@ -5,7 +5,7 @@ SET client_min_messages = warning;
 CREATE EXTENSION actornot;
 CREATE ROLE regress_clock_alice;
 
--- Nobody but the owner of the extension.
+-- Only the owner of the extension may call it.
 SET ROLE regress_clock_alice;
 SELECT actornot_start();
 SELECT actornot_advance_clock();
@@ -15,7 +15,7 @@ SET ROLE regress_clock_alice;
 SELECT actornot_advance_clock();
 RESET ROLE;
 
--- A fresh installation has no row; the first writing call makes it.
+-- A fresh installation has no row; the first call that writes makes it.
 SELECT count(*) FROM actornot.clock;
 BEGIN READ ONLY;
 SELECT actornot_start();
@@ -25,7 +25,7 @@ SELECT actornot_start();
 ROLLBACK;
 SELECT count(*) FROM actornot.clock;
 SELECT actornot_register('r');
--- (nobody's who can log in: a worker must not be the one who writes below)
+-- (its owner cannot log in: no worker may write in place of the calls below)
 SELECT actornot_set_owner('r', 'regress_clock_alice');
 SELECT tick_offset, database = (SELECT oid FROM pg_database
 	WHERE datname = current_database()) AS here
@@ -36,8 +36,8 @@ ROLLBACK;
 SELECT actornot_post('r', 'e') > 0 AS posted;
 SELECT tick::xid = xmin AS on_the_clock_of_xids FROM actornot.message_0;
 
--- What a restore leaves: rows of another cluster, and segment as the script
--- made it.  Nothing is adopted before somebody writes.
+-- What a restore leaves: rows of another cluster, and table segment as the script
+-- made it.  Nothing is adopted before the first call that writes.
 UPDATE actornot.clock SET system_identifier = 1, tick_offset = '1000000';
 INSERT INTO actornot.message_3
 	VALUES (1, '7000000000000', 5000, now(), 77, 'e'),
@@ -52,7 +52,7 @@ SELECT count(*) FROM actornot.message
 SELECT actornot_register('next');
 SELECT id > 77 AS number_is_new FROM actornot.runner WHERE name = 'next';
 
--- A row of another cluster beside the own one.
+-- A row of another cluster beside this cluster's row.
 SELECT tick_offset AS before FROM actornot.clock \gset
 INSERT INTO actornot.clock VALUES (1, 1, '8000000000000', 1);
 \c -
@@ -60,12 +60,12 @@ SELECT actornot_start();
 SELECT count(*) FROM actornot.clock;
 SELECT tick_offset > :'before'::xid8 AS advanced FROM actornot.clock;
 
--- Advancing at will
+-- actornot_advance_clock
 SELECT tick_offset AS before FROM actornot.clock \gset
 INSERT INTO actornot.message_3
 	VALUES (1, '9000000000000', 6000, now(), 1, 'copied');
--- Brought into a segment that was marked as done, which readers pass over; in
--- the transaction of the advance, for what is done is emptied.
+-- Rows are loaded into a segment that is marked as done, which readers skip.  The
+-- same transaction advances the clock, because a done segment may be emptied.
 BEGIN;
 UPDATE actornot.segment SET sealed = true, upper = '2', done = '1'
 	WHERE number = 5;
@@ -88,7 +88,7 @@ SELECT count(*), count(DISTINCT tick) AS ticks FROM actornot.message
 	WHERE entity = 'own';
 SELECT actornot_pending('r', 'own');
 
--- What was loaded beside a runner that has its number is not for that one.
+-- A loaded message whose runner's number is in use here is not for that runner.
 SELECT actornot_pending('r') AS before \gset
 INSERT INTO actornot.message_3
 	SELECT actornot_hash('foreign', 'x'), '9000000000001', 6100, now(), id, 'x'
@@ -100,7 +100,7 @@ SELECT entity, jsonb_array_length(messages)
   FROM actornot_acquire('r', max_entities => 10) WHERE entity = 'x';
 DELETE FROM actornot.message_3 WHERE id = 6100;
 
--- Tokens do not shrink where no row knows the last one: their timeline is kept.
+-- Tokens grow even if no row holds the last one: their timeline is kept.
 SELECT actornot_post('r', 'lent') > 0 AS posted;
 SELECT token >> 48 AS timeline FROM actornot_acquire('r', 'lent');
 UPDATE actornot.mailbox SET lease_token = (9::bigint << 48) | 1

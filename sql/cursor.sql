@@ -13,7 +13,7 @@ SELECT actornot.cursor_text('\x0100') AS nothing,
 	actornot.cursor_text('\xffffffffffffffffff01 00') AS greatest,
 	actornot.cursor_text('\xffffffffffffffffff01 01 feffffffffffffffff01') AS widest;
 SELECT actornot.cursor_text(NULL);
--- What is none
+-- Values that are no cursor
 SELECT actornot.cursor_text('');
 SELECT actornot.cursor_text('\x05');
 SELECT actornot.cursor_text('\x80');
@@ -24,13 +24,13 @@ SELECT actornot.cursor_text('\x05ffffffffffffffffff01');
 CREATE ROLE regress_cursor_owner NOLOGIN;
 CREATE SCHEMA AUTHORIZATION regress_cursor_owner;
 GRANT EXECUTE ON FUNCTION actornot_register TO regress_cursor_owner;
--- What the mailboxes say, without numbers that differ from run to run.
+-- The mailboxes, without numbers that differ from run to run.
 CREATE VIEW public.cursors AS
 SELECT entity, actornot.cursor_text(done) = '1:1:' AS nothing,
 	target IS NOT NULL AS pinned, last_id > 0 AS within,
 	state, attempts
   FROM actornot.mailbox;
--- Is a message done, as the cursor says?
+-- Is a message done according to the cursor?
 CREATE FUNCTION public.is_done(of_id bigint) RETURNS boolean LANGUAGE sql SECURITY DEFINER
 BEGIN ATOMIC
 	SELECT pg_visible_in_snapshot(m.tick, actornot.cursor_text(b.done)::pg_snapshot)
@@ -58,7 +58,7 @@ SELECT is_done(:id1);
 SELECT actornot_post('collect', 'a', to_jsonb(n)) > 0 AS posted FROM generate_series(2, 6) n;
 SELECT actornot_run('collect', 'a');
 SELECT * FROM cursors;
--- What is posted meanwhile comes after the pinned ones.
+-- A message that is posted meanwhile comes after the pinned ones.
 SELECT actornot_post('collect', 'a', '7') AS id7 \gset
 SELECT actornot_run('collect', 'a');
 SELECT is_done(:id7), * FROM cursors;
@@ -109,7 +109,7 @@ SELECT actornot_run('collect', 'late');
 SELECT is_done(:late), actornot_pending('collect', 'late');
 SELECT actornot_run('collect', 'late');
 SELECT actornot_state('collect', 'late');
--- Twice the same, and one that never commits
+-- Two such transactions, and one that never commits
 BEGIN;
 SELECT actornot_post('collect', 'later', '1') > 0 AS posted;
 PREPARE TRANSACTION 'regress_cursor_1';
@@ -129,7 +129,8 @@ COMMIT PREPARED 'regress_cursor_1';
 SELECT actornot_run('collect', 'later');
 SELECT actornot_run('collect', 'later');
 SELECT actornot_state('collect', 'later');
--- Open while a target was pinned: it has to wait for that target's end.
+-- A transaction that was open when a target was pinned: its message waits until
+-- that target is reached.
 BEGIN;
 SELECT actornot_post('collect', 'pinned', '0') > 0 AS posted;
 PREPARE TRANSACTION 'regress_cursor_pinned';
@@ -142,7 +143,7 @@ SELECT actornot_run('collect', 'pinned');
 SELECT actornot_state('collect', 'pinned');
 
 --
--- A failed head keeps its place in front of a late committer's smaller id.
+-- A failed head stays in front of a message with a smaller id that commits later.
 --
 CREATE FUNCTION picky(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -214,7 +215,7 @@ SELECT actornot_pending('countdown', 'below');
 SELECT actornot_run('countdown', 'below');
 SELECT actornot_run('countdown', 'below');
 SELECT actornot_state('countdown', 'below');
--- What the transaction itself posted before, too
+-- The same for a message that the transaction posted before the run
 BEGIN;
 SELECT actornot_post('countdown', 'both', '0') > 0 AS posted;
 SAVEPOINT s;
@@ -224,7 +225,7 @@ SELECT actornot_run('countdown', 'both');
 COMMIT;
 SELECT actornot_run('countdown', 'both');
 SELECT actornot_state('countdown', 'both');
--- drain ends although there would always be more.
+-- drain ends although each batch posts another message.
 CREATE FUNCTION echo(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
@@ -300,7 +301,7 @@ SELECT actornot_run('picky', 'c'), actornot_run('picky', 'd');
 SELECT actornot_run('collect', 'c');
 SELECT actornot_state('collect', 'c') AS c, actornot_state('collect', 'd') AS d,
 	actornot_state('picky', 'c') AS pc, actornot_state('picky', 'd') AS pd;
--- The other one's failure and pause are its own.
+-- A failure or a pause concerns one of them only.
 SELECT actornot_post('collect', 'c', '5') > 0 AS posted;
 SELECT actornot_post('picky', 'c', '"bad"') > 0 AS posted;
 SELECT actornot_pause('collect', 'd');

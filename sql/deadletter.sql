@@ -1,5 +1,5 @@
 --
--- Dead letters: who sees them, and that other indexes are kept up to date.
+-- Dead letters: which roles see them, and that other indexes are kept up to date.
 --
 -- The owners cannot log in, so that no worker runs anything here.
 --
@@ -48,12 +48,12 @@ SELECT entity FROM actornot.dead_letter
 	WHERE attempts = 1 AND upper(entity) = 'FIRST';
 RESET enable_seqscan;
 
--- They outlive their runner, and stay its owner's.
+-- They stay when their runner is unregistered, and its owner still sees them.
 SET ROLE regress_dead_alice;
 SELECT actornot_unregister('a', true);
 SELECT entity FROM actornot.dead_letters ORDER BY entity;
--- Who registers the name again has them again, but for somebody else it is
--- another runner.
+-- If the owner registers the name again, they belong to it again.  If another
+-- role does, it is another runner.
 RESET ROLE;
 SELECT actornot_register('a');
 SELECT actornot_redrive_all('a');
@@ -66,7 +66,7 @@ SELECT actornot_redrive_all('a');
 SELECT e, actornot_pending('a', e) FROM unnest('{first,second}'::text[]) e;
 SELECT count(*) FROM actornot.dead_letters;
 
--- Of what is said of a failure so much is kept, in whole characters.
+-- The texts of a failure are cut at a limit, between two characters.
 RESET ROLE;
 CREATE FUNCTION wails(text, jsonb, jsonb) RETURNS jsonb LANGUAGE plpgsql
 AS $$

@@ -1,5 +1,5 @@
 --
--- drain: all that is ready now, of one's own runners, committing as it goes
+-- drain: runs all that is ready of the caller's own runners, and commits between
 --
 CREATE EXTENSION actornot;
 CREATE ROLE regress_drain_owner NOLOGIN;
@@ -48,7 +48,7 @@ CALL actornot_drain();
 SELECT count(*), sum(actornot_state('two', 'many ' || n)::int) FROM generate_series(1, 3000) n;
 
 --
--- Other people's runners are left alone, whatever one's rights.
+-- Runners of other owners are not run, whatever rights the caller has.
 --
 RESET ROLE;
 SELECT actornot_post('other', 'a') > 0 AS posted;
@@ -67,7 +67,7 @@ CALL actornot_drain();
 SET ROLE regress_drain_owner;
 
 --
--- What is not ready is passed by.
+-- Entities that are not ready are skipped.
 --
 CREATE FUNCTION never(entity text, state jsonb) RETURNS boolean LANGUAGE sql AS $$ SELECT false $$;
 SELECT actornot_register('never', 'h', runnable => 'never');
@@ -82,7 +82,7 @@ SELECT r, actornot_pending(r, 'paused') AS paused, actornot_pending(r, 'free') A
 SELECT actornot_resume('paused');
 SELECT actornot_resume('one', 'paused');
 CALL actornot_drain();
--- An open transaction's messages come later.
+-- Messages of an open transaction come later.
 BEGIN;
 SELECT actornot_post('one', 'prepared') > 0 AS posted;
 PREPARE TRANSACTION 'regress_drain';
@@ -91,7 +91,7 @@ COMMIT PREPARED 'regress_drain';
 CALL actornot_drain('one');
 
 --
--- Failures are those of the entity: the others go on.
+-- A failure stops its own entity only.
 --
 CREATE FUNCTION picky(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -107,7 +107,7 @@ BEGIN
 	RETURN state;
 END
 $$;
--- With a back-off it comes back later,
+-- With a back-off the failed message is run again later;
 SELECT actornot_register('picky', 'picky', retry_delay => '1 day', retry_delay_max => '1 day', batch_size => 3);
 SELECT array_length(actornot_post_many('picky', '{a, a, a, a, a, b, b}', '{1, 2, "\"poison\"", 4, 5, 6, 7}'), 1);
 \set VERBOSITY terse
@@ -116,7 +116,7 @@ CALL actornot_drain('picky');
 SELECT actornot_state('picky', 'a') AS a, actornot_state('picky', 'b') AS b,
 	actornot_pending('picky', 'a') AS pending;
 CALL actornot_drain('picky');
--- without one drain goes on until it is given up.
+-- without a back-off drain goes on until the message is given up.
 SELECT actornot_register('picky', 'picky', retry_delay => '0', retry_delay_max => '0', batch_size => 3, max_attempts => 3);
 SELECT actornot_wake('picky', 'a');
 CALL actornot_drain('picky');
@@ -124,8 +124,8 @@ SELECT actornot_state('picky', 'a') AS a, actornot_state('picky', 'b') AS b,
 	actornot_pending('picky', 'a') AS pending;
 SELECT runner, entity, payload, attempts, sqlstate, message FROM actornot.dead_letters;
 
--- It ends, too, where no number of attempts would end it: what may fail for
--- ever waits a little at least.
+-- It also ends where the number of attempts is not limited: a message that may
+-- fail for ever waits at least a short time.
 SELECT actornot_register('picky', 'picky', retry_delay => '0', retry_delay_max => '0', max_attempts => NULL);
 SELECT actornot_register('gone', 'picky', retry_delay => '0', retry_delay_max => '0');
 SELECT actornot_post('picky', 'for ever', '"poison"') > 0 AS posted;
@@ -140,8 +140,8 @@ SELECT actornot_unregister('gone', force => true);
 SELECT actornot_unregister('picky', force => true);
 
 --
--- It commits as it goes: what the handlers wrote is there, also that of those
--- before an error that ends the drain.
+-- It commits between: after an error that ends the drain, the rows of the handlers
+-- before that error are there.
 --
 CREATE TABLE written (entity text);
 CREATE FUNCTION writes(entity text, state jsonb, messages actornot_message[])
@@ -203,7 +203,7 @@ BEGIN
 END
 $$;
 SELECT actornot_pending('one', 'where');
--- From a procedure or DO that may commit it may.
+-- A procedure or DO block that may commit can call it.
 DO $$
 DECLARE
 	n bigint;
@@ -220,7 +220,7 @@ BEGIN
 END
 $$;
 SELECT actornot_state('one', 'where');
--- A handler cannot.
+-- A handler cannot call it.
 CREATE FUNCTION drains(entity text, state jsonb, messages actornot_message[])
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE n bigint; BEGIN CALL actornot_drain(n); END $$;

@@ -1,5 +1,5 @@
 --
--- entity_admin: reading and mending entities by hand
+-- entity_admin: reading and repairing entities by hand
 --
 CREATE EXTENSION actornot;
 CREATE ROLE regress_mend_owner NOLOGIN;
@@ -30,7 +30,7 @@ SELECT actornot_post('r', 'a', to_jsonb(n)) > 0 AS posted FROM generate_series(1
 SELECT actornot_state('r', 'a');
 SELECT actornot_run('r', 'a');
 SELECT actornot_state('r', 'a'), actornot_state('r', 'A');
--- as the caller's snapshot sees it
+-- It is read with the caller's snapshot.
 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SELECT actornot_state('r', 'a');
 SELECT actornot_pending('r', 'a'), actornot_pending('r');
@@ -40,7 +40,7 @@ SELECT actornot_run('r', 'a');
 SELECT actornot_state('r', 'a');
 ROLLBACK;
 SELECT actornot_state('r', 'a');
--- In parallel workers, too
+-- Also in parallel workers
 SELECT set_config(CASE WHEN current_setting('server_version_num')::int < 160000
 	THEN 'force_parallel_mode' ELSE 'debug_parallel_query' END, 'on', false) AS parallel \gset
 SELECT actornot_state('r', 'a');
@@ -90,10 +90,10 @@ SELECT actornot_state('r', 'a');
 SELECT actornot_set_state('r', 'a', to_jsonb(repeat('0123456789', 100000)));
 SELECT length(actornot_state('r', 'a')::text);
 SELECT actornot_set_state('r', 'a', NULL);
--- Setting what there never was makes nothing run.
+-- Setting the state of an entity that never existed makes nothing pending.
 SELECT actornot_set_state('r', 'none', NULL);
 SELECT actornot_state('r', 'none'), actornot_run('r', 'none');
--- What was posted before is pending after.
+-- A message that was posted before set_state is still pending after it.
 SELECT actornot_post('r', 'later', '1') > 0 AS posted;
 SELECT actornot_set_state('r', 'later', '[]');
 SELECT actornot_run('r', 'later');
@@ -132,7 +132,7 @@ SELECT actornot_state('r', 'p');
 SELECT entity, payload, attempts, sqlstate, message FROM actornot.dead_letters WHERE entity = 'p';
 BEGIN;
 SELECT actornot_post('r', 's', '8') > 0 AS posted;
--- One's own message is not yet posted.
+-- A message of the own transaction is not skipped: it is not yet posted.
 SELECT actornot_skip('r', 's');
 COMMIT;
 BEGIN;
@@ -152,7 +152,7 @@ SELECT actornot_purge('r', 'u');
 SELECT actornot_state('r', 'u'), actornot_pending('r', 'u'), actornot_run('r', 'u');
 ROLLBACK;
 SELECT actornot_state('r', 'u'), actornot_pending('r', 'u');
--- What is open now is not purged.
+-- Messages of open transactions are not purged.
 BEGIN;
 SELECT actornot_post('r', 'u', '"open"') > 0 AS posted;
 PREPARE TRANSACTION 'regress_mend';
@@ -163,7 +163,7 @@ SELECT actornot_pending('r', 'u');
 SELECT actornot_post('r', 'u', '"next"') > 0 AS posted;
 SELECT actornot_run('r', 'u');
 SELECT actornot_state('r', 'u');
--- A failed head goes with its attempts and its back-off.
+-- With a failed head go its attempts and its back-off.
 SELECT array_length(actornot_post_many('r', '{v, v}', '{"\"poison\"", 2}'), 1);
 \set VERBOSITY terse
 SELECT actornot_run('r', 'v');
@@ -201,7 +201,7 @@ CALL actornot_drain('r');
 SELECT actornot_wake('r', 'z');
 SELECT actornot_run('r', 'z');
 SELECT actornot_pending('r', 'z');
--- Mending goes on.
+-- A paused entity can be repaired.
 SELECT actornot_set_state('r', 'z', '[0]');
 SELECT actornot_post('r', 'z', '2') > 0 AS posted;
 SELECT actornot_skip('r', 'z') > 0 AS skipped;
@@ -216,7 +216,7 @@ SELECT actornot_resume('r', 'z');
 SELECT actornot_run('r', 'z');
 SELECT actornot_state('r', 'z');
 SELECT actornot_resume('r', 'none');
--- A pause of the runner is another thing.
+-- A pause of the runner is independent of the entity's.
 SELECT actornot_pause('r');
 SELECT actornot_resume('r', 'y');
 SELECT actornot_post('r', 'y', '2') > 0 AS posted;
@@ -225,7 +225,7 @@ SELECT actornot_resume('r');
 SELECT actornot_run('r', 'y');
 
 --
--- Leases are of a later version; what is there of them is respected.
+-- Columns of a lease that were set by hand are respected.
 --
 RESET ROLE;
 UPDATE actornot.mailbox SET lease_token = 1, lease_until = now() + interval '1 day', lease_owner = 'somebody'

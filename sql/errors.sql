@@ -12,7 +12,7 @@ RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb(coalesce($2::int, 0) + cardinal
 SELECT actornot_register('r', 'h');
 \set SHOW_CONTEXT never
 \set code '\\echo SQLSTATE :LAST_ERROR_SQLSTATE'
--- Run each of the statements that a query gives, and say what came of it.
+-- Runs a statement and returns the error that it raised, or "none".
 CREATE FUNCTION outcome(statement text) RETURNS TABLE (code text, error text) LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE statement;
@@ -38,7 +38,7 @@ SELECT call, code, error FROM unnest(ARRAY[
 	outcome('SELECT actornot_' || call);
 CALL actornot_drain('no such');
 :code
--- an unknown role or dead letter, too
+-- Also an unknown role or dead letter
 SELECT actornot_grant('r', 'regress_errors_nobody');
 :code
 SELECT actornot_redrive('r', 1);
@@ -115,7 +115,7 @@ SELECT call, code, error FROM unnest(ARRAY[
 	$$register('n', 'wrong')$$, $$register('n', 'no_such')$$, $$register('n', 'no_such.h')$$, $$register('n', 'h', runnable => 'wrong')$$,
 	$$register('n', 'h', runnable => 'h')$$, $$register('n', 'h', runnable => 'no_such')$$]) call,
 	outcome('SELECT actornot_' || call);
--- What is no name at all
+-- Strings that are no name
 SELECT call, code, error FROM unnest(ARRAY[
 	$$register('n', '')$$, $$register('n', 'a b')$$, $$register('n', 'h(text, jsonb, jsonb)')$$, $$register('n', 'a.b.c')$$,
 	$$register('n', '"h')$$, $$register('n', 'h', runnable => '.')$$]) call,
@@ -169,7 +169,7 @@ CALL actornot_drain('r');
 SET ROLE regress_errors_owner;
 
 --
--- Run by this very session; leased; a runner with messages: 55006
+-- Entity run by this session; entity leased; runner with messages: 55006
 --
 CREATE TABLE outcomes (call text, code text, error text);
 CREATE FUNCTION mends_itself(entity text, state jsonb, messages actornot_message[])

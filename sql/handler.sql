@@ -1,6 +1,6 @@
 --
 -- handler: what a function may do with its arguments, to its runner and to
--- the session, and what it passes on
+-- the session, and which errors it passes on
 --
 CREATE EXTENSION actornot;
 CREATE ROLE regress_handler_owner NOLOGIN;
@@ -58,8 +58,8 @@ CALL actornot_drain('whole');
 SELECT e, s.* FROM generate_series(1, 3) e, jsonb_each_text(actornot_state('whole', repeat('e', e))) s ORDER BY 1, 2;
 
 --
--- A function in LANGUAGE sql, which keeps its place where it was called from,
--- runs an entity of the same runner, and so does "runnable"
+-- A function in LANGUAGE sql keeps its position in the call that invoked it.  It
+-- runs an entity of the same runner, and so does "runnable".
 --
 CREATE TABLE log (n serial, entity text, what text);
 CREATE FUNCTION within(entity text, state jsonb, messages actornot_message[])
@@ -92,8 +92,8 @@ RESET client_min_messages;
 SELECT actornot_state('fails', 'a'), actornot_pending('fails', 'b');
 
 --
--- A handler takes itself away while more of its batches wait: the others wait
--- for whoever is to run them now.
+-- A handler registers its runner without a handler while more batches wait: they
+-- stay pending, for a program outside or the next handler.
 --
 CREATE FUNCTION leaves(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -120,7 +120,7 @@ CALL actornot_drain('leaves_whole');
 SELECT sum(actornot_pending('leaves_whole', e)) FROM unnest('{a,b}'::text[]) e;
 
 --
--- It cannot unregister what is being run here.
+-- A handler cannot unregister the runner that is being run in its session.
 --
 CREATE FUNCTION ends_itself(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -135,8 +135,8 @@ SELECT actornot_run('ends_itself', 'e');
 SELECT runner, sqlstate, message FROM actornot.dead_letters WHERE runner = 'ends_itself';
 
 --
--- What another server said is the handler's error, whatever its class: it is
--- noted, and the others go on.
+-- An error that came from another server is the handler's error, whatever its
+-- class: it is recorded, and the other entities go on.
 --
 CREATE FUNCTION remote(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -159,7 +159,7 @@ CALL actornot_drain('remote');
 RESET client_min_messages;
 \set SHOW_CONTEXT errors
 SELECT e, actornot_state('remote', e), actornot_pending('remote', e) FROM unnest('{a,57P03,57014,57P01,z}'::text[]) e;
--- But a cancel of this session goes through all calls, one within the other.
+-- But a cancel of this session ends all nested calls.
 CREATE FUNCTION sleeps(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb(pg_sleep(600)::text) $$;
 CREATE FUNCTION runs(entity text, state jsonb, messages actornot_message[])
@@ -172,7 +172,7 @@ SELECT actornot_run('runs', 'e');
 RESET statement_timeout;
 \set SHOW_CONTEXT errors
 SELECT actornot_pending('sleeps', 'e'), actornot_pending('runs', 'e');
--- Also where the function makes an error of its own of it.
+-- Also if the function catches the cancel and raises an error of its own.
 CREATE FUNCTION retells(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
@@ -190,7 +190,7 @@ CALL actornot_drain('retells');
 RESET statement_timeout;
 \set SHOW_CONTEXT errors
 SELECT actornot_pending('retells', 'e');
--- And it leaves nothing behind.
+-- Nothing of the cancelled call is left.
 CREATE FUNCTION dozes(entity text, state jsonb) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM pg_sleep(CASE WHEN current_setting('statement_timeout') = '0' THEN 0 ELSE 600 END);
@@ -210,8 +210,8 @@ SELECT entity, attempts, last_error, wake_at > clock_timestamp() AS waits
   FROM actornot.mailbox WHERE attempts > 0 OR last_error IS NOT NULL ORDER BY entity COLLATE "C";
 
 --
--- A runner that is given away is not run with the rights of its last owner any
--- more, not even by the call that is under way.
+-- After a change of its owner a runner is not run with the rights of the old owner,
+-- not even by the call that is under way.
 --
 CREATE ROLE regress_handler_heir NOLOGIN;
 GRANT regress_handler_heir TO regress_handler_owner;
@@ -240,7 +240,7 @@ SELECT count(*) FROM actornot_acquire('gives', max_entities => 10);
 RESET ROLE;
 
 --
--- A function of the same name that somebody else makes is in nobody's way.
+-- A function of the same name that another role makes has no effect.
 --
 SET ROLE regress_handler_owner;
 GRANT CREATE, USAGE ON SCHEMA regress_handler_owner TO regress_handler_heir;

@@ -4,10 +4,10 @@
 CREATE ROLE regress_install_user NOLOGIN;
 
 --
--- Where it cannot be: in the schema of its tables, or beside another one
--- of that name
+-- It cannot be installed in the schema of its tables, nor where a schema of that
+-- name exists.
 --
--- 18 says more about where
+-- (the context of the error is longer in PostgreSQL 18)
 \set SHOW_CONTEXT never
 CREATE EXTENSION actornot SCHEMA actornot;
 CREATE SCHEMA actornot;
@@ -24,7 +24,7 @@ RESET ROLE;
 SELECT count(*) FROM pg_extension WHERE extname = 'actornot';
 
 --
--- In a schema of one's choice
+-- In a schema that the user chooses
 --
 CREATE SCHEMA "Odd schema";
 CREATE EXTENSION actornot SCHEMA "Odd schema";
@@ -70,7 +70,7 @@ SELECT actornot_post('r', 'a') > 0 AS posted;
 SELECT actornot_run('r', 'a');
 SELECT actornot_state('r', 'a');
 RESET ROLE;
--- What is undone was never there, or never gone.
+-- CREATE and DROP that are rolled back leave no trace.
 BEGIN;
 DROP EXTENSION actornot CASCADE;
 -- Details and hints differ by version.
@@ -92,7 +92,7 @@ SELECT actornot_post('other', 'a');
 SELECT actornot_pending('r', 'a'), actornot_state('r', 'a');
 
 --
--- All is described.
+-- Each object has a comment.
 --
 SELECT pg_describe_object(d.classid, d.objid, d.objsubid) AS without_comment
   FROM pg_depend d
@@ -107,7 +107,8 @@ SELECT pg_describe_object(d.classid, d.objid, d.objsubid) AS without_comment
  ORDER BY 1;
 
 --
--- Nothing runs as somebody else, nobody has rights that he need not have.
+-- No function runs with other rights than its caller's; roles have only the rights
+-- that they need.
 --
 SELECT p.oid::regprocedure AS definer FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass
  WHERE d.deptype = 'e' AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'actornot') AND p.prosecdef;
@@ -126,7 +127,7 @@ SELECT p.oid::regprocedure AS unexpected FROM pg_proc p JOIN pg_language l ON l.
 		ELSE coalesce(array_to_string(p.proconfig, ','), '') !~ 'search_path' AND p.prosqlbody IS NULL END;
 
 --
--- What a dump holds: all tables and sequences of users' data
+-- A dump holds all tables and sequences with data of users.
 --
 SELECT c.relname, c.relkind
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -1,5 +1,5 @@
 --
--- lease: entities lent to programs outside
+-- lease: entities that are leased to programs outside
 --
 CREATE EXTENSION actornot;
 CREATE ROLE regress_lease_owner NOLOGIN;
@@ -8,7 +8,7 @@ CREATE ROLE regress_lease_other NOLOGIN;
 CREATE SCHEMA AUTHORIZATION regress_lease_owner;
 GRANT USAGE ON SCHEMA regress_lease_owner TO PUBLIC;
 GRANT EXECUTE ON FUNCTION actornot_register TO regress_lease_owner;
--- What the mailboxes say, without numbers and times that differ from run to run.
+-- The mailboxes, without numbers and times that differ from run to run.
 CREATE VIEW public.boxes AS
 SELECT r.name AS runner, b.entity, b.state, b.lease_until IS NOT NULL AS lent, b.lease_until > clock_timestamp() AS live,
 	b.lease_owner, b.attempts, b.last_error, b.wake_at > clock_timestamp() AS backs_off, b.target IS NOT NULL AS pinned
@@ -18,10 +18,10 @@ GRANT SELECT ON public.boxes TO regress_lease_owner;
 \set code '\\echo SQLSTATE :LAST_ERROR_SQLSTATE'
 
 SET ROLE regress_lease_owner;
--- Every lease that was got, to name its token again; a token must be larger
--- than any other that this entity ever had.
+-- Notes each lease, so that its token can be used again; a token must be larger
+-- than all earlier ones of its entity.
 CREATE TABLE known (n serial, runner text, entity text, token bigint);
--- For how long it was, however long it took to get here.
+-- The length of the lease, without the time that has passed since.
 CREATE FUNCTION lasts(until timestamptz) RETURNS interval LANGUAGE sql AS $$
 	SELECT coalesce((SELECT x FROM unnest('{1 us, 7 s, 30 s, 2 min, 10 min, 30 days}'::interval[]) x
 		WHERE until BETWEEN now() + x AND clock_timestamp() + x ORDER BY x LIMIT 1),
@@ -42,7 +42,7 @@ $$;
 CREATE FUNCTION token(entity text, before int DEFAULT 0) RETURNS bigint LANGUAGE sql STABLE AS $$
 	SELECT k.token FROM known k WHERE k.entity = $1 ORDER BY n DESC OFFSET before LIMIT 1
 $$;
--- Run a statement and say what came of it.
+-- Runs a statement and returns the error that it raised, or "none".
 CREATE FUNCTION outcome(statement text) RETURNS TABLE (code text, error text) LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE statement;
@@ -51,7 +51,7 @@ EXCEPTION WHEN OTHERS THEN
 	RETURN QUERY SELECT SQLSTATE, regexp_replace(SQLERRM, 'lease -?\d+', 'lease N');
 END
 $$;
--- What the holder of a token can do with it.
+-- Tries all calls that take a token.
 CREATE FUNCTION use(entity text, token bigint, runner text DEFAULT 'r') RETURNS TABLE (call text, code text, error text) LANGUAGE sql AS $$
 	SELECT split_part(c.call, '(', 1), o.code, o.error FROM unnest(ARRAY[
 		'update_locked(%L, %L, %s, ''"stale"'')', 'update_locked(%L, %L, %s, NULL, max_messages => 0)', 'renew(%L, %L, %s)',
@@ -61,7 +61,7 @@ $$;
 CREATE FUNCTION post(entity text, VARIADIC payloads int[]) RETURNS bigint LANGUAGE sql AS $$
 	SELECT count(actornot_post('r', entity, to_jsonb(p))) FROM unnest(payloads) p
 $$;
--- Nobody's lease ends before its time, however slow the machine is.
+-- Leases are long: on a slow machine, too, none of them ends during the test.
 SELECT actornot_register('r', batch_size => 3, lease => '10 min');
 
 --
@@ -71,7 +71,7 @@ SELECT * FROM actornot_acquire('r');
 SELECT post('a', 1, 2);
 SELECT n.* FROM actornot_acquire('r', owner => 'regress') l, note(l) n;
 SELECT * FROM boxes;
--- Lent: nobody else gets it, whatever is posted.
+-- A leased entity is not given out again, whatever is posted to it.
 SELECT post('a', 3);
 SELECT * FROM actornot_acquire('r');
 SELECT * FROM actornot_acquire('r', 'a');
@@ -86,7 +86,7 @@ SELECT l.runner, l.entity, l.token > :id2 AS token, l.state, m.ord, m.value ->> 
 	(SELECT string_agg(k, ' ') FROM jsonb_object_keys(m.value) k) AS keys,
 	l.expires_at BETWEEN now() + interval '10 min' AND clock_timestamp() + interval '10 min' AS expires_at
   FROM actornot_acquire('r', 'fields') l, jsonb_array_elements(l.messages) WITH ORDINALITY m(value, ord);
--- Not to be acquired again when its lease is over.
+-- So that it is not acquired again when its lease is over.
 SELECT actornot_purge('r', 'fields', force => true);
 
 --
@@ -109,17 +109,18 @@ EXCEPTION WHEN SQLSTATE '55AN1' THEN
 END
 $$;
 SELECT actornot_state('r', 'a'), actornot_pending('r', 'a');
--- Nothing more: it lets go and returns no row.
+-- Nothing is pending: the lease ends and no row is returned.
 SELECT n.* FROM actornot_update_locked('r', 'a', token('a'), '"second"') l, note(l) n;
 SELECT * FROM boxes WHERE entity = 'a';
 SELECT actornot_state('r', 'a'), actornot_pending('r', 'a');
--- After that all is stale.
+-- After that each call with the token is refused as stale.
 SELECT * FROM use('a', token('a'));
 SELECT actornot_state('r', 'a'), actornot_pending('r', 'a');
 SELECT * FROM actornot_acquire('r');
 
 --
--- Save and let go, though more is pending; batches of batch_size, max_messages
+-- Save and end the lease, though more is pending; batches of batch_size and of
+-- max_messages
 --
 SELECT post('b', 1, 2, 3, 4, 5, 6, 7, 8);
 SELECT n.* FROM actornot_acquire('r', 'b') l, note(l) n;
@@ -134,7 +135,7 @@ SELECT n.* FROM actornot_update_locked('r', 'b', token('b'), '9') l, note(l) n;
 SELECT actornot_state('r', 'b'), actornot_pending('r', 'b');
 
 --
--- An empty batch: an entity that is named is lent also if nothing is pending
+-- An empty batch: an entity that is named is leased also if nothing is pending
 --
 SELECT n.* FROM actornot_acquire('r', 'empty') l, note(l) n;
 SELECT * FROM boxes WHERE entity = 'empty';
@@ -142,7 +143,7 @@ SELECT n.* FROM actornot_update_locked('r', 'empty', token('empty'), '"made"') l
 SELECT n.* FROM actornot_acquire('r', 'empty') l, note(l) n;
 SELECT post('empty', 1);
 SELECT n.* FROM actornot_update_locked('r', 'empty', token('empty'), '"changed"') l, note(l) n;
--- What was posted while the empty batch was out has not been consumed by it.
+-- A message that was posted during the lease of the empty batch is still pending.
 SELECT n.* FROM actornot_update_locked('r', 'empty', token('empty'), '"one"') l, note(l) n;
 SELECT actornot_state('r', 'empty'), actornot_pending('r', 'empty');
 SELECT n.* FROM actornot_acquire('r', 'empty') l, note(l) n;
@@ -150,7 +151,7 @@ SELECT post('empty', 2);
 SELECT n.* FROM actornot_update_locked('r', 'empty', token('empty'), '"kept"', max_messages => 0) l, note(l) n;
 SELECT n.* FROM actornot_acquire('r') l, note(l) n;
 SELECT actornot_release('r', 'empty', token('empty'));
--- To fail with an empty batch is no attempt.
+-- actornot_fail with an empty batch counts no attempt.
 SELECT actornot_purge('r', 'empty');
 SELECT n.* FROM actornot_acquire('r', 'empty') l, note(l) n;
 SELECT actornot_fail('r', 'empty', token('empty'), 'nothing to fail with');
@@ -202,7 +203,7 @@ SELECT jsonb_array_length(n.messages), length(n.messages ->> 0), n.grown FROM ac
 SELECT jsonb_array_length(n.messages) FROM actornot_update_locked('bytes', 'y', token('y'), '1') l, note(l) n;
 
 --
--- Length: of the runner, of the call; renew
+-- Length of a lease: the runner's, the call's; renew
 --
 SELECT actornot_register('short', lease => '7 s');
 SELECT n.* FROM actornot_acquire('short', 's') l, note(l) n;
@@ -216,7 +217,7 @@ SELECT n.* FROM actornot_update_locked('short', 's', token('s'), '2', lease => '
 SELECT n.* FROM actornot_update_locked('short', 's', token('s'), '3') l, note(l) n;
 
 --
--- Release: the batch is the next one for whoever comes; no attempt is counted
+-- Release: the next acquire gets the same batch; no attempt is counted
 --
 SELECT post('c', 1, 2, 3, 4);
 SELECT actornot_set_state('r', 'c', '"kept"');
@@ -225,7 +226,7 @@ SELECT actornot_release('r', 'c', token('c'));
 SELECT * FROM boxes WHERE entity = 'c';
 SELECT * FROM use('c', token('c'));
 SELECT n.* FROM actornot_acquire('r') l, note(l) n;
--- What was posted meanwhile does not get in front of it.
+-- A message that was posted meanwhile does not come before that batch.
 SELECT post('c', 5);
 SELECT actornot_release('r', 'c', token('c'), retry_in => NULL);
 SELECT n.* FROM actornot_acquire('r', max_messages => 10) l, note(l) n;
@@ -237,7 +238,7 @@ SELECT * FROM actornot_acquire('r', 'c');
 SELECT * FROM actornot_acquire('r', 'c', wait => '10 ms');
 SELECT actornot_wake('r', 'c');
 SELECT n.* FROM actornot_acquire('r') l, note(l) n;
--- It comes back by itself.
+-- After retry_in it is ready by itself.
 SELECT actornot_release('r', 'c', token('c'), '50 ms');
 SELECT n.* FROM actornot_acquire('r', wait => '60 s') l, note(l) n;
 SELECT actornot_release('r', 'c', token('c'), '50 ms');
@@ -245,7 +246,7 @@ SELECT n.* FROM actornot_acquire('r', 'c', wait => '60 s') l, note(l) n;
 SELECT n.* FROM actornot_update_locked('r', 'c', token('c'), '5') l, note(l) n;
 
 --
--- Fail: as a handler that raised
+-- Fail: has the effect of an error that a handler raises
 --
 SELECT actornot_register('f', batch_size => 3, max_attempts => 3, retry_delay => '1 h', retry_delay_max => '2 h');
 SELECT count(actornot_post('f', 'x', to_jsonb(n))) FROM generate_series(1, 3) n;
@@ -256,12 +257,12 @@ SELECT * FROM use('x', token('x'), 'f');
 SELECT * FROM actornot_acquire('f');
 SELECT * FROM actornot_acquire('f', 'x');
 SELECT actornot_wake('f', 'x');
--- It comes alone, and says which attempt it is.
+-- The failed message comes alone, with the number of the attempt.
 SELECT n.*, l.messages #> '{0,attempt}' AS attempt FROM actornot_acquire('f') l, note(l) n;
 SELECT actornot_fail('f', 'x', token('x'), 'second words', retry_in => '0');
 SELECT * FROM boxes WHERE entity = 'x';
 SELECT n.*, l.messages #> '{0,attempt}' AS attempt FROM actornot_acquire('f') l, note(l) n;
--- A release counts nothing, nor does a lease that expires.
+-- Neither a release nor the end of a lease's time counts an attempt.
 SELECT actornot_release('f', 'x', token('x'));
 SELECT n.*, l.messages #> '{0,attempt}' AS attempt FROM actornot_acquire('f', lease => '1 us') l, note(l) n;
 SELECT n.*, l.messages #> '{0,attempt}' AS attempt FROM actornot_acquire('f', wait => '60 s') l, note(l) n;
@@ -270,7 +271,7 @@ SELECT runner, entity, payload, attempts, sqlstate, message, detail, context FRO
 SELECT * FROM boxes WHERE entity = 'x';
 SELECT n.*, l.messages #> '{0,attempt}' AS attempt FROM actornot_acquire('f') l, note(l) n;
 SELECT n.* FROM actornot_update_locked('f', 'x', token('x'), '"rest"') l, note(l) n;
--- A head that failed comes alone also to who holds the lease, then the others.
+-- The holder of the lease, too, gets a failed head alone, and then the others.
 SELECT count(actornot_post('f', 'x', to_jsonb(n))) FROM generate_series(4, 6) n;
 SELECT n.* FROM actornot_acquire('f') l, note(l) n;
 SELECT actornot_fail('f', 'x', token('x'), 'once', '0 s');
@@ -278,7 +279,7 @@ SELECT n.*, l.messages #> '{0,attempt}' AS attempt FROM actornot_acquire('f') l,
 SELECT n.*, l.messages #> '{0,attempt}' AS attempt FROM actornot_update_locked('f', 'x', token('x'), '4') l, note(l) n;
 SELECT * FROM boxes WHERE entity = 'x';
 SELECT n.* FROM actornot_update_locked('f', 'x', token('x'), '6') l, note(l) n;
--- The last attempt with the first: what is next gets its turn at once.
+-- Only one attempt: after it the next message gets its turn at once.
 SELECT actornot_register('f', max_attempts => 1);
 SELECT count(actornot_post('f', 'x', to_jsonb(n))) FROM generate_series(7, 8) n;
 SELECT n.* FROM actornot_acquire('f') l, note(l) n;
@@ -288,14 +289,14 @@ SELECT actornot_fail('f', 'x', token('x'), repeat('long ', 2000), '1 h');
 SELECT * FROM boxes WHERE entity = 'x';
 SELECT payload, attempts, length(message) FROM actornot.dead_letters ORDER BY id;
 SELECT * FROM actornot_acquire('f');
--- A dead letter that is put back is lent like any other.
+-- A dead letter that was posted again is leased like any message.
 SELECT actornot_redrive_all('f');
 SELECT n.* FROM actornot_acquire('f', max_messages => 2) l, note(l) n;
 SELECT n.* FROM actornot_update_locked('f', 'x', token('x'), '8') l, note(l) n;
 SELECT n.* FROM actornot_update_locked('f', 'x', token('x'), '8') l, note(l) n;
 
 --
--- Expired: good until somebody takes the entity
+-- Expired: the token is good until another caller takes the entity
 --
 SELECT post('e', 1, 2, 3, 4);
 SELECT n.* FROM actornot_acquire('r', 'e', lease => '1 us') l, note(l) n;
@@ -317,7 +318,7 @@ SELECT * FROM use('e', token('e', 1));
 SELECT * FROM boxes WHERE entity = 'e';
 SELECT n.* FROM actornot_update_locked('r', 'e', token('e'), '5') l, note(l) n;
 SELECT * FROM use('e', token('e', 1));
--- Any: when its end is noticed.
+-- Without a name: when the end of the lease is noticed.
 SELECT post('e', 6);
 SELECT n.* FROM actornot_acquire('r', 'e', lease => '1 us') l, note(l) n;
 SELECT n.* FROM actornot_acquire('r', wait => '60 s') l, note(l) n;
@@ -325,7 +326,7 @@ SELECT * FROM use('e', token('e', 1));
 SELECT n.* FROM actornot_update_locked('r', 'e', token('e'), '6') l, note(l) n;
 
 --
--- A runner with a handler: by whomever comes, one at a time
+-- A runner with a handler: run here or leased, one at a time
 --
 CREATE FUNCTION collect(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE sql AS $$
@@ -356,7 +357,7 @@ SELECT n.* FROM actornot_acquire('h', 'h', lease => '1 us') l, note(l) n;
 CALL actornot_drain('h');
 SELECT * FROM use('h', token('h'), 'h');
 SELECT actornot_state('h', 'h'), actornot_pending('h', 'h');
--- ... by a handler that fails: that counts, and the token is stale, too.
+-- ... by a handler that fails: an attempt is counted, and the token is stale.
 CREATE FUNCTION fail(entity text, state jsonb, messages jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
 	RAISE division_by_zero USING MESSAGE = 'bad luck';
@@ -372,7 +373,7 @@ RESET client_min_messages;
 \set VERBOSITY default
 SELECT * FROM use('h', token('h'), 'h');
 SELECT * FROM boxes WHERE entity = 'h';
--- The holder outside fails the second time.
+-- The second failure is reported by a holder outside.
 SELECT actornot_wake('h', 'h');
 SELECT n.*, l.messages #> '{0,attempt}' AS attempt FROM actornot_acquire('h') l, note(l) n;
 SELECT actornot_fail('h', 'h', token('h'), 'outside, too');
@@ -380,7 +381,7 @@ SELECT payload, attempts, sqlstate, message FROM actornot.dead_letters WHERE run
 SELECT actornot_register('h', 'collect');
 SELECT actornot_run('h', 'h');
 SELECT actornot_state('h', 'h'), actornot_pending('h', 'h');
--- Nobody runs a runner without handler but those outside.
+-- A runner without a handler is run by programs outside only.
 SELECT post('none', 1);
 SELECT actornot_run('r', 'none');
 CALL actornot_drain();
@@ -397,7 +398,7 @@ SELECT * FROM actornot_acquire('r', 'p');
 SELECT * FROM actornot_acquire('r', 'idle');
 SELECT actornot_resume('r');
 SELECT n.* FROM actornot_acquire('r', wait => '60 s') l, note(l) n;
--- Who holds a lease may save, and gets no more.
+-- The holder of a lease may save, and gets no further batch.
 SELECT actornot_pause('r');
 SELECT n.* FROM actornot_update_locked('r', 'p', token('p'), '3') l, note(l) n;
 SELECT actornot_state('r', 'p'), actornot_pending('r', 'p');
@@ -409,7 +410,7 @@ SELECT actornot_resume('r', 'p');
 SELECT n.* FROM actornot_acquire('r') l, note(l) n;
 
 --
--- Mending an entity that is lent: 55006, and force ends the lease
+-- Changing an entity that is leased: 55006, and force ends the lease
 --
 SELECT call, code, error FROM unnest(ARRAY[
 	$$set_state('r', 'p', '"mended"')$$, $$pause('r', 'p')$$, $$purge('r', 'p')$$, $$skip('r', 'p')$$]) call,
@@ -434,8 +435,8 @@ SELECT n.* FROM actornot_acquire('r') l, note(l) n;
 SELECT actornot_resume('r', 'p'), actornot_wake('r', 'p');
 SELECT * FROM actornot_acquire('r');
 SELECT n.* FROM actornot_update_locked('r', 'p', token('p'), '5') l, note(l) n;
--- One whose time is over is taken over by whoever mends: its holder must not
--- write over what was mended.
+-- A lease whose time is over is ended by a change of the entity: the holder must
+-- not write over that change.
 SELECT post('p', 6, 7, 8);
 SELECT n.* FROM actornot_acquire('r', 'p', lease => '1 us') l, note(l) n;
 SELECT actornot_set_state('r', 'p', '"mended"');
@@ -473,12 +474,12 @@ SELECT * FROM actornot_acquire('q', 'q', wait => '10 ms');
 SELECT * FROM boxes WHERE entity = 'q';
 SELECT actornot_set_state('q', 'q', '"yes"');
 SELECT n.* FROM actornot_acquire('q', max_messages => 1) l, note(l) n;
--- The holder's own state says no: it is saved, and the rest waits.
+-- The holder saves a state that is not runnable: the rest waits.
 SELECT n.* FROM actornot_update_locked('q', 'q', token('q'), '"no"') l, note(l) n;
 SELECT * FROM boxes WHERE entity = 'q';
 SELECT actornot_pending('q', 'q');
 SELECT * FROM actornot_acquire('q');
--- It raises: an attempt of the head.
+-- runnable raises an error: an attempt of the head.
 SELECT actornot_set_state('q', 'q', '"raise"');
 SELECT * FROM actornot_acquire('q');
 SELECT * FROM boxes WHERE entity = 'q';
@@ -492,7 +493,7 @@ SELECT n.* FROM actornot_update_locked('q', 'q', token('q'), '"raise"') l, note(
 SELECT * FROM boxes WHERE entity = 'q';
 SELECT actornot_set_state('q', 'q', '"yes"'), actornot_wake('q', 'q');
 SELECT n.*, l.messages #> '{0,attempt}' AS attempt FROM actornot_acquire('q') l, note(l) n;
--- When the head was buried for that, the next message gets its turn.
+-- When the head went to the dead letters, the next message gets its turn.
 CREATE SEQUENCE mood;
 CREATE FUNCTION moody(entity text, state jsonb) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
@@ -509,7 +510,7 @@ SELECT actornot_release('moody', 'moody', token('moody'));
 SELECT n.* FROM actornot_acquire('moody', 'moody', wait => '60 s') l, note(l) n;
 SELECT n.* FROM actornot_update_locked('moody', 'moody', token('moody'), '2') l, note(l) n;
 SELECT payload, attempts FROM actornot.dead_letters WHERE runner = 'moody' ORDER BY id;
--- It is the owner's code: nobody else has it run in his session.
+-- runnable is the owner's code: it runs in no session of another role.
 RESET ROLE;
 SET search_path = regress_lease_owner, public;
 SELECT outcome($$SELECT * FROM actornot_acquire('q')$$);
@@ -517,7 +518,7 @@ SELECT outcome(format('SELECT actornot_update_locked(%L, %L, %s, %L)', 'q', 'q',
 SET ROLE regress_lease_member;
 SELECT * FROM actornot_acquire('q');
 :code
--- What needs no answer of it is for all who have the owner's rights.
+-- Calls that do not ask runnable are open to all roles with the owner's rights.
 RESET ROLE;
 SELECT n.* FROM actornot_update_locked('q', 'q', token('q'), '"super"', max_messages => 0) l, note(l) n;
 SELECT actornot_post('r', 'super') > 0 AS posted;
@@ -550,7 +551,8 @@ SELECT actornot_post('m', 'self', jsonb_build_object('do', d)) > 0 AS posted FRO
 	$$SELECT actornot_release('m', 'self', 1)$$, $$SELECT actornot_fail('m', 'self', 1, 'x')$$]) d;
 SELECT actornot_run('m', 'self');
 SELECT what FROM said ORDER BY n;
--- Any: others are lent, the own entity is not, though it is ready.
+-- Without a name: others are leased; the handler's own entity is not, though it is
+-- ready.
 TRUNCATE said;
 SELECT actornot_post('m', 'self', '{"do": "SELECT 1", "any": "m"}') > 0 AS posted;
 SELECT actornot_run('m', 'self');
@@ -611,8 +613,8 @@ SELECT * FROM boxes WHERE entity = 't';
 SELECT * FROM actornot_acquire('r');
 SELECT n.* FROM actornot_update_locked('r', 't', token('t'), '8') l, note(l) n;
 SELECT actornot_state('r', 't'), actornot_pending('r', 't');
--- Release and acquire again in one transaction, any number of times; what is
--- acquired last is lent.
+-- Release and acquire again in one transaction, any number of times; the last
+-- lease holds.
 SELECT post('t', 9);
 BEGIN;
 SELECT n.* FROM actornot_acquire('r') l, note(l) n;
@@ -626,7 +628,7 @@ SELECT * FROM actornot_acquire('r');
 SELECT n.* FROM actornot_update_locked('r', 't', token('t'), '9') l, note(l) n;
 SELECT n.* FROM actornot_update_locked('r', 't', token('t'), '10') l, note(l) n;
 SELECT actornot_state('r', 't'), actornot_pending('r', 't');
--- What the own transaction has posted is not yet there, and then it is.
+-- A message of the own transaction comes only after the commit.
 BEGIN;
 SELECT post('t', 11);
 SELECT n.* FROM actornot_acquire('r', 't') l, note(l) n;
@@ -638,7 +640,7 @@ SELECT n.* FROM actornot_update_locked('r', 't', token('t'), '11') l, note(l) n;
 COMMIT;
 SELECT n.* FROM actornot_acquire('r') l, note(l) n;
 SELECT n.* FROM actornot_update_locked('r', 't', token('t'), '12') l, note(l) n;
--- What the holder wrote commits with the state.
+-- Rows that the holder wrote commit with the state.
 BEGIN;
 SELECT post('t', 13);
 COMMIT;
@@ -679,7 +681,7 @@ SELECT post('twin', 5);
 SELECT n.* FROM actornot_acquire('r', max_entities => 2) l, note(l) n ORDER BY n.entity COLLATE "C";
 SELECT n.* FROM actornot_update_locked('r', 'other', token('other'), '13') l, note(l) n;
 SELECT n.* FROM actornot_update_locked('r', 'twin', token('twin'), '5') l, note(l) n;
--- A handler of one of them cannot lend the other.
+-- A handler of one of them cannot acquire the other.
 TRUNCATE said;
 SELECT actornot_post('m', 'twin self', jsonb_build_object('do', $$SELECT * FROM actornot_acquire('r', 'twin')$$)) > 0 AS posted;
 SELECT actornot_run('m', 'twin self');
@@ -736,7 +738,7 @@ SELECT * FROM use('bad', token('bad 2'));
 SELECT * FROM use('bad', token('bad'), 'f');
 SELECT n.* FROM actornot_update_locked('r', 'bad', token('bad'), '1') l, note(l) n;
 SELECT n.* FROM actornot_update_locked('r', 'bad 2', token('bad 2'), '1') l, note(l) n;
--- A runner that one does not own
+-- A runner of another owner
 SELECT n.entity FROM actornot_acquire('r', 'bad') l, note(l) n;
 SELECT token('bad') AS good \gset
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA regress_lease_owner TO regress_lease_other;
@@ -749,7 +751,7 @@ SELECT * FROM actornot_acquire('r');
 RESET search_path;
 RESET ROLE;
 SET ROLE regress_lease_owner;
--- Transactions in which it cannot be
+-- Transactions in which the calls are refused
 BEGIN READ ONLY;
 SELECT * FROM actornot_acquire('r');
 :code
@@ -768,19 +770,19 @@ BEGIN READ ONLY;
 SELECT * FROM use('bad', :good);
 ROLLBACK;
 SELECT * FROM boxes WHERE entity = 'bad';
--- READ UNCOMMITTED is as good as READ COMMITTED.
+-- READ UNCOMMITTED is the same as READ COMMITTED.
 BEGIN ISOLATION LEVEL READ UNCOMMITTED;
 SELECT n.* FROM actornot_update_locked('r', 'bad', :good, '2') l, note(l) n;
 COMMIT;
 SELECT actornot_state('r', 'bad');
--- A cursor may read half of the answer; all is lent nevertheless.
+-- A cursor reads only half of the answer; all entities are leased nevertheless.
 SELECT post(e, 1) FROM unnest('{half 1, half 2}'::text[]) e;
 SELECT count(*) FROM (SELECT entity FROM actornot_acquire('r', max_entities => 2) LIMIT 1) x;
 SELECT count(*) FROM boxes WHERE entity LIKE 'half%' AND live;
 SELECT actornot_purge('r', e, true) FROM unnest('{half 1, half 2}'::text[]) e;
 
 --
--- Unregistered, and owned by another one meanwhile
+-- The runner is unregistered, or given to another owner, during the lease
 --
 SELECT post('u', 1);
 SELECT n.* FROM actornot_acquire('r') l, note(l) n;

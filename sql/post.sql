@@ -7,13 +7,13 @@ CREATE SCHEMA AUTHORIZATION regress_post_owner;
 GRANT EXECUTE ON FUNCTION actornot_register TO regress_post_owner;
 
 SET ROLE regress_post_owner;
--- The state of an entity is what it was given, in order.
+-- The state of an entity is the array of its payloads, in order.
 CREATE FUNCTION collect(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE sql AS $$
 	SELECT coalesce($2, '[]') || jsonb_agg(m.payload ORDER BY m.ord)
 	  FROM unnest($3) WITH ORDINALITY AS m(id, payload, headers, posted_at, attempt, ord)
 $$;
--- The same with all that a message has.
+-- The same with all fields of a message.
 CREATE FUNCTION describe(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE sql AS $$
 	SELECT coalesce($2, '[]') || jsonb_agg(jsonb_build_object(
@@ -66,13 +66,13 @@ SAVEPOINT s;
 SELECT actornot_post('post', 'a', '4') > 0 AS posted;
 RELEASE s;
 SELECT actornot_pending('post', 'a');
--- What the own transaction posted is not yet posted.
+-- A message of the own transaction is not yet posted.
 SELECT actornot_run('post', 'a');
 COMMIT;
 SELECT actornot_run('post', 'a');
 SELECT actornot_state('post', 'a');
 
--- An error that is caught takes with it what was posted under it.
+-- An error that is caught undoes the posts of its block.
 DO $$
 BEGIN
 	PERFORM actornot_post('post', 'caught', '"before"');
@@ -88,7 +88,7 @@ $$;
 SELECT actornot_run('post', 'caught');
 SELECT actornot_state('post', 'caught');
 
--- An error in the middle of many leaves nothing.
+-- An error in the middle of post_many leaves no message.
 SELECT actornot_post('post', CASE WHEN n < 3 THEN 'half' ELSE '' END)
   FROM generate_series(1, 3) n;
 SELECT actornot_post_many('post', '{half, half, ""}');
@@ -120,7 +120,7 @@ BEGIN ISOLATION LEVEL SERIALIZABLE;
 SELECT actornot_post('post', 'levels', '"serializable"') > 0 AS posted;
 SELECT array_length(actornot_post_many('post', '{levels}', '{1}'), 1) AS posted;
 COMMIT;
--- A runner that was registered after the transaction's snapshot was taken.
+-- A runner that is registered after the transaction took its snapshot.
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT count(*) FROM pg_class WHERE relname = 'none';
 SELECT actornot_register('new', 'collect');
@@ -159,7 +159,7 @@ SELECT count(*) AS entities, bool_and(actornot_state('post', 'many ' || n) = exp
 		  FROM generate_series(1, 10000) n GROUP BY 1) e;
 
 --
--- Keys: 1 byte and 1024, and what looks alike
+-- Names of entities: 1 byte and 1024, and names that look alike
 --
 SELECT actornot_post('post', e, to_jsonb(n)) > 0 AS posted
   FROM unnest(ARRAY['x', 'X', ' ', 'x ', repeat('x', 1024), repeat('x', 1023),
@@ -173,7 +173,7 @@ SELECT actornot_post('post', repeat('ä', 512) || 'x');
 SELECT actornot_post('post', '');
 
 --
--- Large payloads, which are stored out of line: 2 MB that do not compress
+-- Large payloads, which are stored out of line: 2 MB that cannot be compressed
 -- and 20 MB that do
 --
 CREATE TABLE large (n int, payload jsonb);
@@ -186,7 +186,7 @@ SELECT actornot_run('post', 'large') AS run;
 SELECT actornot_run('post', 'large') AS run;
 SELECT n, actornot_state('post', 'large') -> (n - 1) = payload AS equal FROM large ORDER BY n;
 SELECT actornot_set_state('post', 'large', NULL);
--- In arrays, among small ones: an entity's are in order, and each is whole.
+-- In arrays, among small ones: those of an entity are in order and complete.
 SELECT array_length(actornot_post_many('post', array_agg(e ORDER BY n), array_agg(payload ORDER BY n)), 1)
   FROM (SELECT n, CASE WHEN n % 3 = 0 THEN 'large' ELSE 'small' END AS e,
 			   CASE n WHEN 3 THEN (SELECT payload FROM large WHERE large.n = 1)
@@ -202,7 +202,7 @@ SELECT state = (SELECT jsonb_agg(n ORDER BY n) FROM generate_series(1, 2100) n W
 SELECT actornot_set_state('post', 'large', NULL), actornot_set_state('post', 'small', NULL);
 
 --
--- From wherever SQL is run
+-- From each place that can run SQL
 --
 CREATE TABLE orders (n int);
 CREATE FUNCTION announce() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -1,5 +1,6 @@
 --
--- privileges: least privilege; whose code runs where, and what it leaves behind
+-- privileges: least privilege; in which sessions the code of a role runs, and what
+-- it leaves behind
 --
 CREATE EXTENSION actornot;
 CREATE ROLE regress_rights_alice NOLOGIN;
@@ -15,7 +16,7 @@ CREATE SCHEMA regress_rights_shared;
 GRANT ALL ON SCHEMA regress_rights_shared TO regress_rights_alice, regress_rights_bob;
 
 --
--- Registering is for those to whom it was granted.
+-- Only roles with a grant may register.
 --
 SET ROLE regress_rights_alice;
 SELECT actornot_register('r');
@@ -32,27 +33,27 @@ RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb(current_user::text) $$;
 SELECT actornot_register('bob', 'whoami');
 
 --
--- Another role's handler never runs in one's session.
+-- A handler of another role never runs in a session.
 --
 RESET ROLE;
 SELECT actornot_post(r, 'a') > 0 AS posted FROM unnest('{alice, bob}'::text[]) r;
--- not in a superuser's,
+-- Not in the session of a superuser,
 SELECT actornot_run('bob', 'a');
 CALL actornot_drain('bob');
 CALL actornot_drain();
 SELECT actornot_pending('bob'), actornot_pending('alice');
--- not in that of a member of the owner's role,
+-- nor of a member of the owner's role,
 GRANT regress_rights_bob TO regress_rights_alice;
 SET ROLE regress_rights_alice;
 SELECT actornot_run('bob', 'a');
 CALL actornot_drain('bob');
 CALL actornot_drain();
 SELECT actornot_pending('bob');
--- who has the owner's other rights,
+-- which has the owner's other rights,
 SELECT actornot_post('bob', 'a') > 0 AS posted;
 SELECT actornot_set_state('bob', 'b', '1');
 SELECT actornot_state('bob', 'b');
--- and not in anybody's else.
+-- nor of any other role.
 RESET ROLE;
 REVOKE regress_rights_bob FROM regress_rights_alice;
 SET ROLE regress_rights_alice;
@@ -61,7 +62,7 @@ SELECT actornot_state('bob', 'b');
 SET ROLE regress_rights_bob;
 CALL actornot_drain();
 SELECT actornot_state('bob', 'a'), actornot_state('bob', 'b');
--- Within a SECURITY DEFINER function the owner's rights are there.
+-- In a SECURITY DEFINER function of the owner it runs.
 SET ROLE regress_rights_alice;
 CREATE FUNCTION run_for_others(entity text) RETURNS int LANGUAGE sql SECURITY DEFINER
 	SET search_path = public AS $$ SELECT actornot_run('alice', entity) $$;
@@ -73,7 +74,7 @@ SET ROLE regress_rights_alice;
 SELECT actornot_state('alice', 'definer');
 
 --
--- A handler cannot become anybody else: the session is a superuser's.
+-- A handler cannot become another role, though the session is a superuser's.
 --
 CREATE FUNCTION tries(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -91,8 +92,8 @@ SELECT entity, sqlstate, message FROM actornot.dead_letters WHERE runner = 'trie
 SELECT current_user;
 
 --
--- Settings that it leaves behind are undone, also after an error, and after
--- each call.
+-- Settings that a handler leaves behind are undone after each call, also after an
+-- error.
 --
 CREATE FUNCTION sets(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -129,8 +130,8 @@ RESET work_mem;
 RESET app.secret;
 
 --
--- Names: a caller's search_path and temporary objects do not change what is
--- called or written.
+-- Names: the caller's search_path and temporary objects do not change which
+-- functions are called and which tables are written.
 --
 CREATE FUNCTION regress_rights_shared.plain(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE sql AS $$ SELECT '"the real one"'::jsonb $$;
@@ -156,7 +157,7 @@ SELECT (SELECT count(*) FROM mailbox) + (SELECT count(*) FROM runner) + (SELECT 
 	+ (SELECT count(*) FROM runner_grant) AS rows;
 RESET search_path;
 DROP TABLE pg_temp.mailbox, pg_temp.runner, pg_temp.dead_letter, pg_temp.runner_grant;
--- Operators, functions and casts of others in front of the system's
+-- Operators, functions and casts of other roles, found before the system's
 SET ROLE regress_rights_bob;
 CREATE FUNCTION regress_rights_shared.trap(text, text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
@@ -181,7 +182,7 @@ CALL actornot_drain();
 RESET search_path;
 
 --
--- A name that somebody squats is not called.
+-- A function that another role made under the handler's name is not called.
 --
 GRANT EXECUTE ON FUNCTION regress_rights_shared.plain TO PUBLIC;
 SELECT actornot_post('plain', 's') > 0 AS posted;
@@ -216,7 +217,7 @@ SELECT actornot_post('runnable', 's') > 0 AS posted;
 SELECT actornot_run('runnable', 's');
 \set VERBOSITY default
 SELECT actornot_state('runnable', 's'), actornot_pending('runnable', 's');
--- A function that is given away is another's.
+-- A function whose owner has changed is another function.
 CREATE FUNCTION regress_rights_shared.given(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE sql AS $$ SELECT '1'::jsonb $$;
 SELECT actornot_register('given', 'regress_rights_shared.given');
@@ -226,7 +227,7 @@ ALTER FUNCTION regress_rights_shared.given OWNER TO regress_rights_bob;
 SET ROLE regress_rights_alice;
 \set VERBOSITY terse
 SELECT actornot_run('given', 'a');
--- So is one that the owner may no longer execute,
+-- So is one that the runner's owner may no longer execute,
 RESET ROLE;
 ALTER FUNCTION regress_rights_shared.given OWNER TO regress_rights_alice;
 REVOKE EXECUTE ON FUNCTION regress_rights_shared.given FROM PUBLIC, regress_rights_alice;
@@ -237,7 +238,7 @@ SELECT actornot_run('given', 'a');
 GRANT EXECUTE ON FUNCTION regress_rights_shared.given TO regress_rights_alice;
 SELECT actornot_wake('given', 'a');
 SELECT actornot_run('given', 'a');
--- in the middle of a transaction, too.
+-- also in the middle of a transaction.
 SELECT array_length(actornot_post_many('given', '{a, b}'), 1);
 BEGIN;
 SELECT actornot_run('given', 'a');
@@ -262,7 +263,7 @@ SELECT actornot_run('definer', 'a');
 SELECT actornot_state('definer', 'a'), current_user;
 
 --
--- Posting is granted by runner: to a role, to its members, to everybody.
+-- Posting is granted for a runner: to a role and its members, or to PUBLIC.
 --
 SELECT actornot_grant('alice', 'regress_rights_group');
 SET ROLE regress_rights_group;
@@ -272,13 +273,13 @@ RESET ROLE;
 SET ROLE regress_rights_member;
 SELECT actornot_post('alice', 'g') > 0 AS posted;
 SELECT array_length(actornot_post_many('alice', '{g, g}'), 1);
--- Members who do not inherit have to SET ROLE, as everywhere.
+-- Members that do not inherit have to SET ROLE, as everywhere.
 SET ROLE regress_rights_noinherit;
 SELECT actornot_post('alice', 'g');
 SET ROLE regress_rights_bob;
 SELECT actornot_post('alice', 'g');
 SELECT actornot_post_many('alice', '{g}');
--- A new member at once, and a former one no more
+-- A new member may post at once, a former member no longer.
 RESET ROLE;
 GRANT regress_rights_group TO regress_rights_bob;
 SET ROLE regress_rights_bob;
@@ -309,7 +310,7 @@ SELECT actornot_pending('alice', 'g');
 SELECT actornot_purge('alice', 'g');
 
 --
--- Nobody but the owner of the extension has a right on the tables.
+-- Only the owner of the extension has rights on the tables.
 --
 RESET ROLE;
 -- (17 has another right, m, for its owner)
@@ -336,7 +337,8 @@ SELECT actornot_advance_clock();
 SET actornot.debug_hash_bits = 0;
 
 --
--- Dead letters: one's own, those of whose rights one has, all for monitors
+-- Dead letters: a role sees its own, and those of roles whose rights it has;
+-- monitors see all
 --
 SELECT actornot_post('alice', 'd', '"alice"') > 0 AS posted;
 SELECT actornot_skip('alice', 'd') > 0 AS skipped;
@@ -345,7 +347,7 @@ SET ROLE regress_rights_bob;
 SELECT actornot_post('bob', 'd', '"bob"') > 0 AS posted;
 SELECT actornot_skip('bob', 'd') > 0 AS skipped;
 SELECT runner, payload FROM actornot.dead_letters ORDER BY id;
--- The filter cannot be looked behind.
+-- A function in WHERE sees no row that the view leaves out.
 CREATE FUNCTION leak(text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS $$
 BEGIN
 	RAISE NOTICE 'leaked %', $1;
@@ -359,7 +361,7 @@ SET ROLE regress_rights_monitor;
 SELECT runner, payload FROM actornot.dead_letters WHERE runner IN ('alice', 'bob') ORDER BY id;
 SET ROLE regress_rights_reader;
 SELECT runner, payload FROM actornot.dead_letters WHERE runner IN ('alice', 'bob') ORDER BY id;
--- Seeing is not redriving.
+-- The right to see them is no right to post them again.
 SELECT actornot_redrive_all('bob');
 SELECT actornot_redrive('alice', id) FROM actornot.dead_letters WHERE runner = 'alice';
 RESET ROLE;
@@ -370,8 +372,8 @@ SELECT actornot_redrive_all('bob');
 SELECT actornot_pending('bob', 'd');
 RESET ROLE;
 REVOKE regress_rights_bob FROM regress_rights_alice;
--- Those of a runner that is unregistered stay its owner's, and of nobody whose
--- runner has its name later.
+-- Dead letters of an unregistered runner stay its owner's.  They are not for the
+-- owner of a later runner of that name.
 SET ROLE regress_rights_alice;
 SELECT actornot_unregister('alice', force => true);
 SET ROLE regress_rights_bob;
@@ -382,7 +384,7 @@ SET ROLE regress_rights_alice;
 SELECT runner, payload FROM actornot.dead_letters WHERE runner = 'alice' ORDER BY id;
 
 --
--- A runner whose owner is gone is dead, until it is given to somebody.
+-- A runner whose owner was dropped does nothing until it has a new owner.
 --
 RESET ROLE;
 CREATE ROLE regress_rights_gone NOLOGIN;

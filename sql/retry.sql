@@ -5,7 +5,7 @@ CREATE EXTENSION actornot;
 CREATE ROLE regress_failure_owner NOLOGIN;
 CREATE SCHEMA AUTHORIZATION regress_failure_owner;
 GRANT EXECUTE ON FUNCTION actornot_register TO regress_failure_owner;
--- What the mailbox says of a failure.
+-- What the mailbox holds about a failure.
 CREATE VIEW public.failures AS
 SELECT r.name AS runner, b.entity, b.attempts, b.last_error,
 	b.wake_at - b.updated_at AS wait, b.target IS NOT NULL AS pinned
@@ -13,7 +13,7 @@ SELECT r.name AS runner, b.entity, b.attempts, b.last_error,
 GRANT SELECT ON public.failures TO regress_failure_owner;
 SET ROLE regress_failure_owner;
 
--- Does what its messages say, and collects what they brought.
+-- Does what its messages tell it, and collects them.
 CREATE TABLE effects (n serial, entity text, payload jsonb);
 CREATE FUNCTION obey(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -36,8 +36,8 @@ $$;
 SELECT actornot_register('obey', 'obey', max_attempts => 3, retry_delay => '0', retry_delay_max => '0');
 
 --
--- All before the poison are done; it is tried again, alone, then given up;
--- then the next get their turn.
+-- The messages before the poison are done.  The poison is tried again, alone, and
+-- then given up; then the next messages get their turn.
 --
 SELECT actornot_post('obey', 'a', p) > 0 AS posted
   FROM unnest(ARRAY['{"n": 1}', '{"n": 2}', '{"n": 3, "raise": "22012", "say": "poison"}', '{"n": 4}', '{"n": 5}']::jsonb[])
@@ -54,7 +54,7 @@ SELECT actornot_state('obey', 'a'), actornot_pending('obey', 'a');
 SELECT actornot_run('obey', 'a');
 SELECT actornot_state('obey', 'a'), actornot_pending('obey', 'a');
 SELECT * FROM failures;
--- The dead letter tells all of it; what the failed attempts wrote is not there.
+-- The dead letter holds the whole error; rows of the failed attempts are not there.
 \x on
 SELECT id = (SELECT max(id) FROM actornot.dead_letters) AS id, runner, entity, payload, headers,
 	posted_at < died_at AS posted_at, attempts, sqlstate, message, detail,
@@ -78,7 +78,7 @@ SELECT actornot_run('once', 'a');
 SELECT actornot_run('once', 'a');
 SELECT actornot_state('once', 'a'), actornot_pending('once', 'a');
 SELECT payload -> 'n' AS n, headers, attempts, message FROM actornot.dead_letters WHERE runner = 'once' ORDER BY id;
--- and one that is posted when all before it are dead
+-- and a message that is posted when all before it are dead
 SELECT actornot_post('once', 'a', '{"n": 5, "raise": "P0001", "say": "fifth"}') > 0 AS posted;
 SELECT actornot_run('once', 'a');
 SELECT actornot_run('once', 'a');
@@ -120,10 +120,10 @@ EXCEPTION WHEN undefined_object THEN
 END
 $$;
 SELECT redrive_elsewhere();
--- It is a new message: attempts begin anew, and it can die again.
+-- It is a new message: attempts begin at 1, and it can be given up again.
 SELECT actornot_run('once', 'a');
 SELECT attempts, message, headers #>> '{actornot_origin, message}' AS origin FROM actornot.dead_letters WHERE runner = 'once' AND payload -> 'n' = '2';
--- All of them: with a handler that has learnt
+-- All of them, with a handler that was repaired
 CREATE OR REPLACE FUNCTION obey(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
@@ -144,7 +144,7 @@ SELECT actornot_redrive_all('once');
 SELECT count(*) FROM actornot.dead_letters WHERE runner = 'once';
 SELECT actornot_run('once', 'a');
 SELECT actornot_state('once', 'a');
--- Headers that are no object are kept, too.
+-- Headers that are no JSON object are kept, too.
 SELECT actornot_post('once', 'h', '1', h) > 0 AS posted
   FROM unnest(ARRAY[NULL, '"text"', '[1]', '{"mine": true}']::jsonb[]) WITH ORDINALITY AS u(h, ord) ORDER BY ord;
 SELECT actornot_skip('once', 'h') > 0 AS skipped FROM generate_series(1, 4);
@@ -168,7 +168,7 @@ SELECT actornot_post('slow', 'a') > 0 AS posted;
 \set VERBOSITY terse
 SELECT actornot_run('slow', 'a');
 SELECT attempts, wait BETWEEN '89 s' AND '111 s' AS "100 s" FROM failures WHERE runner = 'slow';
--- Until then it is passed by.
+-- Until then drain skips the entity.
 SELECT actornot_run('slow', 'a');
 CALL actornot_drain('slow');
 SELECT attempts FROM failures WHERE runner = 'slow';
@@ -187,11 +187,11 @@ SELECT attempts, wait BETWEEN '499 s' AND '501 s' AS "500 s" FROM failures WHERE
 SELECT actornot_register('slow', 'obey', retry_delay => '100 s');
 SELECT actornot_post('slow', 'b', '{"n": 1}') > 0 AS posted;
 SELECT actornot_run('slow', 'b');
--- The success that follows forgets it all.
+-- A success ends the count of attempts and the back-off.
 SELECT actornot_wake('slow', 'a');
 SELECT actornot_run('slow', 'a');
 SELECT * FROM failures WHERE runner = 'slow' ORDER BY entity;
--- for ever: attempts are counted, nothing dies.
+-- max_attempts NULL: attempts are counted, nothing is given up.
 SELECT actornot_register('for ever', 'fails', max_attempts => NULL, retry_delay => '0');
 SELECT actornot_post('for ever', 'a') > 0 AS posted;
 CREATE FUNCTION run_and_wake() RETURNS int LANGUAGE plpgsql SET client_min_messages = error AS $$
@@ -205,7 +205,8 @@ SELECT attempts, last_error FROM failures WHERE runner = 'for ever';
 SELECT count(*) FROM actornot.dead_letters WHERE runner = 'for ever';
 
 --
--- What says nothing about the handler counts as no attempt, but waits.
+-- An error that is not the handler's fault counts as no attempt, but has a
+-- back-off.
 --
 CREATE FUNCTION raises(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -220,7 +221,7 @@ SELECT actornot_run('raises', e) FROM unnest('{40001, 40P01, 53000, 53200, 58000
 \set VERBOSITY default
 SELECT entity, attempts, last_error, wait > '50 min' AS waits FROM failures WHERE runner = 'raises' ORDER BY entity;
 SELECT entity, attempts, sqlstate FROM actornot.dead_letters WHERE runner = 'raises' ORDER BY id;
--- Without a delay it waits a little all the same.
+-- Without a retry_delay it waits a short time nevertheless.
 SELECT actornot_register('raises', 'raises', max_attempts => 1, retry_delay => '0', retry_delay_max => '10 min');
 SELECT actornot_post('raises', '40001') > 0 AS posted;
 SELECT actornot_wake('raises', '40001');
@@ -230,8 +231,8 @@ SELECT actornot_run('raises', '40001');
 SELECT attempts, wait BETWEEN '80 ms' AND '120 ms' AS "100 ms" FROM failures WHERE entity = '40001';
 
 --
--- A handler that is gone: the entity waits, with a clear error, and nothing
--- is given up; it goes on when the function is back.
+-- A handler that was dropped: the entity waits, with a clear error, and nothing
+-- is given up; it goes on when the function exists again.
 --
 CREATE FUNCTION comes_and_goes(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE sql AS $$ SELECT '"one"'::jsonb $$;
@@ -243,7 +244,7 @@ SELECT actornot_run('gone', 'a');
 SELECT actornot_wake('gone', 'a');
 SELECT actornot_run('gone', 'a');
 SELECT attempts, last_error FROM failures WHERE runner = 'gone';
--- It is back with another result or other arguments.
+-- The function exists again, with another result or other arguments.
 CREATE FUNCTION comes_and_goes(entity text, state jsonb, messages actornot_message[])
 RETURNS int LANGUAGE sql AS $$ SELECT 1 $$;
 SELECT actornot_wake('gone', 'a');
@@ -254,7 +255,7 @@ CREATE FUNCTION comes_and_goes(entity text, state json, messages actornot_messag
 RETURNS jsonb LANGUAGE sql AS $$ SELECT '1'::jsonb $$;
 SELECT actornot_wake('gone', 'a');
 SELECT actornot_run('gone', 'a');
--- Its schema is gone.
+-- Its schema was dropped.
 RESET ROLE;
 ALTER SCHEMA regress_failure_owner RENAME TO regress_failure_away;
 SET ROLE regress_failure_owner;
@@ -286,7 +287,7 @@ SELECT actornot_wake('gone', 'a');
 SELECT actornot_run('gone', 'a');
 
 --
--- A handler that returns what is no jsonb
+-- A handler that returns something that is no jsonb
 --
 CREATE FUNCTION no_jsonb(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN 'not json'; END $$;
@@ -313,7 +314,7 @@ SELECT actornot_run('sleeps', 'a');
 CALL actornot_drain('sleeps');
 CALL actornot_drain('often');
 SELECT runner, attempts, sqlstate, message FROM actornot.dead_letters WHERE runner IN ('endless', 'sleeps', 'often') ORDER BY runner;
--- Nothing of it is left: neither in the next call nor in the session.
+-- No timeout is left, neither in the next call nor in the session.
 CREATE FUNCTION naps(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.2); RETURN '"slept"'; END $$;
 SELECT actornot_register('naps', 'naps', timeout => NULL);
@@ -321,8 +322,8 @@ SELECT actornot_post('naps', 'a') > 0 AS posted;
 SELECT actornot_run('naps', 'a');
 SELECT actornot_state('naps', 'a');
 SELECT pg_sleep(0.2);
--- A handler that a handler runs has no more time than that one, whose failure
--- it is.
+-- A handler that is run by another handler has no more time than that one.  If
+-- the outer timeout ends it, that is the outer handler's failure.
 CREATE FUNCTION outer_one(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb(actornot_run('inner', 'a')) $$;
 SELECT actornot_register('inner', 'sleeps', timeout => '1 h', max_attempts => 1);
@@ -334,7 +335,7 @@ SELECT actornot_run('outer', 'a');
 \set VERBOSITY default
 SELECT runner, attempts, sqlstate FROM actornot.dead_letters WHERE runner IN ('inner', 'outer');
 SELECT actornot_pending('inner', 'a');
--- Its own time is its own failure, and the outer one goes on.
+-- If the inner timeout ends it, that is its own failure, and the outer one goes on.
 SELECT actornot_register('inner', 'sleeps', timeout => '50 ms', max_attempts => 1);
 SELECT actornot_register('outer', 'outer_one', timeout => '1 h', max_attempts => 1);
 SELECT actornot_post('outer', 'a') > 0 AS posted;
@@ -346,7 +347,7 @@ SELECT actornot_register('sleeps', 'naps', runnable => 'never_says', timeout => 
 SELECT actornot_post('sleeps', 'r') > 0 AS posted;
 SELECT actornot_run('sleeps', 'r');
 SELECT sqlstate, message FROM actornot.dead_letters WHERE runner = 'sleeps' AND entity = 'r';
--- The caller's statement_timeout comes first, and counts for nobody.
+-- The caller's statement_timeout comes first, and counts as no failure.
 SELECT actornot_register('sleeps', 'sleeps', timeout => '1 h', max_attempts => 1);
 SELECT actornot_post('sleeps', 'q') > 0 AS posted;
 \set SHOW_CONTEXT never
@@ -358,7 +359,8 @@ SELECT actornot_pending('sleeps', 'q');
 SELECT count(*) FROM failures WHERE runner = 'sleeps' AND entity = 'q';
 
 --
--- A failure in a transaction: that goes on, and the record is a part of it.
+-- A failure in a transaction: the transaction goes on, and the record of the
+-- failure is a part of it.
 --
 SELECT actornot_register('tx', 'fails', max_attempts => 5, retry_delay => '0');
 SELECT actornot_post('tx', 'a') > 0 AS posted;

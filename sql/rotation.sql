@@ -4,7 +4,7 @@
 \set VERBOSITY terse
 SET client_min_messages = warning;
 CREATE EXTENSION actornot;
--- A role that no worker can run for, so that nothing happens by itself.
+-- The owner cannot log in: no worker runs for it, so nothing happens by itself.
 CREATE ROLE regress_rotate NOLOGIN;
 CREATE SCHEMA play AUTHORIZATION regress_rotate;
 GRANT EXECUTE ON FUNCTION actornot_register TO regress_rotate;
@@ -22,9 +22,9 @@ SELECT actornot_register('r', 'play.see', batch_bytes => 1000);
 RESET ROLE;
 
 --
--- Copies, made by hand here.  What was copied is in several segments, and of
--- each copy only what is visible counts.  The ring is locked, so that the manager
--- leaves it alone.
+-- Copies, made by hand here.  A copied message is in several segments; only a
+-- copy that is visible counts.  The ring is locked, so that the manager does not
+-- change it.
 --
 BEGIN;
 LOCK TABLE actornot.segment IN SHARE UPDATE EXCLUSIVE MODE;
@@ -37,7 +37,7 @@ CREATE PROCEDURE forget(segments int[]) LANGUAGE sql AS $$
 	UPDATE actornot.segment SET sealed = true, upper = '1', turn = 0, done = NULL, copied = false
 	 WHERE number = ANY (segments);
 $$;
--- Twice the same one in a batch
+-- A message of which a batch meets two copies
 SELECT count(actornot_post('r', 'twice', to_jsonb(n))) FROM generate_series(1, 5) n;
 INSERT INTO actornot.message_3 SELECT * FROM actornot.message_0;
 CALL look_into('{3}');
@@ -48,7 +48,7 @@ SELECT actornot_run('r', 'twice');
 SELECT actornot_state('r', 'twice'), actornot_pending('r', 'twice');
 RESET ROLE;
 -- The bytes of a batch are full at a message whose other copy was rolled back:
--- it is the next one, not a lost one.
+-- that message comes in the next batch and is not lost.
 SELECT count(actornot_post('r', 'bytes', jsonb_build_object('n', n, 'bytes', repeat('x', 600)))) FROM generate_series(1, 3) n;
 WITH moved AS (DELETE FROM actornot.message_0 RETURNING *) INSERT INTO actornot.message_3 SELECT * FROM moved;
 SELECT actornot_pending('r', 'bytes');
@@ -76,11 +76,11 @@ TRUNCATE play.seen;
 ROLLBACK PREPARED 'regress_rotate';
 
 --
--- Now as the manager does it.
+-- Now the manager makes the copies.
 --
 ALTER SYSTEM SET actornot.segment_size = '128 kB';
 SELECT pg_reload_conf();
--- What it does comes a little later.
+-- Waits for something that the manager does.
 CREATE PROCEDURE wait_for(condition text) LANGUAGE plpgsql AS $$
 DECLARE
 	met		boolean;
@@ -92,18 +92,18 @@ BEGIN
 		PERFORM pg_sleep(0.01);
 	END LOOP;
 	IF NOT met THEN
-		RAISE EXCEPTION 'waited in vain for %', condition;
+		RAISE EXCEPTION 'timed out waiting for %', condition;
 	END IF;
 END $$;
 CREATE FUNCTION current_segment() RETURNS int LANGUAGE sql AS $$
 	SELECT number FROM actornot.segment WHERE current
 $$;
--- Segments in which something is.
+-- Segments that are not empty.
 CREATE FUNCTION in_use() RETURNS int LANGUAGE sql AS $$
 	SELECT count(*)::int FROM actornot.segment WHERE upper IS DISTINCT FROM '1'
 $$;
 CREATE TABLE posted (entity text, id bigint);
--- Post to an entity until the log has moved on, which takes as many as it takes.
+-- Posts to an entity until the log has moved on, however many posts that takes.
 CREATE PROCEDURE fill(runner text, entity text) LANGUAGE plpgsql AS $$
 DECLARE
 	was		int := current_segment();
@@ -130,7 +130,7 @@ SELECT pg_sleep(4) WHERE current_setting('actornot.segment_size') <> '128kB' \g 
 SELECT pg_sleep(15) WHERE current_setting('actornot.segment_size') <> '128kB' \g /dev/null
 SELECT pg_sleep(40) WHERE current_setting('actornot.segment_size') <> '128kB' \g /dev/null
 SHOW actornot.segment_size;
--- What is done goes, whole segments of it.
+-- Done messages are removed, by whole segments.
 CALL fill('s', 'busy');
 SET ROLE regress_rotate;
 CALL actornot_drain() \g /dev/null
@@ -138,7 +138,7 @@ RESET ROLE;
 CALL wait_for('in_use() = 1');
 SELECT count(*) > 0 AS any, count(DISTINCT id) = count(*) AS once, actornot_state('s', 'busy')::int = count(*) AS counted FROM play.seen;
 
--- What is not done does not: a backlog stays where it is.
+-- Pending messages are not: a backlog stays where it is.
 CALL fill('s', 'busy');
 CALL fill('s', 'busy');
 CALL wait_for('(SELECT count(*) = 2 FROM actornot.segment WHERE sealed AND upper > ''1'')');
@@ -146,9 +146,9 @@ CREATE FUNCTION left_over(entity text) RETURNS bigint LANGUAGE sql AS $$
 	SELECT count(*) FROM posted p WHERE p.entity = $1 AND NOT EXISTS (SELECT FROM play.seen s WHERE s.id = p.id)
 $$;
 SELECT actornot_pending('s', 'busy') = left_over('busy') AS pending, actornot_pending('s') = left_over('busy') AS of_all;
--- A few that wait for something are copied: one is paused, one is lent, one
--- backs off, and one is of a runner that nobody knows.  The payload of one is
--- toasted, another's is none.
+-- A few that wait for something are copied: one is paused, one is leased, one is
+-- in back-off, and one is of a runner that does not exist.  One has a payload in
+-- TOAST, another has no payload.
 SELECT setseed(0.5);
 SELECT actornot_pause('s', 'paused');
 SELECT actornot_post('s', 'paused', to_jsonb(string_agg(md5(random()::text), ''))) > 0 AS posted FROM generate_series(1, 1000);
@@ -183,7 +183,8 @@ CALL actornot_drain() \g /dev/null
 SELECT place, length(payload::text) FROM play.seen WHERE entity = 'paused' ORDER BY place;
 RESET ROLE;
 
--- Two entities with one hash: what one of them passes is not done for the other.
+-- Two entities with one hash: a message that one of them has passed is not done
+-- for the other.
 SET actornot.debug_hash_bits = 0;
 SELECT actornot_pause('s', 'a');
 SELECT actornot_post('s', entity, to_jsonb(entity)) > 0 AS posted FROM unnest('{b,a,b}'::text[]) entity;

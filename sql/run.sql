@@ -1,12 +1,12 @@
 --
--- run: one batch of one entity in one's own session
+-- run: one batch of one entity in the caller's session
 --
 CREATE EXTENSION actornot;
 CREATE ROLE regress_run_owner NOLOGIN;
 CREATE SCHEMA AUTHORIZATION regress_run_owner;
 GRANT EXECUTE ON FUNCTION actornot_register TO regress_run_owner;
 SET ROLE regress_run_owner;
--- Notes how many messages came in each call.
+-- Writes down how many messages came in each call.
 CREATE FUNCTION sizes(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE sql AS $$ SELECT coalesce($2, '[]') || to_jsonb(cardinality($3)) $$;
 CREATE TABLE seen (n serial, entity text, state jsonb, payload jsonb, attempt int);
@@ -69,7 +69,7 @@ SELECT actornot_run('sizes', 'b'), actornot_run('sizes', 'b');
 SELECT array_length(actornot_post_many('sizes', array_fill('h'::text, ARRAY[4]),
 	array_fill(to_jsonb(repeat('x', 600)), ARRAY[4]), array_fill(to_jsonb(repeat('x', 600)), ARRAY[4])), 1);
 SELECT actornot_run('sizes', 'h'), actornot_run('sizes', 'h');
--- One message always fits; what compresses counts in full.
+-- One message always fits; payloads count with their size before compression.
 SELECT actornot_post('sizes', 'c', to_jsonb(repeat('x', n))) > 0 AS posted
   FROM unnest('{100000, 1, 2000, 2000, 100000, 1, 1}'::int[]) WITH ORDINALITY AS u(n, ord) ORDER BY ord;
 SELECT actornot_run('sizes', 'c') FROM generate_series(1, 6);
@@ -77,7 +77,7 @@ SELECT actornot_state('sizes', 'c');
 SELECT actornot_register('sizes', 'sizes', batch_bytes => 1);
 SELECT array_length(actornot_post_many('sizes', '{d, d}', '{1, 2}'), 1);
 SELECT actornot_run('sizes', 'd'), actornot_run('sizes', 'd'), actornot_run('sizes', 'd');
--- Messages without anything in them weigh nothing.
+-- Messages without payload and headers count no bytes.
 SELECT array_length(actornot_post_many('sizes', array_fill('e'::text, ARRAY[5])), 1);
 SELECT actornot_run('sizes', 'e');
 
@@ -180,7 +180,7 @@ RESET timezone;
 RESET datestyle;
 
 --
--- runnable: asked by each run; gets the state, or the initial one.
+-- runnable: called by each run, with the state or the initial state.
 --
 CREATE FUNCTION is_open(entity text, state jsonb) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
@@ -205,7 +205,7 @@ SELECT actornot_run('door', 'front');
 SELECT actornot_set_state('door', 'front', '"open"');
 SELECT actornot_run('door', 'front');
 SELECT actornot_pending('door', 'front'), actornot_state('door', 'front');
--- Where nothing waits nobody is asked.
+-- If nothing is pending runnable is not called.
 SELECT actornot_set_state('door', 'front', '"error"');
 SELECT actornot_run('door', 'front');
 -- An error in it counts as the handler's.
@@ -260,19 +260,19 @@ SELECT actornot_post('relay', 'a', '{"do": "post", "on": "b"}') > 0 AS posted;
 SELECT actornot_run('relay', 'a');
 SELECT actornot_run('relay', 'b');
 SELECT actornot_state('relay', 'a'), actornot_state('relay', 'b');
--- its own one is being run: 55006, which is its failure if it does not care.
+-- Its own entity is being run: 55006, which is its failure if it does not catch it.
 SELECT actornot_post('relay', 'a', '{"do": "run", "on": "a"}') > 0 AS posted;
 SELECT actornot_run('relay', 'a');
 SELECT actornot_post('relay', 'a', '{"do": "set", "on": "a"}') > 0 AS posted;
 SELECT actornot_run('relay', 'a');
 SELECT payload, attempts, sqlstate, message FROM actornot.dead_letters WHERE runner = 'relay' ORDER BY id;
 SELECT actornot_state('relay', 'a');
--- One that runs another one that runs the first
+-- A handler that runs another entity, which runs the first
 SELECT actornot_post('relay', 'b', '{"do": "run", "on": "a"}') > 0 AS posted;
 SELECT actornot_post('relay', 'a', '{"do": "run", "on": "b"}') > 0 AS posted;
 SELECT actornot_run('relay', 'a');
 SELECT actornot_state('relay', 'a'), actornot_state('relay', 'b');
--- After all of that nothing is left open.
+-- After that nothing is left open.
 SELECT actornot_post('relay', 'a', '"free"') > 0 AS posted;
 SELECT actornot_run('relay', 'a');
 SELECT actornot_set_state('relay', 'a', NULL);
@@ -296,7 +296,7 @@ SELECT actornot_run('phoenix', 'a');
 SELECT actornot_state('phoenix', 'a');
 
 --
--- The caller's own statement_timeout is nobody's failure.
+-- The caller's statement_timeout is no failure of the entity.
 --
 CREATE FUNCTION sleepy(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE sql AS $$ SELECT '1'::jsonb FROM pg_sleep(60) $$;

@@ -1,5 +1,5 @@
 --
--- runner: registering, replacing, pausing, giving away
+-- runner: registering, replacing, pausing, changing the owner
 --
 CREATE EXTENSION actornot;
 CREATE ROLE regress_runner_owner NOLOGIN;
@@ -52,7 +52,7 @@ SELECT id, name, owner, handler, batch_size, max_attempts, runnable, initial_sta
 SET ROLE regress_runner_owner;
 SELECT actornot_pending('default', 'a');
 SELECT actornot_run('default', 'a');
--- What is rolled back was never registered.
+-- A registration that is rolled back leaves nothing.
 BEGIN;
 SELECT actornot_register('default', NULL);
 SELECT actornot_register('never', 'h');
@@ -75,7 +75,7 @@ SELECT actornot_register(f, f) FROM unnest('{h, h_void, h_jsonb, h_jsonb_void}':
 SELECT actornot_post(f, 'a') > 0 AS posted FROM unnest('{h, h_void, h_jsonb, h_jsonb_void}'::text[]) f;
 SELECT f, actornot_run(f, 'a') FROM unnest('{h, h_void, h_jsonb, h_jsonb_void}'::text[]) f;
 SELECT f, actornot_state(f, 'a') FROM unnest('{h, h_void, h_jsonb, h_jsonb_void}'::text[]) f;
--- One name with both arguments: the typed one is taken.
+-- Two functions of one name: the one with actornot_message[] is taken.
 CREATE FUNCTION twofold(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb('typed'::text) $$;
 CREATE FUNCTION twofold(entity text, state jsonb, messages jsonb)
@@ -95,7 +95,8 @@ SELECT actornot_register('names', ' REGRESS_runner_owner . H ');
 SELECT actornot_register('names', '"An odd.name"');
 SELECT actornot_register('a "quoted" runner, ä', '"regress_runner_owner"."An odd.name"');
 SELECT actornot_post('a "quoted" runner, ä', 'a') > 0 AS posted;
--- It is stored qualified: the search_path of who runs it does not matter.
+-- It is stored qualified: the search_path of the session that runs it does not
+-- matter.
 SET search_path = pg_catalog, public;
 SELECT actornot_run('a "quoted" runner, ä', 'a');
 SELECT actornot_state('a "quoted" runner, ä', 'a');
@@ -106,7 +107,7 @@ SELECT actornot_register('names', 'h(text, jsonb, jsonb)');
 SELECT actornot_register('names', 'other_db.regress_runner_owner.h');
 SELECT actornot_register('names', '');
 SELECT actornot_register('names', 'no_schema.h');
--- The first schema of the search_path that has one counts.
+-- The first schema of the search_path that has such a function is taken.
 RESET ROLE;
 CREATE SCHEMA regress_runner_first AUTHORIZATION regress_runner_owner;
 SET ROLE regress_runner_owner;
@@ -120,14 +121,14 @@ RESET search_path;
 RESET ROLE;
 SELECT name, handler FROM actornot.runner WHERE name LIKE 'names%' OR name LIKE 'a "%' ORDER BY name;
 SET ROLE regress_runner_owner;
--- Temporary functions are nobody else's business.
+-- Temporary functions are not taken: other sessions do not have them.
 CREATE FUNCTION pg_temp.h_temp(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE sql AS $$ SELECT '1'::jsonb $$;
 SELECT actornot_register('names', 'h_temp');
 SELECT actornot_register('names', 'pg_temp.h_temp');
 
 --
--- What is no handler
+-- Functions that are no handler
 --
 CREATE FUNCTION w_int(entity text, state jsonb, messages actornot_message[])
 RETURNS int LANGUAGE sql AS $$ SELECT 1 $$;
@@ -165,7 +166,7 @@ SELECT actornot_register('wrong', 'h', runnable => 'r_int');
 SELECT actornot_post('wrong', 'a');
 
 --
--- Values out of range, and what is not yet built
+-- Values out of range, and settings that are not yet built
 --
 SELECT actornot_register(repeat('r', 255));
 SELECT actornot_post(repeat('r', 255), 'a') > 0 AS posted;
@@ -213,7 +214,7 @@ SELECT actornot_register('v', 'h', dedup_window => '0');
 SELECT actornot_register('v', 'h', dedup_window => NULL);
 
 --
--- Who may replace it
+-- Which roles may replace it
 --
 RESET ROLE;
 GRANT USAGE ON SCHEMA regress_runner_owner TO regress_runner_other;
@@ -221,16 +222,16 @@ SET ROLE regress_runner_other;
 CREATE FUNCTION h_other(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb(current_user::text) $$;
 SELECT actornot_register('default', 'h_other');
--- A member may; the owner does not change.
+-- A member of the owner's role may; the owner does not change.
 SET ROLE regress_runner_member;
 SELECT actornot_register('default', 'regress_runner_owner.h', batch_size => 11);
--- A superuser, too; the owner must be able to execute what he registers.
+-- A superuser may, too; the owner must be able to execute the handler.
 RESET ROLE;
 SELECT actornot_register('default', 'regress_runner_owner.h', batch_size => 12);
 REVOKE EXECUTE ON FUNCTION regress_runner_other.h_other FROM PUBLIC;
 SELECT actornot_register('default', 'regress_runner_other.h_other');
 SELECT name, owner, handler, batch_size FROM actornot.runner WHERE name = 'default';
--- One's own right to execute it
+-- The caller must have the right to execute it.
 SET ROLE regress_runner_owner;
 SELECT actornot_register('default', 'regress_runner_other.h_other');
 RESET ROLE;
@@ -240,7 +241,7 @@ SELECT actornot_register('default', 'regress_runner_other.h_other');
 RESET ROLE;
 GRANT EXECUTE ON FUNCTION regress_runner_other.h_other TO regress_runner_owner;
 SET ROLE regress_runner_owner;
--- Somebody else's function runs with the owner's rights.
+-- A function of another role runs with the rights of the runner's owner.
 SELECT actornot_register('default', 'regress_runner_other.h_other');
 SELECT actornot_post('default', 'whose') > 0 AS posted;
 SELECT actornot_run('default', 'whose');
@@ -271,7 +272,7 @@ SELECT actornot_run('default', 'p');
 SELECT actornot_state('default', 'p');
 
 --
--- Who may post
+-- Which roles may post
 --
 SET ROLE regress_runner_other;
 SELECT actornot_post('default', 'g');
@@ -281,7 +282,7 @@ SELECT actornot_grant('default', 'regress_runner_other');
 SET ROLE regress_runner_other;
 SELECT actornot_post('default', 'g') > 0 AS posted;
 SELECT array_length(actornot_post_many('default', '{g, g}'), 1);
--- and that is all that he may.
+-- The grant gives no other right.
 SELECT actornot_grant('default', 'regress_runner_other');
 SELECT actornot_revoke('default', 'regress_runner_other');
 SELECT actornot_pause('default');
@@ -300,7 +301,7 @@ SELECT actornot_grant('default', 'public');
 SET ROLE regress_runner_other;
 SELECT actornot_post('default', 'g') > 0 AS posted;
 SET ROLE regress_runner_owner;
--- revoking from a role leaves what everybody has.
+-- Revoking from a role leaves the grant to PUBLIC.
 SELECT actornot_revoke('default', 'regress_runner_other');
 SET ROLE regress_runner_other;
 SELECT actornot_post('default', 'g') > 0 AS posted;
@@ -341,7 +342,7 @@ SET ROLE regress_runner_owner;
 SELECT actornot_register('given', 'h_void');
 SELECT actornot_post('given', 'a') > 0 AS posted;
 SELECT actornot_set_owner('given', 'regress_runner_other');
--- It is another's now, whose rights the old owner has as a member.
+-- It has another owner now, whose rights the old owner has as a member.
 SELECT actornot_run('given', 'a');
 SET ROLE regress_runner_other;
 SELECT actornot_run('given', 'a');

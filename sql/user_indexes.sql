@@ -1,5 +1,5 @@
 --
--- user_indexes: indexes and triggers on the tables that are not of our making
+-- user_indexes: indexes and triggers on the tables that a user added
 --
 CREATE EXTENSION actornot;
 CREATE ROLE regress_indexes_owner NOLOGIN;
@@ -14,8 +14,8 @@ SELECT actornot_register('counter', 'counter');
 SELECT actornot_register('fails', 'fails', max_attempts => 1);
 RESET ROLE;
 
--- Plain ones, partial ones, one of an expression; also one that only
--- summarizes blocks.
+-- Plain indexes, partial ones, one of an expression, and one that summarizes
+-- blocks.
 CREATE INDEX ON actornot.message_0 (entity);
 CREATE INDEX ON actornot.message_0 ((payload ->> 'a')) WHERE payload IS NOT NULL;
 CREATE INDEX ON actornot.mailbox (runner, updated_at);
@@ -36,7 +36,7 @@ RESET client_min_messages;
 RESET ROLE;
 SET enable_seqscan = off;
 SET enable_bitmapscan = off;
--- By the new indexes.
+-- Reads by the new indexes.
 SELECT count(*) FROM actornot.message_0 WHERE entity = 'two';
 SELECT count(*) FROM actornot.message_0 WHERE payload IS NOT NULL AND payload ->> 'a' > '0';
 SELECT count(*) FROM actornot.mailbox WHERE runner = 1 AND updated_at > 'epoch';
@@ -49,18 +49,18 @@ SELECT count(*) FROM actornot.mailbox WHERE created_at > 'epoch' AND last_id >= 
 RESET enable_seqscan;
 RESET enable_bitmapscan;
 RESET enable_indexscan;
--- A unique one is obeyed.
+-- A unique index is enforced.
 CREATE UNIQUE INDEX only_once ON actornot.message_0 ((payload ->> 'once'));
 SELECT actornot_post('counter', 'x', '{"once": 1}') > 0 AS posted;
 SELECT actornot_post('counter', 'x', '{"once": 1}') > 0 AS posted;
 DROP INDEX actornot.only_once;
--- One that does not exist any more, in the same session.
+-- An index that does not exist any more, in the same session.
 DROP INDEX actornot.message_0_entity_idx;
 SELECT actornot_post('counter', 'x') > 0 AS posted;
 SELECT actornot_pending('counter', 'x');
 
 --
--- Mailboxes are saved without firing triggers, so none may rely on it.
+-- Mailboxes are saved without firing triggers, so row triggers are refused.
 --
 CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
 CREATE TRIGGER note AFTER INSERT OR UPDATE OR DELETE ON actornot.mailbox
@@ -80,7 +80,7 @@ DROP TRIGGER note ON actornot.mailbox;
 DROP FUNCTION public.note();
 
 --
--- What can only be checked later is not checked, and so refused.
+-- Constraints that are checked later would not be checked, so they are refused.
 --
 ALTER TABLE actornot.message_0 ADD CONSTRAINT later UNIQUE (id) DEFERRABLE;
 SELECT actornot_post('counter', 'later') > 0 AS posted;
@@ -88,8 +88,8 @@ ALTER TABLE actornot.message_0 DROP CONSTRAINT later;
 SELECT actornot_post('counter', 'later') > 0 AS posted;
 
 --
--- Rows are written without columns that were added, so there may be none.
--- Other tables may have some, and what was dropped is in nobody's way.
+-- Rows are written without columns that were added, so these are refused.  Other
+-- tables may have such columns, and a dropped column does not matter.
 --
 ALTER TABLE actornot.segment ADD COLUMN note text, ADD COLUMN number2 int;
 ALTER TABLE actornot.runner ADD COLUMN note text, ADD COLUMN number int;

@@ -39,9 +39,9 @@ SELECT actornot_register('w', 'bad_jsonb');
 SELECT actornot_register('w', 'bad_more');
 SELECT actornot_register('w', 'bad_three');
 SELECT actornot_register('w', 'bad_procedure');
--- runnable is asked for each entity, and is no such function
+-- runnable is called for each entity; it cannot be such a function.
 SELECT actornot_register('w', 'good', runnable => 'good');
--- Of several functions of a name the one for one entity counts.
+-- Of several functions of a name the one for a single entity is taken.
 CREATE FUNCTION twofold(batches actornot_batch[]) RETURNS SETOF actornot_state_of LANGUAGE plpgsql AS $$ BEGIN RAISE 'many'; END $$;
 CREATE FUNCTION twofold(entity text, state jsonb, messages jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT '"one"'::jsonb $$;
 SELECT actornot_register('twofold', 'twofold');
@@ -54,7 +54,8 @@ SELECT actornot_state('twofold', 'a');
 --
 CREATE TABLE calls (n serial, entities text[], messages int, bytes int);
 CREATE TABLE seen (n serial, entity text, state jsonb, payload jsonb, headers jsonb, attempt int, id bigint);
--- Obeys the last message of each entity: "set" a state, "end" it, or leave it.
+-- Does what the last message of each entity says: "set" a state, "end" it, or
+-- leave it.
 CREATE FUNCTION obey(batches actornot_batch[]) RETURNS SETOF actornot_state_of LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO calls (entities, messages, bytes)
@@ -75,7 +76,7 @@ SELECT actornot_register('w', 'obey', initial_state => '"new"');
 SELECT actornot_post('w', entity, payload, headers) > 0 AS posted
   FROM (VALUES ('a', '{"set": 1}'::jsonb, NULL::jsonb), ('b', '{"set": null}', '{"h": 1}'), ('c', '{"leave": 1}', NULL),
 	('d', '{"end": 1}', NULL), ('a', '{"set": [2]}', NULL)) AS v (entity, payload, headers);
--- one entity alone, in the caller's transaction
+-- One entity alone, in the caller's transaction
 SELECT actornot_run('w', 'a'), actornot_run('w', 'a');
 SELECT actornot_run('w', 'nobody');
 CALL actornot_drain('w');
@@ -93,7 +94,7 @@ SELECT actornot_post('w', entity, payload) > 0 AS posted
 CALL actornot_drain('w');
 SELECT entity, state, payload, attempt FROM seen ORDER BY n;
 SELECT e, actornot_state('w', e) FROM unnest('{a,b,c,d}'::text[]) e;
--- Values that are stored out of line come whole, and states that are large are kept.
+-- Values that are stored out of line come complete; large states are kept.
 SELECT actornot_post('w', 'large' || n, jsonb_build_object('set', repeat(md5(n::text), 5000))) > 0 AS posted FROM generate_series(1, 3) n;
 CALL actornot_drain('w');
 SELECT actornot_post('w', 'large' || n, '{"leave": 1}') > 0 AS posted FROM generate_series(1, 3) n;
@@ -102,8 +103,8 @@ CALL actornot_drain('w');
 SELECT entity, length(state #>> '{}'), state = to_jsonb(repeat(md5(right(entity, 1)), 5000)) AS same FROM seen ORDER BY n;
 
 --
--- How much comes in one call: batch_size messages of all entities; who has
--- more gets calls of its own
+-- How much comes in one call: batch_size messages of all entities; an entity that
+-- has more gets calls of its own
 --
 CREATE FUNCTION note(batches actornot_batch[]) RETURNS SETOF actornot_state_of LANGUAGE plpgsql AS $$
 BEGIN
@@ -117,7 +118,7 @@ END
 $$;
 SELECT actornot_register('n', 'note', batch_size => 10);
 TRUNCATE calls;
--- The first entity of a drain is visited alone; nothing is known of its runner then.
+-- The first entity of a drain is run alone: its runner is not known before.
 SELECT array_length(actornot_post_many('n', array_agg('e' || n / 3)), 1) FROM generate_series(0, 59) n;
 SELECT array_length(actornot_post_many('n', array_fill('big'::text, ARRAY[25])), 1);
 SELECT array_length(actornot_post_many('n', array_fill('ten'::text, ARRAY[10])), 1);
@@ -127,7 +128,7 @@ SELECT entities, messages FROM calls ORDER BY n;
 SELECT max(messages) AS at_most, sum(messages) AS all FROM calls;
 SELECT actornot_state('n', 'big'), actornot_state('n', 'ten'), actornot_state('n', 'one'),
 	(SELECT sum(actornot_state('n', 'e' || n)::int) FROM generate_series(0, 19) n);
--- one message a call
+-- One message a call
 SELECT actornot_register('n', 'note', batch_size => 1);
 TRUNCATE calls;
 SELECT array_length(actornot_post_many('n', '{x, y, z, x}'), 1);
@@ -147,7 +148,7 @@ SELECT actornot_post('w', 'large' || n, '{"leave": 1}') > 0 AS posted FROM gener
 TRUNCATE calls;
 CALL actornot_drain('w');
 SELECT entities, messages FROM calls ORDER BY n;
--- many entities, more than a transaction takes
+-- More entities than a transaction takes
 SELECT actornot_register('n', 'note', batch_size => 10000);
 TRUNCATE calls;
 SELECT array_length(actornot_post_many('n', array_agg('many' || n)), 1) FROM generate_series(1, 3000) n;
@@ -156,8 +157,8 @@ SELECT sum(messages), count(*) < 100 AS in_few_calls, max(cardinality(entities))
 SELECT sum(actornot_state('n', 'many' || n)::int) FROM generate_series(1, 3000) n;
 
 --
--- Rows that make no sense fail the call: then everybody is alone, and who
--- returns them so as well has failed.
+-- A call that returns wrong rows fails.  Then each entity is run alone, and an
+-- entity for which wrong rows are returned again has failed.
 --
 CREATE TABLE said (entity text, state jsonb);
 CREATE FUNCTION say(batches actornot_batch[]) RETURNS SETOF actornot_state_of LANGUAGE plpgsql AS $$
@@ -168,7 +169,7 @@ BEGIN
 END
 $$;
 SELECT actornot_register('say', 'say', max_attempts => 1);
--- each for itself
+-- Each alone
 SELECT actornot_post('say', entity, payload) > 0 AS posted
   FROM (VALUES ('twice', '[{"entity": "twice", "state": 1}, {"entity": "twice", "state": 1}]'::jsonb),
 	('stranger', '[{"entity": "somebody else", "state": 1}]'), ('null', '[{"state": 1}]'), ('good', '[{"entity": "good", "state": 1}]')) AS v (entity, payload);
@@ -178,7 +179,7 @@ SELECT actornot_run('say', 'null');
 SELECT actornot_run('say', 'good');
 SELECT actornot_state('say', 'good');
 SELECT entity, sqlstate, message, attempts FROM actornot.dead_letters ORDER BY id;
--- in a group: two that answer for each other are good only together
+-- In a group: two that return each other's rows succeed only together.
 SELECT actornot_post('say', entity, payload) > 0 AS posted
   FROM (VALUES ('first', '[]'::jsonb), ('p', '[{"entity": "q", "state": "from p"}]'), ('q', '[{"entity": "p", "state": "from q"}]')) AS v (entity, payload);
 CALL actornot_drain('say');
@@ -190,7 +191,7 @@ SELECT e, actornot_state('say', e) FROM unnest('{p,q,r}'::text[]) e;
 
 --
 -- A poison message harms its entity only: all before it, and all others, are
--- done, once; what failed calls wrote is not there.
+-- done, once; rows that failed calls wrote are not there.
 --
 \set VERBOSITY terse
 CREATE TABLE effects (n serial, entity text, what int, attempt int);
@@ -228,7 +229,7 @@ SELECT sum(actornot_state('work', 'e' || n)::int) FROM generate_series(0, 99) n;
 SELECT entity, payload, attempts, sqlstate, message FROM actornot.dead_letters WHERE runner = 'work';
 SELECT * FROM failures WHERE runner = 'work';
 SELECT actornot_pending('work');
--- Back-off of one is its own affair, and its head is then alone.
+-- The back-off of one entity does not stop the others; its head then comes alone.
 SELECT actornot_register('work', 'work', max_attempts => 5, retry_delay => '1 h', retry_delay_max => '1 h');
 TRUNCATE effects;
 SELECT array_length(actornot_post_many('work', array_agg('e' || n ORDER BY n),
@@ -239,7 +240,7 @@ SELECT count(*), count(*) FILTER (WHERE entity = 'e5') AS failed FROM effects;
 SELECT * FROM failures WHERE runner = 'work';
 
 --
--- A handler posts, to an entity of its own call, too; it cannot run one.
+-- A handler may post, also to an entity of its own call; it cannot run one.
 --
 TRUNCATE effects;
 SELECT array_length(actornot_post_many('work', '{h0, h1, h2, h3}',
@@ -276,14 +277,15 @@ SELECT actornot_resume('r', 'r7');
 TRUNCATE calls;
 CALL actornot_drain('r');
 SELECT entities FROM calls ORDER BY n;
--- an error in it counts as the handler's
+-- An error in runnable counts as the handler's.
 SELECT array_length(actornot_post_many('r', '{r0, r1, bad, r2}'), 1);
 CALL actornot_drain('r');
 SELECT entity, attempts, last_error FROM failures WHERE runner = 'r';
 SELECT actornot_state('r', 'r0'), actornot_state('r', 'r1'), actornot_state('r', 'r2');
 
 --
--- Deferred constraints belong to who broke them; settings and roles are undone.
+-- A broken deferred constraint fails the entity that broke it; settings and roles
+-- are undone.
 --
 CREATE TABLE parents (name text PRIMARY KEY);
 CREATE TABLE children (name text REFERENCES parents DEFERRABLE INITIALLY DEFERRED);
@@ -345,7 +347,7 @@ SELECT entity, total, actornot_state('book', entity), actornot_state('count_up',
   FROM account ORDER BY entity;
 
 --
--- One runner that changes its kind, others beside it
+-- A runner whose handler changes between one entity and many, others beside it
 --
 CREATE FUNCTION single(entity text, state jsonb, messages actornot_message[]) RETURNS jsonb LANGUAGE sql AS $$
 	SELECT to_jsonb(coalesce($2::int, 0) + cardinality($3))
@@ -363,7 +365,7 @@ SELECT actornot_register('change', 'good_sql');
 SELECT array_length(actornot_post_many('change', array_agg('c' || n)), 1) FROM generate_series(1, 50) n;
 CALL actornot_drain();
 SELECT sum(actornot_state('change', 'c' || n)::int), sum(actornot_state('plain', 'c' || n)::int) FROM generate_series(1, 50) n;
--- A handler that goes away is nobody's failure.
+-- A handler that was dropped counts as no failure.
 DROP FUNCTION good_sql;
 SELECT array_length(actornot_post_many('change', '{c1, c2}'), 1);
 CALL actornot_drain('change');
