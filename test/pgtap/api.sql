@@ -1,6 +1,6 @@
 --
 -- The public API as a contract: names, arguments, defaults, results, rights.
--- What is here may grow, and does not change.
+-- Things may be added to it; what is in it does not change.
 --
 \set QUIET on
 SET client_min_messages = warning;
@@ -74,10 +74,10 @@ SELECT unnest(ARRAY[
 	is(p.proparallel, parallel, 'parallel safety of ' || signature),
 	ok(NOT p.prosecdef, signature || ' runs as its caller'),
 	is(p.proretset, coalesce(result LIKE 'SETOF %', false), signature || ' returns ' || CASE WHEN p.proretset THEN 'rows' ELSE 'one row' END),
-	is(has_function_privilege('pgtap_api_nobody', p.oid, 'EXECUTE'), for_all, 'who may execute ' || signature),
+	is(has_function_privilege('pgtap_api_nobody', p.oid, 'EXECUTE'), for_all, 'which roles may execute ' || signature),
 	isnt(obj_description(p.oid, 'pg_proc'), NULL, signature || ' has a comment')])
   FROM api JOIN pg_proc p ON p.oid = to_regprocedure(signature);
--- NULLs come to the functions, which refuse them with an error.
+-- The functions are called with NULL arguments and refuse them with an error.
 SELECT ok(NOT p.proisstrict, signature || ' is called with NULL') FROM api JOIN pg_proc p ON p.oid = to_regprocedure(signature)
  WHERE signature LIKE 'actornot\_%(%_)';
 SELECT set_eq(
@@ -111,18 +111,18 @@ SELECT is(string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), '
   FROM pg_attribute a WHERE a.attrelid = 'actornot.dead_letters'::regclass AND a.attnum > 0;
 SELECT ok('security_barrier=true' = ANY (reloptions) OR 'security_barrier' = ANY (reloptions), 'it is a security barrier')
   FROM pg_class WHERE oid = 'actornot.dead_letters'::regclass;
-SELECT ok(has_table_privilege('pgtap_api_nobody', 'actornot.dead_letters', 'SELECT'), 'everybody may read it');
+SELECT ok(has_table_privilege('pgtap_api_nobody', 'actornot.dead_letters', 'SELECT'), 'each role may read it');
 SELECT ok(NOT has_any_column_privilege('pgtap_api_nobody', c.oid, 'SELECT, INSERT, UPDATE, REFERENCES')
 	AND NOT has_table_privilege('pgtap_api_nobody', c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER'),
-	'nobody else has a right on ' || c.relname)
+	'only the owner has rights on ' || c.relname)
   FROM pg_class c WHERE c.relnamespace = 'actornot'::regnamespace AND c.relkind IN ('r', 'v') AND c.relname <> 'dead_letters' ORDER BY c.relname;
-SELECT ok(NOT has_sequence_privilege('pgtap_api_nobody', c.oid, 'USAGE, SELECT, UPDATE'), 'nobody else has a right on ' || c.relname)
+SELECT ok(NOT has_sequence_privilege('pgtap_api_nobody', c.oid, 'USAGE, SELECT, UPDATE'), 'only the owner has rights on ' || c.relname)
   FROM pg_class c WHERE c.relnamespace = 'actornot'::regnamespace AND c.relkind = 'S' ORDER BY c.relname;
 SELECT ok(has_schema_privilege('pgtap_api_nobody', 'actornot', 'USAGE') AND NOT has_schema_privilege('pgtap_api_nobody', 'actornot', 'CREATE'),
-	'everybody may look into schema actornot, and nobody create there');
+	'each role may look into schema actornot, and none may create objects there');
 
 --
--- Tables: what dump, upgrade and the log's flatness rest on
+-- Tables: properties that dump, upgrade and the size of the log depend on
 --
 SELECT has_table('actornot', t, 'table ' || t)
   FROM unnest('{runner, runner_grant, segment, mailbox, timer, dead_letter, dedup, clock}'::text[]) t;

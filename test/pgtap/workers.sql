@@ -1,6 +1,6 @@
 --
--- What is posted is run by background workers: the promises, as a user meets
--- them.  Each wait is for a condition, with a deadline.
+-- Messages that are posted are run by background workers: what is promised, as
+-- a user sees it.  Each wait is for a condition, with a deadline.
 --
 \set QUIET on
 SET client_min_messages = warning;
@@ -31,7 +31,7 @@ END
 $$;
 
 SET ROLE pgtap_workers_owner;
--- The state of an entity is what it was given, in order.
+-- The state of an entity is the array of its payloads, in order.
 CREATE FUNCTION collect(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE sql AS $$
 	SELECT coalesce($2, '[]') || jsonb_agg(m.payload ORDER BY m.ord)
@@ -69,14 +69,14 @@ SELECT actornot_post('collect', 'a', '"rolled back to"') AS id \gset
 ROLLBACK TO s;
 SELECT actornot_post('collect', 'a', '2') AS id \gset
 COMMIT;
-SELECT ok(comes_true($$actornot_state('collect', 'a') = '[1, 2]'$$), 'what was committed is run, in order');
+SELECT ok(comes_true($$actornot_state('collect', 'a') = '[1, 2]'$$), 'the committed messages are run, in order');
 BEGIN;
 SELECT actornot_post('collect', 'a', '"prepared"') AS id \gset
 PREPARE TRANSACTION 'pgtap_workers';
 SELECT isnt(actornot_post('collect', 'a', '3'), NULL, 'a later post');
-SELECT ok(comes_true($$actornot_state('collect', 'a') = '[1, 2, 3]'$$), 'does not wait for what is prepared');
+SELECT ok(comes_true($$actornot_state('collect', 'a') = '[1, 2, 3]'$$), 'does not wait for the prepared transaction');
 COMMIT PREPARED 'pgtap_workers';
-SELECT ok(comes_true($$actornot_state('collect', 'a') = '[1, 2, 3, "prepared"]'$$), 'which is run when it is committed');
+SELECT ok(comes_true($$actornot_state('collect', 'a') = '[1, 2, 3, "prepared"]'$$), 'whose message is run when it is committed');
 
 --
 -- void handlers and the jsonb form
@@ -112,16 +112,16 @@ SELECT isnt(actornot_register('who 2', 'public.whoami')::text, NULL, 'another ow
 RESET ROLE;
 SELECT isnt(actornot_post('who ' || n, 'a'), NULL, 'a message to ' || n) FROM generate_series(1, 2) n;
 SELECT ok(comes_true($$actornot_pending('who 1') = 0 AND actornot_pending('who 2') = 0$$), 'both are run');
-SELECT is(actornot_state('who 1', 'a') - 'pid', '{"current": "pgtap_workers_owner", "session": "pgtap_workers_owner", "type": "actornot worker"}', 'one in its session');
-SELECT is(actornot_state('who 2', 'a') - 'pid', '{"current": "pgtap_workers_other", "session": "pgtap_workers_other", "type": "actornot worker"}', 'the other one in another');
-SELECT isnt(actornot_state('who 1', 'a') -> 'pid', actornot_state('who 2', 'a') -> 'pid', 'by different processes');
+SELECT is(actornot_state('who 1', 'a') - 'pid', '{"current": "pgtap_workers_owner", "session": "pgtap_workers_owner", "type": "actornot worker"}', 'the first runs in a session of its owner');
+SELECT is(actornot_state('who 2', 'a') - 'pid', '{"current": "pgtap_workers_other", "session": "pgtap_workers_other", "type": "actornot worker"}', 'the other in a session of the other owner');
+SELECT isnt(actornot_state('who 1', 'a') -> 'pid', actornot_state('who 2', 'a') -> 'pid', 'these are different processes');
 SELECT ok(EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = t), 'there is an ' || t)
   FROM unnest('{actornot launcher, actornot manager}'::text[]) t;
 SELECT ok(NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'actornot worker' AND datname = current_database()
-	AND usename NOT IN ('pgtap_workers_owner', 'pgtap_workers_other')), 'no worker is anybody else''s');
+	AND usename NOT IN ('pgtap_workers_owner', 'pgtap_workers_other')), 'no worker belongs to another role');
 
 --
--- Failure: tried again by itself, then given up, and the next get their turn
+-- Failure: a message is tried again, then given up, and the next get their turn
 --
 SET ROLE pgtap_workers_owner;
 CREATE FUNCTION picky(entity text, state jsonb, messages actornot_message[])
@@ -150,9 +150,9 @@ SELECT results_eq(
 SELECT matches(context, 'function picky.*runner "picky", entity "a", message \d+', 'its context tells where') FROM actornot.dead_letters;
 SELECT is(actornot_redrive_all('picky'), 1::bigint, 'it is redriven');
 SELECT ok(comes_true($$(SELECT count(*) = 1 AND max(headers #>> '{actornot_origin, message}') = 'attempt 3 of "a"' FROM actornot.dead_letters)$$),
-	'and dies again');
--- One after the other, where all before are dead
-SELECT isnt(actornot_post('picky', 'c', '{"n": 1, "fail": 99}'), NULL, 'a message that dies');
+	'and is given up again');
+-- One after the other, if all before were given up
+SELECT isnt(actornot_post('picky', 'c', '{"n": 1, "fail": 99}'), NULL, 'a message that fails always');
 SELECT ok(comes_true($$(SELECT count(*) = 1 FROM actornot.dead_letters WHERE entity = 'c')$$), 'is dead');
 SELECT isnt(actornot_post_many('picky', '{c, c}', '{"{\"n\": 2, \"fail\": 99}", "{\"n\": 3}"}'), NULL, 'and another one');
 SELECT ok(comes_true($$(SELECT count(*) = 2 FROM actornot.dead_letters WHERE entity = 'c')$$), 'is dead, too');
@@ -170,13 +170,13 @@ SELECT results_eq($$SELECT entity, payload, attempts, sqlstate FROM actornot.dea
 	$$VALUES ('a', '99'::jsonb, 2, '23503')$$, 'the bad one is a dead letter');
 
 --
--- A handler that is gone: nothing dies, and it goes on by itself.
+-- A handler that was dropped: nothing is given up, and it goes on by itself.
 --
 CREATE FUNCTION comes_back(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE sql AS $$ SELECT '"one"'::jsonb $$;
 SELECT isnt(actornot_register('back', 'comes_back', max_attempts => 1, retry_delay => '10 ms', retry_delay_max => '200 ms')::text, NULL, 'a handler');
 DROP FUNCTION comes_back;
-SELECT isnt(actornot_post('back', 'a'), NULL, 'a message to a handler that is gone');
+SELECT isnt(actornot_post('back', 'a'), NULL, 'a message to a handler that was dropped');
 RESET ROLE;
 SELECT ok(comes_true($$(SELECT count(*) = 1 FROM actornot.mailbox WHERE last_error = 'handler pgtap_workers_owner.comes_back of runner "back" does not exist')$$),
 	'its mailbox says so');
@@ -203,7 +203,7 @@ SELECT ok(comes_true(format($$EXISTS (SELECT FROM actornot.dead_letters WHERE ru
   FROM unnest('{endless, sleeps}'::text[]) f;
 
 --
--- What a handler leaves in the session is not there for the next.
+-- A handler does not find what an earlier call left in the session.
 --
 CREATE FUNCTION leaves(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -254,7 +254,7 @@ SELECT is(actornot_pending('leaves'), 0::bigint, 'all are run');
 SELECT is(actornot_state('leaves', 'e' || n) -> 'found', CASE WHEN n % 3 > 0 THEN '[]'::jsonb END, 'call ' || n || ' finds nothing')
   FROM generate_series(1, 9) n;
 SELECT ok(count(DISTINCT actornot_state('leaves', 'e' || n) -> 'pid') < 6, 'some of them ran in one session') FROM generate_series(1, 9) n;
-SELECT is(array_agg(DISTINCT message), '{with all of that}', 'those that failed failed as they should') FROM actornot.dead_letters WHERE runner = 'leaves';
+SELECT is(array_agg(DISTINCT message), '{with all of that}', 'the failures are the expected ones') FROM actornot.dead_letters WHERE runner = 'leaves';
 
 --
 -- A handler that posts: to others, to its own entity
@@ -277,8 +277,8 @@ $$;
 SELECT isnt(actornot_register('pingpong', 'pingpong')::text, NULL, 'a handler that posts');
 SELECT isnt(actornot_post('pingpong', 'ping', '100'), NULL, 'the first ball');
 SELECT ok(comes_true($$actornot_state('pingpong', 'ping') -> -1 = '0'$$), 'the last one comes');
-SELECT is(actornot_state('pingpong', 'ping'), (SELECT jsonb_agg(n ORDER BY n DESC) FROM generate_series(0, 100, 2) n), 'ping had each of his once');
-SELECT is(actornot_state('pingpong', 'pong'), (SELECT jsonb_agg(n ORDER BY n DESC) FROM generate_series(1, 99, 2) n), 'pong had each of his once');
+SELECT is(actornot_state('pingpong', 'ping'), (SELECT jsonb_agg(n ORDER BY n DESC) FROM generate_series(0, 100, 2) n), 'ping had each of its messages once');
+SELECT is(actornot_state('pingpong', 'pong'), (SELECT jsonb_agg(n ORDER BY n DESC) FROM generate_series(1, 99, 2) n), 'pong had each of its messages once');
 SELECT isnt(actornot_post('pingpong', 'alone', '50'), NULL, 'one that plays alone');
 SELECT ok(comes_true($$actornot_state('pingpong', 'alone') = (SELECT jsonb_agg(n ORDER BY n DESC) FROM generate_series(0, 50) n)$$), 'comes to an end, too');
 
@@ -303,8 +303,8 @@ SELECT isnt(actornot_resume('json', 'a')::text, NULL, 'resumed');
 SELECT ok(comes_true($$actornot_state('door', 'front') = '["open", 1]'$$), 'the open one is run');
 SELECT ok(comes_true($$EXISTS (SELECT FROM journal WHERE entity = 'paused')$$), 'the runner is run');
 SELECT ok(comes_true($$actornot_state('json', 'a') -> -1 = '"later"'$$), 'the entity is run');
--- Whoever is woken knows what the transaction did that woke him: a runner
--- resumed, or registered together with its first message.
+-- A woken worker sees what the transaction that woke it has done: it resumed a
+-- runner, or registered one together with its first message.
 SELECT isnt(actornot_register('resumed', 'collect')::text, NULL, 'a runner to be paused and resumed');
 DO $$
 BEGIN
@@ -333,7 +333,7 @@ BEGIN
 END
 $$;
 SELECT is(count(actornot_state('new ' || n, 'a')), 100::bigint, 'each new runner is run') FROM generate_series(1, 100) n;
--- wake asks again what a table says,
+-- wake calls "runnable" again, which reads a table,
 CREATE TABLE gates (entity text PRIMARY KEY);
 CREATE FUNCTION has_gate(entity text, state jsonb) RETURNS boolean LANGUAGE sql AS $$ SELECT EXISTS (SELECT FROM pgtap_workers_owner.gates g WHERE g.entity = $1) $$;
 SELECT isnt(actornot_register('gate', 'collect', runnable => 'has_gate')::text, NULL, 'a gate');
@@ -353,17 +353,17 @@ SELECT isnt(actornot_wake('slow', 'a')::text, NULL, 'it is woken');
 SELECT ok(comes_true($$actornot_state('slow', 'a') = '[1, 2]'$$), 'and run');
 
 --
--- An owner who cannot log in: his messages wait until he can.
+-- An owner that cannot log in: its messages wait until it can.
 --
 SET ROLE pgtap_workers_asleep;
 SELECT isnt(actornot_register('asleep', 'public.whoami')::text, NULL, 'a runner of a role without LOGIN');
 SELECT isnt(actornot_post('asleep', 'a'), NULL, 'a message');
 RESET ROLE;
-SELECT isnt(actornot_post('collect', 'z', '1'), NULL, 'a message to somebody else');
+SELECT isnt(actornot_post('collect', 'z', '1'), NULL, 'a message to a runner of another owner');
 SELECT ok(comes_true($$actornot_state('collect', 'z') = '[1]'$$), 'which is run');
 SELECT is(actornot_pending('asleep'), 1::bigint, 'the first one waits');
 ALTER ROLE pgtap_workers_asleep LOGIN;
-SELECT isnt(actornot_post('asleep', 'b'), NULL, 'another one, when he can log in');
+SELECT isnt(actornot_post('asleep', 'b'), NULL, 'another one, when it can log in');
 SELECT ok(comes_true($$actornot_pending('asleep') = 0$$), 'both are run');
 
 --
