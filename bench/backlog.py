@@ -1,10 +1,10 @@
-"""Backlogs that are posted in bulk: of one entity, and of as many entities.
+"""Backlogs that are posted in bulk: of one entity, and of an entity a message.
 
-Two sizes of each: what a message costs must not depend on how many there are,
-and neither must the memory of the processes.  Timed are the posting, one
-transaction of a session, and the draining by one worker, from just before the
-resume to the last commit.  The memory is what the processes alone hold
-(RssAnon of /proc/PID/status), at its highest.
+Two sizes of each: the cost of a message must not depend on the number of
+messages, nor must the memory of the processes.  Measured are the times of the
+posting, one transaction of a session, and of the draining by one worker, from
+just before the resume to the last commit.  The memory is the highest private
+memory of the processes (RssAnon of /proc/PID/status).
 """
 import re
 import time
@@ -13,8 +13,8 @@ from report import Result, Target
 from server import BenchError, Database
 
 SHAPES = (('one entity', lambda count: 1), ('an entity each', lambda count: count))
-MEMORY = 65536                  # kB: what the settings' defaults allow for
-STALLED = 60                    # seconds without progress: given up
+MEMORY = 65536                  # kB that the settings' defaults allow for
+STALLED = 60                    # seconds without progress, then it is an error
 ROLES = ('poster', 'manager', 'worker')
 
 
@@ -95,7 +95,8 @@ class Memory:
 
 
 def look_at(pid):
-    """Which of ours a process is, and its kB; it may be gone."""
+    """The role of a process, if it is one of ROLES, and its kB.  It may have
+    ended."""
     try:
         with open('/proc/%s/cmdline' % pid) as file:
             title = file.read()
@@ -114,8 +115,8 @@ def look_at(pid):
 
 
 def wait_for_messages(session, count, memory):
-    """Until all are done.  The WAL stands still when the workers do, and it
-    costs nothing to ask for its position."""
+    """Waits until all are done.  The WAL's position does not move when no
+    worker works, and reading it costs nothing."""
     position, total, grown = None, None, time.monotonic()
     while True:
         time.sleep(0.1)

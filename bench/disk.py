@@ -1,8 +1,8 @@
 """(i) The size of the log: flat without a held snapshot, soon small after one.
 
-An hour's traffic of a thousand messages a second is posted as fast as it goes,
-while workers process it.  What is not yet processed has to be there; what is
-above that is compared with the size of a segment.
+An hour's traffic of a thousand messages a second is posted at full speed while
+workers process it.  The size of the messages that are not yet processed is
+subtracted; the rest is compared with the size of a segment.
 """
 import time
 
@@ -15,10 +15,10 @@ from server import BenchError, Database
 
 SEGMENT_MB = 64                 # set for this part, so that many are filled
 ENTITIES = 10000
-CALIBRATION = 20000             # messages, to know what one takes
+CALIBRATION = 20000             # messages, posted to measure their size
 FLAT = 3                        # segments
 SMALL = 2                       # segments: one being written, one before it
-PATIENCE = 90                   # seconds after a snapshot's end
+PATIENCE = 90                   # seconds for emptying, after a snapshot
 LOG = '(SELECT sum(pg_total_relation_size(n::regclass))' \
     ' FROM unnest(ARRAY[%s]) n)' % ', '.join(
         "'actornot.message_%d'" % number for number in range(SEGMENTS))
@@ -46,7 +46,7 @@ def rotates(session):
 
 
 class Traffic:
-    """What is posted to one database, and how large its log is meanwhile."""
+    """The posts to one database, and the size of its log meanwhile."""
 
     def __init__(self, database, session, count):
         self.database, self.session, self.count = database, session, count
@@ -83,7 +83,7 @@ class Traffic:
             self.session, 'counter_sum', self.posted))
 
     def segments(self, sample):
-        """Of the log, without what is still to be processed."""
+        """Size of the log without the messages that are not yet processed."""
         pending = max(0, sample.posted - sample.processed) * self.message
         return (sample.bytes - pending) / (SEGMENT_MB << 20)
 
@@ -103,7 +103,7 @@ def flat(traffic, plan, report, note):
 
 
 def held(traffic, plan, report, note):
-    """With a snapshot held meanwhile, which then goes."""
+    """With a snapshot that is held meanwhile and then ended."""
     series = Series('disk', 'a snapshot held until all was processed', POSTED,
                     LOG)
     plan.series.append(series)

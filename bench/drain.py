@@ -1,9 +1,9 @@
 """(c) Draining a backlog, against a loop with FOR UPDATE SKIP LOCKED.
 
 Ours is measured from just before the resume of a paused runner to the commit
-of the last batch, as the server's commit timestamps tell it: nobody has to ask
-often, and start and end are exact.  The sum of the states proves each time that
-every message was processed, and once.
+of the last batch, by the server's commit timestamps: no frequent polling is
+needed, and start and end are exact.  The sum of the states proves each time
+that every message was processed, and once.
 """
 import time
 
@@ -12,7 +12,7 @@ from server import BenchError, Database, pgbench
 
 ENTITIES = (100000, 1000, 1)
 GOAL = {100000: 300000, 1000: 700000}
-STALLED = 20                    # seconds without progress: given up
+STALLED = 20                    # seconds without progress, then it is an error
 STATE_SUM = "SELECT coalesce(sum((state->>'n')::bigint), 0) FROM "
 
 
@@ -63,7 +63,7 @@ def hot_entity(one, thousand):
 
 
 def by_hundreds(server, plan, report):
-    """Against the best that a careful hand makes of it; no target."""
+    """Against the best loop that one can write by hand; no target."""
     configure(server, workers=1)
     result = Result('drain', '1 worker, 100,000 entities, 100 by hand',
                     'messages/s', (), 'floor: 100 messages a transaction, set '
@@ -77,7 +77,7 @@ def by_hundreds(server, plan, report):
 
 
 def variants(server, plan, report):
-    """What else is worth knowing; no floors and no targets."""
+    """Other numbers worth knowing; no floors and no targets."""
     configure(server, workers=1)
     for label, options in (
             ('handler with a loop', dict(handler='counter_foreach')),
@@ -214,10 +214,10 @@ def expected_sum(session, handler, count):
 
 
 def wait_for_sum(session, expected, query=STATE_SUM + 'actornot.mailbox'):
-    """Waits until all is done, asking for little while there is work.
+    """Waits until all is done, with cheap questions while there is work.
 
     Adding up the states costs as much as some thousand messages.  The WAL's
-    position costs nothing, and stands still when the workers do.
+    position costs nothing, and does not move when no worker works.
     """
     position, total, grown = None, None, time.monotonic()
     while True:
@@ -246,7 +246,7 @@ def check_sum(session, table, expected):
 # --------------------------------------------------------------- the floor
 
 def drain_floor(server, plan, entities, workers, procedure='drain_single'):
-    """Messages a second by hand, by so many sessions at once."""
+    """Messages a second of the loop by hand, in "workers" sessions at once."""
     with Database(server, 'bench_floor', ['drain_floor.sql']) as database:
         with database.session('off') as session:
             session.query('CALL post_backlog(%d, %d)'

@@ -59,7 +59,8 @@ class Plan:
         return min(usual, 3) if self.quick else usual
 
     def sides(self, round_no):
-        """Who goes first changes each round, so that no drift favours one."""
+        """The side that goes first changes each round, so that a drift of the
+        machine favours neither."""
         if self.floors_only:
             return ('floor',)
         if self.ours_only:
@@ -108,7 +109,8 @@ def parse_options(arguments):
 
 
 def measure(server, plan, parts):
-    """All parts.  One that fails leaves what it has, and the others alone."""
+    """All parts.  A part that fails keeps its results so far, and the others
+    go on."""
     results, failures = [], []
     for part in parts:
         print('measuring %s' % part, file=sys.stderr, flush=True)
@@ -117,7 +119,7 @@ def measure(server, plan, parts):
         except BenchError as error:
             failures.append('%s: %s' % (part, error))
             print(failures[-1], file=sys.stderr, flush=True)
-            server.stop('immediate')    # who knows what it is still doing
+            server.stop('immediate')    # it may still be working
         except KeyboardInterrupt:
             failures.append('%s: interrupted' % part)
             server.stop('immediate')

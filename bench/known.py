@@ -61,7 +61,7 @@ def measure(server, plan, report):
 
 @contextlib.contextmanager
 def known(server, number, side):
-    """A database with so many; by posting to each and processing it."""
+    """A database with that number of known entities, each posted to and run."""
     with Database(server, 'bench_known_' + side, ['peer_common.sql',
                   'long_ours.sql', 'known.sql'], extension=True) as database:
         with database.session('off') as session:
@@ -94,7 +94,7 @@ def measure_side(plan, database, number):
 
 
 def backlog(session, plan, number, total):
-    """Post one and drain it: the new total, and what drain() says."""
+    """Posts a backlog and drains it: the new total, and what drain() returns."""
     session.query("SELECT actornot_pause('bench')")
     session.query('CALL post_known(%d, %d, %d)'
                   % (plan.backlog, ACTIVE, number))
@@ -103,8 +103,8 @@ def backlog(session, plan, number, total):
 
 
 def drain(session, total, count):
-    """Messages a second of the one worker, which has to be started; and how
-    long it took to the first commit of those that are still to be seen."""
+    """Messages a second of the one worker, which has to be started; and the
+    time to the first commit that is still visible in a row."""
     time.sleep(IDLE)            # the other side's worker leaves
     done = session.number('SELECT last_value FROM done_0')
     start = session.value('SELECT clock_timestamp()')

@@ -2,7 +2,7 @@
 
 Both commits are read from the server's own commit timestamps: of the message's
 (the floor: the posted row's) transaction and of the transaction that inserted
-the effect.  No client's clock and no polling is in the number.
+the effect.  Neither a client's clock nor polling is part of the number.
 """
 import os
 import subprocess

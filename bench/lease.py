@@ -16,8 +16,8 @@ from server import BenchError, Database, pgbench, script_path
 CLIENTS = 8
 ENTITIES = 10000
 TAKEN = 10                      # by a call of actornot_acquire
-SPARE = 1.2                     # times the calls: some get fewer than ten
-RATE = 100                      # posts a second to the one who waits
+SPARE = 1.2                     # factor of the calls: some get fewer than ten
+RATE = 100                      # posts a second to the client that waits
 CROWD = 10000
 TIMES = 2000
 

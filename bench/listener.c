@@ -4,7 +4,7 @@
  *	  channel "bench" one INSERT INTO effect, committed by itself.
  *
  * In C, so that the floor of the latency is the server's and not that of an
- * interpreter.  Usage: listener CONNINFO; it prints "listening" when it is.
+ * interpreter.  Usage: listener CONNINFO; it prints "listening" after LISTEN.
  */
 #include <poll.h>
 #include <stdio.h>

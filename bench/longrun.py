@@ -1,12 +1,12 @@
-"""(h) The long run: posters and workers at full speed, while a snapshot is held.
+"""(h) The long run: posters and workers at full speed beside a held snapshot.
 
-Another session has a REPEATABLE READ transaction open all the time, so that the
-server can clean up nothing that was alive at its start or since.  What
-is compared are the first and the last minute ("floor" and "actornot").
+Another session has a REPEATABLE READ transaction open all the time, so that
+the server cannot remove any row version that was alive at its start or since.
+The first minute ("floor") is compared with the last one ("actornot").
 
 The load begins before that.  Half a minute after the first write the kernel
-begins to write back what the server has written, and from then on takes its
-share of the cores: that is to be so in both minutes.
+begins to write back the server's pages and needs a share of the cores; so the
+load begins early enough that it does in both minutes.
 """
 import contextlib
 import time
@@ -39,7 +39,7 @@ def measure(server, plan, report):
 
 @contextlib.contextmanager
 def snapshot(database, held=True):
-    """A session that holds one, as a report or a dump would."""
+    """A session that holds a snapshot, as a report or a dump would."""
     if not held:
         yield
         return
@@ -57,7 +57,7 @@ def minutes(seconds):
 
 
 def pair(report, case, unit, values, targets=(), note=''):
-    """A line about the last minute beside the first."""
+    """A line that compares the last minute with the first."""
     result = Result('longrun', case, unit, targets, note)
     report.append(result)
     first, last = values
@@ -106,7 +106,7 @@ def ours(server, plan, report, entities, held):
 
 
 def beside_peers(plan, series):
-    """The beginning of ours, in the plot of the peers."""
+    """Puts the beginning of our run into the plot of the peers."""
     copy = Series('longrun-peers', 'actornot')
     copy.samples = [sample for sample in series.samples
                     if sample.second <= plan.short_seconds]
@@ -114,7 +114,7 @@ def beside_peers(plan, series):
 
 
 def settle(session):
-    """Soon after the posters ended, nothing is left to be done."""
+    """Waits until nothing is pending, which must be soon after the posts."""
     if not wait_until(lambda: session.value(
             "SELECT actornot_pending('bench') + actornot_pending('probe')")
             == '0', 120, 0.5):
@@ -122,7 +122,7 @@ def settle(session):
 
 
 def latency_p99(session, series, span):
-    """Of the probes posted in that time; ms from commit to commit."""
+    """p99 of the probes posted in that time, in ms from commit to commit."""
     return float(session.value('''
         SELECT percentile_disc(0.99) WITHIN GROUP (ORDER BY ms)
           FROM (SELECT extract(epoch FROM posted) AS at,
@@ -135,7 +135,7 @@ def latency_p99(session, series, span):
 
 
 def theirs(server, plan, report, other):
-    """The same of a peer, in less time: it is enough to see where it goes."""
+    """The same with a peer, for a shorter time: enough to see the trend."""
     seconds = plan.short_seconds
     series = Series('longrun-peers', other.label)
     plan.series.append(series)

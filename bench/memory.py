@@ -1,8 +1,9 @@
 """(e) The memory of a worker while millions of messages pass.
 
-"Anonymous" of /proc/PID/smaps_rollup is what the process alone holds; its RSS
-grows with each page of the shared buffers that it touches for the first time,
-and says nothing.  The server's own account of the memory contexts comes along.
+"Anonymous" of /proc/PID/smaps_rollup is the private memory of the process.
+Its RSS also grows with each page of the shared buffers that it touches for
+the first time, and is of no use here.  The server's total of the memory
+contexts is measured, too.
 """
 import re
 import time
@@ -12,12 +13,12 @@ from report import Result
 from server import BenchError, Database, wait_until
 
 ENTITIES = 10000
-FLAT = 512                      # kB of growth that count as none: noise of malloc
+FLAT = 512                      # kB of growth that are allowed: malloc's noise
 PIECE = 1000000
 
 
 class Flat:
-    """The target of this part: in the place of a Target."""
+    """The target of this part, with the interface of Target."""
 
     def __str__(self):
         return 'growth <= %d kB' % FLAT
@@ -27,7 +28,7 @@ class Flat:
 
 
 def growth(result):
-    """From the end of the first million to the largest one after it."""
+    """Growth from the end of the first million to the highest one after it."""
     return max(result.ours[1:]) - result.ours[0]
 
 
@@ -52,7 +53,7 @@ def measure(server, plan, report):
 
 
 def pass_messages(database, millions, lines):
-    """Posts a million at a time while the worker runs, and looks after each."""
+    """Posts a million at a time beside the worker, and measures after each."""
     with database.session('off') as session:
         session.query("SELECT actornot_register('bench', 'counter_sum')")
         worker = None
@@ -94,7 +95,7 @@ def memory_of(database, session, pid):
 
 
 def context_bytes(server, session, pid):
-    """The grand total, which the worker writes into the log when asked."""
+    """The grand total of the contexts, which the worker logs on request."""
     offset = server.log_size()
     session.query('SELECT pg_log_backend_memory_contexts(%d)' % pid)
     total = []

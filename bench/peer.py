@@ -1,9 +1,9 @@
-"""What actornot is compared with: how each one is set up, filled and run.
+"""The other queues (peers): how each one is set up, filled and run.
 
 Each peer is configured as its documentation recommends for speed; see
-doc/benchmarks.md for what that is, and for what each of them guarantees.
-All keep their states in the table "account" and count in sequences what they
-have processed (sql/peer_common.sql).
+doc/benchmarks.md for the configuration, and for what each of them guarantees.
+All keep their states in the table "account" and count the messages that they
+have processed in sequences (sql/peer_common.sql).
 """
 import contextlib
 import os
@@ -15,7 +15,7 @@ NODE = os.path.join('node_modules', 'node', 'bin', 'node')
 
 
 class Peer:
-    """One of them, in one configuration."""
+    """A peer, in one configuration."""
 
     def __init__(self, name, label, workers=1, in_order=True, backlog=1,
                  pace=None):
@@ -23,7 +23,7 @@ class Peer:
         self.label = label          # in the tables
         self.workers = workers      # sessions that work at once
         self.in_order = in_order    # one message of an entity at a time
-        self.backlog = backlog      # as a part of ours, to last some seconds
+        self.backlog = backlog      # as a part of ours, to take some seconds
         self.pace = pace            # posts a second in the long run; None: all
 
     @contextlib.contextmanager
@@ -41,19 +41,19 @@ class Peer:
             yield database
 
     def prepare(self, database, plan):
-        """Before its script."""
+        """Runs before the peer's SQL script."""
 
     def fill(self, session, count, entities):
         session.query('CALL post_piece(1, %d, %d)' % (count, entities))
 
     @contextlib.contextmanager
     def helpers(self, database, plan, latency=False):
-        """What has to run beside posters and workers."""
+        """Processes that have to run beside posters and workers."""
         yield
 
 
 class SqlPeer(Peer):
-    """One whose workers are sessions that CALL a procedure."""
+    """A peer whose workers are sessions that CALL a procedure."""
 
     @contextlib.contextmanager
     def working(self, database, plan, task):
@@ -105,7 +105,7 @@ class PgQ(SqlPeer):
 
 
 class NodePeer(Peer):
-    """One that is a library of Node.js: one process, many connections."""
+    """A peer that is a library of Node.js: one process, many connections."""
 
     def prepare(self, database, plan):
         done = subprocess.run(
@@ -145,7 +145,7 @@ class NodePeer(Peer):
         return [os.path.join(plan.peers, NODE), 'peer.js', self.name, task]
 
     def options(self, database, plan):
-        """As the ordinary user: it is foreign code."""
+        """Runs as the ordinary user, because it is foreign code."""
         environment = database.server.environment()
         environment.update(PGDATABASE=database.name, HOME=plan.work)
         options = dict(cwd=plan.peers, env=environment, text=True)

@@ -26,7 +26,7 @@ def post(server, side, commit, seconds):
     with Database(server, 'bench_post', extension=ours) as database:
         with database.session() as session:
             session.query(
-                # No handler: so no worker of ours runs meanwhile.
+                # Without a handler, so no worker runs meanwhile.
                 "SELECT actornot_register('bench')" if ours else
                 'CREATE TABLE floor (id bigserial PRIMARY KEY, payload jsonb)')
             session.query('CHECKPOINT')

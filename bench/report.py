@@ -8,7 +8,7 @@ import time
 
 
 class Target:
-    """A promise about a value of ours, or about its ratio to the floor."""
+    """A target for a value of ours, or for its ratio to the floor."""
 
     def __init__(self, subject, relation, limit):
         assert subject in ('value', 'ratio') and relation in ('>=', '<=')
@@ -35,13 +35,13 @@ class Result:
         self.ours, self.floor = [], []
 
     def add(self, side, value):
-        """A round's value; told at once, so that one can watch."""
+        """Adds a round's value, and prints it at once for those who watch."""
         getattr(self, side).append(value)
         print('  %s: %s: %s %s' % (self.case, side, show(value), self.unit),
               file=sys.stderr, flush=True)
 
     def ratios(self):
-        """Round by round, because neighbours in time share the noise."""
+        """Ratios round by round: the two values of a round share the noise."""
         return [a / b for a, b in zip(self.ours, self.floor) if b]
 
     def verdict(self):
@@ -73,7 +73,7 @@ def spread(values):
                             show(max(values)))
 
 
-QUIET = 0.25                    # load of a core that passes for none
+QUIET = 0.25                    # load of a core below which it counts as idle
 
 HEADER = ('case', 'unit', 'actornot', 'floor', 'ratio', 'target', 'reached')
 
@@ -158,7 +158,7 @@ def field_of(path, name):
 
 
 def load():
-    """With a warning where others were at work."""
+    """With a warning if other processes were at work."""
     averages = os.getloadavg()
     return '%.2f %.2f %.2f%s' % (
         *averages, ' (NOT QUIET: do not quote these numbers)'
@@ -175,7 +175,7 @@ def commit_id(checkout):
 
 
 def machine(work, checkout):
-    """What a reader has to know to compare these numbers with others."""
+    """Facts that a reader needs to compare these numbers with others."""
     return [
         ('date', time.strftime('%Y-%m-%d %H:%M %Z')),
         ('commit', commit_id(checkout)),

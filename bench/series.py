@@ -1,4 +1,4 @@
-"""What is told once a second while something runs: kept as CSV and plotted."""
+"""Values that are sampled once a second in a run, as CSV and as plots."""
 import collections
 import csv
 import os
@@ -17,13 +17,13 @@ SAMPLE = '''
 
 
 class ProcessorTime:
-    """What the processes of the load have used, also those that have ended."""
+    """Processor time of the load's processes, also of those that ended."""
 
     def __init__(self):
         self.used = {}          # by (pid, start): ticks
 
     def seconds(self):
-        """All they have used since the first look at them."""
+        """All time since the first sample."""
         for pid in filter(str.isdigit, os.listdir('/proc')):
             try:
                 with open('/proc/%s/stat' % pid, encoding='utf-8') as file:
@@ -58,7 +58,7 @@ class Series:
         return self.samples[-1]
 
     def watch(self, session, seconds, interval=1, until=None):
-        """Samples for so long, or until a condition on the last one holds."""
+        """Samples for that time, or until a condition on the last one holds."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             last = self.sample(session)
@@ -85,7 +85,7 @@ class Series:
         return (last.processed - first.processed) / (last.cpu - first.cpu)
 
     def cores(self, start, end):
-        """How many cores these had."""
+        """How many cores the server and its clients used."""
         first, last = self._ends(start, end)
         return (last.cpu - first.cpu) / (last.second - first.second)
 

@@ -1,6 +1,6 @@
 """The benchmarks' own server and its clients: psql, pgbench.
 
-The server belongs to scripts/lib.sh; what is here only calls it.
+The server is managed by scripts/lib.sh; this module only calls it.
 """
 import contextlib
 import os
@@ -15,7 +15,7 @@ LIB = os.path.join(HERE, '..', 'scripts', 'lib.sh')
 
 
 class BenchError(Exception):
-    """A measurement that cannot be trusted or did not come to its end."""
+    """A measurement that cannot be trusted or did not end."""
 
 
 class Server:
@@ -115,7 +115,7 @@ class Session:
             self.psql.stdin.write('%s;\n\\echo %s\n' % (sql, self.END))
             self.psql.stdin.flush()
         except BrokenPipeError:
-            pass                # receive() tells why
+            pass                # receive() reports the reason
 
     def ready(self):
         """Is there something to receive?"""
@@ -181,7 +181,7 @@ def script_path(name):
 
 
 class Load:
-    """What a pgbench run did."""
+    """The results of a pgbench run."""
 
     def __init__(self, report):
         self.transactions = int(search(
@@ -214,8 +214,8 @@ def pgbench(database, script, *options, synchronous_commit='off'):
 
 @contextlib.contextmanager
 def load_beside(database, script, seconds, *options):
-    """A pgbench that runs meanwhile, with asynchronous commits.  What it did is
-    in the list that this yields, afterwards."""
+    """A pgbench that runs meanwhile, with asynchronous commits.  Yields a
+    list, which has its results afterwards."""
     process = subprocess.Popen(
         ['pgbench', '-n', '-M', 'prepared', '-f', script_path(script),
          '-T', str(seconds), *map(str, options), database.name],
@@ -234,7 +234,7 @@ def load_beside(database, script, seconds, *options):
 
 
 def wait_until(condition, timeout, interval):
-    """Asks now and then; tells whether the condition came true in time."""
+    """Polls a condition; true if it became true in time."""
     end = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > end:

@@ -1,9 +1,9 @@
 """A restart with many pending entities, and no hint of any.
 
 They are posted to a server without the library preloaded, which gives no
-hints.  Timed is from the start of the next server's postmaster to the first
-and to the last commit of the worker; once with the ready queue as large as
-by default, once with the smallest one, which overflows all the time.
+hints.  The time is measured from the start of the next server's postmaster to
+the first and to the last commit of the worker; once with the default size of
+the ready queue, once with the smallest one, which overflows all the time.
 """
 from backlog import Memory, wait_for_messages
 from report import Result

@@ -1,7 +1,8 @@
 """(g) The same work done by other queues; WAL by all of them.
 
-One line of the report is one peer ("floor") beside actornot in one column.
-All go in turns within a round, and who begins changes from round to round.
+Each line of the report compares one peer ("floor") with actornot in one value.
+All of them run one after the other in each round; the first one changes from
+round to round.
 """
 import contextlib
 import time
@@ -18,7 +19,7 @@ DRAINERS = (peer.PGQ, peer.PGQ_TWO, peer.HAND, peer.GRAPHILE,
             peer.GRAPHILE_ORDER, peer.PGBOSS, peer.PGBOSS_ORDER)
 ENTITIES = (100000, 1000)
 ARRAY = 1000
-STALLED = 60                    # seconds without progress: given up
+STALLED = 60                    # seconds without progress, then it is an error
 
 
 def measure(server, plan, report):
@@ -29,7 +30,7 @@ def measure(server, plan, report):
 
 
 def turns(plan, peers, round_no):
-    """Ours (None) and the peers; each round begins with another."""
+    """Ours (None) and the peers; each round begins with another one."""
     order = ([] if plan.floors_only else [None]) + (
         [] if plan.ours_only else list(peers))
     start = round_no % len(order)
@@ -102,7 +103,7 @@ def post(server, plan, kind, other):
 # ----------------------------------------------------------------- draining
 
 def draining(server, plan, report, entities):
-    """A backlog, with a state for each entity; and what it writes."""
+    """A backlog, with a state for each entity; and the WAL that it writes."""
     server.configure(actornot__max_workers=2, track_commit_timestamp='on')
     name = mailboxes(entities)
     columns = (
@@ -158,7 +159,7 @@ def drain_ours(server, plan, entities):
 
 
 def drain_peer(server, plan, other, entities):
-    """The same of a peer, whose backlog is as long as it can drain in time."""
+    """The same with a peer; its backlog is so short that it drains in time."""
     count = int(plan.backlog * other.backlog * (0.5 if plan.quick else 1))
     with other.database(server, plan) as database, \
             database.session('off') as session:
@@ -182,14 +183,14 @@ def drain_peer(server, plan, other, entities):
 
 
 def seconds_since(session, start, table):
-    """To the last commit of a state."""
+    """Seconds from the start to the last commit of a state."""
     return float(session.value(
         "SELECT extract(epoch FROM max(pg_xact_commit_timestamp(xmin)) - '%s')"
         ' FROM %s' % (start, table)))
 
 
 def wait_for_count(session, count, patience=STALLED):
-    """Waits until so many are done, which costs the server next to nothing."""
+    """Waits until count messages are done; the polling costs almost nothing."""
     done, grown = 0, time.monotonic()
     while done < count:
         time.sleep(0.2)
@@ -201,13 +202,13 @@ def wait_for_count(session, count, patience=STALLED):
         elif time.monotonic() > grown + patience:
             raise BenchError('nothing happens any more: %d of %d'
                              % (done, count))
-    time.sleep(0.5)             # some tell of a message as done a little later
+    time.sleep(0.5)             # some peers mark messages as done a bit later
 
 
 # ------------------------------------------------------------------ latency
 
 def waiting(server, plan, report):
-    """From the post's commit to the effect's."""
+    """Latency from the post's commit to the effect's."""
     server.configure(track_commit_timestamp='on')
     columns = [Column(report, 'latency, ' + name, 'ms', '<=', POSTERS, note)
                for name, note in (

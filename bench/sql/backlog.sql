@@ -1,5 +1,5 @@
--- Backlogs that are posted in bulk: so many messages, dealt out to so many
--- entities in turn, all in one transaction.
+-- Backlogs that are posted in bulk: count messages, to the entities in turn, all in
+-- one transaction.
 CREATE FUNCTION counter_sum(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN

@@ -1,8 +1,8 @@
 -- What both sides of a comparison share: the same messages, made the same way.
 
--- Messages first .. first + count - 1 over so many entities.  A pure function
--- of the number, so that both sides and every round get the same ones, in an
--- order without locality.  The payload is that of a small event, 90 bytes.
+-- Messages first .. first + count - 1 for a number of entities.  A pure function
+-- of the message's number, so that both sides and every round get the same ones,
+-- in an order without locality.  The payload is that of a small event, 90 bytes.
 CREATE FUNCTION bench_messages(first bigint, count int, entities bigint,
                                OUT entity text, OUT payload jsonb)
 RETURNS SETOF record LANGUAGE sql STABLE AS $$

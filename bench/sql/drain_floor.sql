@@ -1,5 +1,5 @@
 -- What people write by hand: a queue table, a table of states, and a loop that
--- takes the oldest row that nobody has locked.  It does less than actornot:
+-- takes the oldest row that is not locked.  It does less than actornot:
 -- with two workers an entity's messages can overtake each other.
 CREATE TABLE queue (id bigserial PRIMARY KEY, entity text NOT NULL, payload jsonb NOT NULL);
 CREATE TABLE account (entity text PRIMARY KEY, state jsonb NOT NULL);
@@ -35,8 +35,8 @@ BEGIN
 END
 $$;
 
--- A hundred a transaction, set by set: the best that a careful hand makes of
--- it, for comparison.  There is no handler to call here and nothing to retry.
+-- A hundred a transaction, set by set: the best loop that one can write by hand,
+-- for comparison.  There is no handler to call here and nothing to retry.
 CREATE PROCEDURE drain_hundred() LANGUAGE plpgsql AS $$
 DECLARE
     taken bigint;

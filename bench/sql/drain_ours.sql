@@ -11,7 +11,7 @@ BEGIN
 END
 $$;
 
--- The same as a loop, as many would write it.
+-- The same with a loop, as many users would write it.
 CREATE FUNCTION counter_foreach(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
@@ -25,7 +25,7 @@ BEGIN
 END
 $$;
 
--- Looks at no payload: what is left is the engine and one PL/pgSQL call.
+-- Reads no payload: the cost is that of the engine and one PL/pgSQL call.
 CREATE FUNCTION counter_count(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
@@ -69,7 +69,7 @@ BEGIN
 END
 $$;
 
--- Each of so many entities gets so many messages.
+-- Each entity gets "each" messages.
 CREATE PROCEDURE post_evenly(entities bigint, each int) LANGUAGE plpgsql AS $$
 BEGIN
     FOR low IN 1 .. entities * each BY 1000 LOOP

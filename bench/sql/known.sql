@@ -10,7 +10,7 @@ BEGIN
 END
 $$;
 
--- Messages for so many of them, spread evenly.
+-- count messages for "entities" of the known entities, spread evenly.
 CREATE PROCEDURE post_known(count bigint, entities bigint, known bigint)
 LANGUAGE plpgsql AS $$
 BEGIN

@@ -1,5 +1,5 @@
 -- What people write by hand, for clients: a queue table, a table of states, and
--- statements that take the oldest rows that nobody has locked.
+-- statements that take the oldest rows that are not locked.
 CREATE TABLE queue (id bigserial PRIMARY KEY, entity text NOT NULL, payload jsonb NOT NULL);
 CREATE TABLE account (entity text PRIMARY KEY, state jsonb NOT NULL);
 

@@ -10,7 +10,7 @@ BEGIN
 END
 $$;
 
--- So many messages for one entity.
+-- count messages for one entity.
 CREATE PROCEDURE fill_one(count int) LANGUAGE plpgsql AS $$
 BEGIN
     FOR low IN 1 .. count BY 1000 LOOP
@@ -22,7 +22,7 @@ BEGIN
 END
 $$;
 
--- All of one entity, a hundred a lease and a transaction.
+-- Processes all messages of one entity, a hundred a lease and a transaction.
 CREATE PROCEDURE work_off_one() LANGUAGE plpgsql AS $$
 DECLARE
     held actornot_lease;
@@ -38,7 +38,7 @@ BEGIN
 END
 $$;
 
--- So many entities that are leased, and as many in back-off.
+-- Makes a number of entities that are leased, and as many in back-off.
 CREATE PROCEDURE crowd(entities int) LANGUAGE plpgsql AS $$
 BEGIN
     FOR release IN 0 .. 1 LOOP
@@ -74,6 +74,6 @@ BEGIN
 END
 $$;
 
--- For the latency: n of each message that somebody got.
+-- For the latency: n of each message that a client got.
 CREATE SEQUENCE bench_n;
 CREATE TABLE effect (n bigint);

@@ -1,5 +1,5 @@
--- The counter of the draining, which also tells how many messages it has seen:
--- by a sequence, because to read one costs the same at any time.
+-- The counter of the draining, which also counts the messages that it has seen in a
+-- sequence, because reading one costs the same at any time.
 CREATE FUNCTION counter_seen(entity text, state jsonb, messages actornot_message[])
 RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
@@ -20,7 +20,7 @@ BEGIN
 END
 $$;
 
--- A thousand messages a transaction; tells how many are posted.
+-- A thousand messages a transaction; counts how many are posted.
 CREATE SEQUENCE posted_n MINVALUE 0 START 0;
 CREATE PROCEDURE post_traffic(start bigint, count bigint, entities bigint)
 LANGUAGE plpgsql AS $$

@@ -1,10 +1,10 @@
--- What every peer's database has, and ours in the long run.
+-- Objects of every peer's database, and of ours in the long run.
 
 -- The states that the peers keep: a row for each entity.
 CREATE TABLE account (entity text PRIMARY KEY, state jsonb NOT NULL);
 
--- How many messages each worker has processed so far.  Sequences, because to
--- read one costs the same at any time, also while a snapshot is held.
+-- How many messages each worker has processed so far.  Sequences, because reading
+-- one costs the same at any time, also while a snapshot is held.
 CREATE SEQUENCE done_0 MINVALUE 0 START 0;
 CREATE SEQUENCE done_1 MINVALUE 0 START 0;
 
