@@ -19,21 +19,21 @@
 #
 # ensure_deps PKG...
 #	Root: installs the Debian packages that are missing.  Silent if there is
-#	nothing to do and when it succeeds.  Anybody else: names what is missing
+#	nothing to do and when it succeeds.  Other users: names what is missing
 #	and exits 1.  BASE_PACKAGES is what building and running needs.  With
 #	PG_CONFIG given by the caller, PostgreSQL's own packages are not asked for.
 #
 # cache_dir
-#	Prints the folder for what is made once: /var/cache/actornot if the caller is
-#	root, else ~/.cache/actornot; ACTORNOT_CACHE names another place.
+#	Prints the folder for things that are made once: /var/cache/actornot if the
+#	caller is root, else ~/.cache/actornot; ACTORNOT_CACHE names another place.
 #
 # work_dir NAME temp|keep
 #	Sets WORK: a folder that both the caller and the ordinary user can use, in
 #	tmp/ of the checkout, or, if the ordinary user cannot get there (a clone
 #	below /root), under /var/tmp; then it says so.  "temp": a new one each
 #	time; at exit all servers are stopped and it is removed (the EXIT trap is
-#	taken: put more into it with at_exit COMMAND...).  "keep": tmp/NAME, found
-#	again by the next call (emptied by nobody), no trap.
+#	taken: put more into it with at_exit COMMAND...).  "keep": tmp/NAME, which
+#	is not emptied, so that the next call finds its contents; no trap.
 #
 # as_user CMD...
 #	Runs CMD in folder WORK as an ordinary user: as ACTORNOT_USER (postgres)
@@ -63,8 +63,8 @@
 #	connections.  Exports PGHOST, PGPORT, PGUSER, PGDATABASE.  Its log is
 #	DIR/server.log.  Settings of an earlier start are forgotten.
 # server_stop DIR [MODE]
-#	Stops it (fast).  If it will not go within a minute it is stopped the hard
-#	way and the status is 1.
+#	Stops it (fast).  If it does not end within a minute it is stopped
+#	immediately and the status is 1.
 # server_running DIR
 #
 # Environment: PG_CONFIG, PG_MAJOR (15), ACTORNOT_USER (postgres), STRICT,
@@ -82,7 +82,7 @@ SERVERS=()
 TEMP_DIRS=()
 AT_EXIT=()
 
-# The caller's own settings for a server elsewhere must not leak in here.
+# The caller's settings for another server must have no effect here.
 unset BUILD PGHOST PGHOSTADDR PGPORT PGUSER PGPASSWORD PGPASSFILE PGDATABASE PGDATA \
 	PGOPTIONS PGSERVICE PGSERVICEFILE PGSSLMODE PGTZ PGDATESTYLE \
 	PGCLIENTENCODING PGAPPNAME PGTARGETSESSIONATTRS
@@ -140,7 +140,7 @@ run_apt()
 }
 
 # Debian's postgresql package would create and start a cluster of its own.
-# Nobody asked for one, so it is told not to while we install.
+# It is told not to while we install.
 install_packages()
 {
 	local conf=/etc/postgresql-common/createcluster.d/actornot-install-$$.conf
@@ -217,7 +217,7 @@ work_dir()
 	WORK=
 	if [ "$life" = keep ] && [ -d "$ROOT/tmp/$name/" ]; then
 		WORK=$(cd "$ROOT/tmp/$name" && pwd -P)
-		[ -w "$WORK" ] || die "$WORK belongs to somebody else: remove it first"
+		[ -w "$WORK" ] || die "$WORK belongs to another user: remove it first"
 	elif checkout_usable; then
 		if [ "$life" = keep ]; then
 			WORK=$ROOT/tmp/$name
@@ -317,7 +317,7 @@ make_there()
 	local -a where=(-C "$TREE")
 
 	[ -z "${BUILD:-}" ] || where=(-C "$BUILD" -f "$TREE/Makefile")
-	# The flags of a make that runs the calling script are none of this one's.
+	# The flags of a make that runs the calling script are not for this make.
 	env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL make "${where[@]}" \
 		PG_CONFIG="$PG_CONFIG" "$@"
 }
