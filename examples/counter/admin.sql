@@ -1,8 +1,8 @@
--- What the counter needs a superuser for, once in each database:
+-- The part of the counter that needs a superuser, once in each database:
 --
 --	psql -d DATABASE -v role=ROLE -f admin.sql
 --
--- ROLE is who the server connects as, and who then owns the runners.
+-- ROLE is the role that the server connects as; it will own the runners.
 \set ON_ERROR_STOP on
 \set QUIET on
 SET client_min_messages = warning;
@@ -10,8 +10,8 @@ SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS actornot;
 GRANT EXECUTE ON FUNCTION actornot_register TO :"role";
 
--- Who holds which lease, for those who have the rights of the runner's owner:
--- the table itself is for superusers.
+-- The leases and their holders, for roles that have the rights of the runner's
+-- owner: the table itself is for superusers.
 CREATE OR REPLACE VIEW counter_mailbox WITH (security_barrier) AS
 SELECT m.hash, r.name AS runner, m.entity, m.state, m.updated_at,
 	CASE WHEN m.lease_until > clock_timestamp()

@@ -1,5 +1,5 @@
-// counter.js - what this example is about, in JavaScript; the handler in
-// counter.sql is the same in SQL.
+// counter.js - the counting, in JavaScript; the handler in counter.sql is the
+// same in SQL.
 
 // The state of a user after these messages.
 export function count(state, messages) {

@@ -1,4 +1,4 @@
--- What the counter needs in the database.  The server runs this at each start,
+-- The objects of the counter in the database.  The server runs this at each start,
 -- so everything here can be run again.
 
 -- The runner of the mode "database": workers call this handler.  It gets a
@@ -19,8 +19,7 @@ SELECT actornot_register('counter', 'count_deltas',
 	initial_state => '{"total": 0, "count": 0}');
 
 -- The runner of the mode "lease": it has no handler, because the server does
--- the same in JavaScript.  What a server held when it died is free again after
--- five seconds.
+-- the same in JavaScript.  Leases of a server that died end after five seconds.
 SELECT actornot_register('counter_leased',
 	lease => '5 s',
 	initial_state => '{"total": 0, "count": 0}');

@@ -1,4 +1,4 @@
-// handler.js - what the server answers.
+// handler.js - the answers of the server.
 //
 //	GET  /                                               the page
 //	GET  /status                                         all users
@@ -85,8 +85,8 @@ async function showStatus({store, identity}, params, response) {
 }
 
 // The answer says that the message is committed, so that it cannot get lost.
-// It is not yet counted: with a processor that is done here and now, but
-// nobody waits for it.
+// It is not yet counted: a processor does that in this server, but the answer
+// does not wait for it.
 async function takeWebhook({store, processor}, params, response) {
 	const userId = readUser(params);
 	const isNew = await store.post(userId, readDelta(params),

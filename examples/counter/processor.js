@@ -1,16 +1,16 @@
 // processor.js - processes messages in this server, through leases.
 //
 // After each post it tries to take that user and works until nothing waits.
-// Where another instance has the user, it goes away: the other one will find
-// the message too, when it saves.  What falls between two stools, because an
-// instance died or the database was away, is found by a loop that takes
-// whatever is ready.
+// If another instance has the user, it does nothing: the other one will find the
+// message when it saves.  Messages that no instance processes, because one died
+// or the database was away, are found by a loop that takes each user that is
+// ready.
 
 import {setTimeout as sleep} from 'node:timers/promises';
 import {count} from './counter.js';
 import {StaleLease} from './store.js';
 
-// How long one statement waits for work, and so how long it takes to stop.
+// How long one statement waits for work: stopping can take as long.
 const LOOP_WAIT = '1 s';
 const RETRY_MS = 1000;
 
@@ -31,7 +31,7 @@ export class Processor {
 		this.#track(this.#takeAnything());
 	}
 
-	// Processes what waits for a user, if nobody else does.  Never throws.
+	// Processes what waits for a user, if no other instance does.  Never throws.
 	async process(userId) {
 		await this.#track(this.#takeUser(userId));
 	}
@@ -78,7 +78,7 @@ export class Processor {
 			if (!(error instanceof StaleLease)) {
 				throw error;
 			}
-			// Too slow: somebody else has the user, and nothing of ours counts.
+			// Too slow: another instance has the user; nothing was saved here.
 			console.error(error.message);
 		}
 	}

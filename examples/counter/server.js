@@ -14,7 +14,7 @@ import {Processor} from './processor.js';
 import {Store} from './store.js';
 
 const USAGE = `usage: npm start -- [OPTION...]
-  --mode database|lease  who counts: a handler in the database (the default), or
+  --mode database|lease  what counts: a handler in the database (the default), or
                          this server, through leases
   --host ADDRESS         where to listen (127.0.0.1)
   --port PORT            (8080)
@@ -64,7 +64,7 @@ function openPool(database, instance) {
 		connectionTimeoutMillis: 5000,
 	});
 
-	// A connection that breaks while nobody uses it is simply replaced.
+	// A connection that breaks while it is idle is simply replaced.
 	pool.on('error', (error) => console.error(`lost a connection: ${error.message}`));
 	return pool;
 }
@@ -76,7 +76,7 @@ function listen(server, port, host) {
 	});
 }
 
-// Forgets old requests now and then.  One that fails is made up for by the next.
+// Forgets old requests now and then.  If a call fails, the next one does its work.
 function keepTidy(store) {
 	const forget = () => store.forgetOldRequests().catch(
 		(error) => console.error(`could not forget old requests: ${error.message}`));
@@ -85,7 +85,7 @@ function keepTidy(store) {
 	return setInterval(forget, HOUR_MS);
 }
 
-// Answers what has been asked, finishes the batches at hand, keeps no lease.
+// Answers the open requests, finishes the batches at hand, keeps no lease.
 async function stop({server, processor, pool, timer}) {
 	setTimeout(() => fail('it took too long to stop'), STOP_DEADLINE_MS).unref();
 	clearInterval(timer);

@@ -1,20 +1,20 @@
 // store.js - all SQL of the server.
 //
 // Every call is one statement and so one transaction.  If its connection
-// breaks, nobody knows whether it was committed: the caller gets DatabaseAway.
+// breaks, it is unknown whether it was committed: the caller gets DatabaseAway.
 
 import {readFileSync} from 'node:fs';
 import pg from 'pg';
 
-// The page shows so many users, those that changed last.
+// How many users the page shows: those that changed last.
 const MAX_USERS = 200;
 const SQLSTATE_STALE_LEASE = '55AN1';
 
 export class DatabaseAway extends Error {}
 export class StaleLease extends Error {}
 
-// Everything that is not the server's answer is a broken connection; classes
-// 08, 53 and 57 are a server that cannot be used just now.
+// An error that is not the server's answer is a broken connection; with classes
+// 08, 53 and 57 the server cannot be used at the moment.
 function isAway(error) {
 	return !(error instanceof pg.DatabaseError) || /^(08|53|57)/.test(error.code);
 }
@@ -88,8 +88,8 @@ export class Store {
 		return user;
 	}
 
-	// The users that changed last, by name.  One to whom nothing but a first
-	// message was posted, which still waits, is not among them.
+	// The users that changed last, by name.  A user whose first message still
+	// waits is not among them.
 	async statusOfAll() {
 		return this.#query(`
 			SELECT m.entity AS user_id,
@@ -103,7 +103,7 @@ export class Store {
 	}
 
 	// A lease of the user's next batch, which is empty if nothing waits;
-	// undefined if somebody else has it.
+	// undefined if another instance has it.
 	async acquire(userId) {
 		const [lease] = await this.#query(
 			'SELECT * FROM actornot_acquire($1, $2, owner => $3)',
@@ -122,8 +122,8 @@ export class Store {
 	}
 
 	// Saves the new state, marks the batch done and returns the lease of the
-	// next one; undefined, and the user is free, if nothing waits or if this
-	// was to be the last.
+	// next one.  If nothing waits, or isLast is true, it returns undefined and
+	// the user is free.
 	async update(lease, state, isLast) {
 		const [next] = await this.#query(
 			'SELECT * FROM actornot_update_locked($1, $2, $3, $4, max_messages => $5)',
@@ -132,8 +132,8 @@ export class Store {
 		return next;
 	}
 
-	// Gives the batch back as one that cannot be processed; it is tried again,
-	// later and later.
+	// Gives the batch back as one that cannot be processed; it is tried again
+	// after longer and longer delays.
 	async fail(lease, message) {
 		await this.#query('SELECT actornot_fail($1, $2, $3, $4)',
 			[lease.runner, lease.entity, lease.token, message]);

@@ -19,7 +19,7 @@ BEGIN
 END
 $$;
 
--- From now on, workers of the database call it for whoever gets a message.
+-- From now on, workers of the database call it for each entity with a message.
 SELECT actornot_register('counter', 'counter');
 
 -- One client of many: posts to alice and to bob, one transaction a time.

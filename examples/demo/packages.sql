@@ -82,7 +82,7 @@ BEGIN
 END
 $$;
 
--- What the actors say, a line for each, to be compared.
+-- The states of the actors, a line for each, to be compared.
 CREATE VIEW package_report AS
 	SELECT concat_ws('|', entity, coalesce(state->>'status', '-'),
 					 coalesce(state->>'version', '-'),

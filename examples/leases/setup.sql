@@ -1,5 +1,5 @@
 -- What the workers of this folder work on: accounts.  A message is a booking,
--- {"delta": 5}; "ms" in it pretends that it takes so many milliseconds.
+-- {"delta": 5}; "ms" in it is how many milliseconds it pretends to take.
 CREATE TABLE ledger (message bigint, account text, delta bigint);
 
 -- No handler: only programs outside run it.

@@ -36,5 +36,5 @@ func main() {
 		}
 		query, args = update, []any{entity, token, messages, total}
 	}
-	log.Fatal(err) // 55AN1, or no server: whoever started this starts another one
+	log.Fatal(err) // 55AN1, or no server: the supervisor starts another one
 }

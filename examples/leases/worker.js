@@ -33,7 +33,7 @@ for (let leases = []; !stopping || leases.length > 0;) {
 	try {
 		leases = await (leases.length > 0 ? processBatch(leases[0]) : query(
 			"SELECT * FROM actornot_acquire('booking', lease => $1, wait => '5 s')", LEASE));
-	} catch (error) { // 55AN1: too slow, somebody else has it
+	} catch (error) { // 55AN1: too slow, another program has it
 		console.error(error.message);
 		leases = await sleep(error.code === '55AN1' ? 0 : 1000, []);
 	}

@@ -35,6 +35,6 @@ while leases or not stopping:
         db = db if db and not db.closed else psycopg2.connect('')
         leases = process_batch(**leases[0]) if leases else query(
             "SELECT * FROM actornot_acquire('booking', lease => %s, wait => '5 s')", LEASE)
-    except psycopg2.Error as error:  # 55AN1: too slow, somebody else has it
+    except psycopg2.Error as error:  # 55AN1: too slow, another program has it
         leases = time.sleep(0 if error.pgcode == '55AN1' else 1) or []
         print(error, file=sys.stderr)

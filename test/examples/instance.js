@@ -15,7 +15,7 @@ export class Instance {
 	#exited;
 	#log = [];
 
-	// name is what /status shows, and so what a lease's owner is called.
+	// name is shown by /status, and is the owner of the instance's leases.
 	name;
 	url;
 
@@ -97,7 +97,7 @@ export async function waitFor(what, condition, waitMs = WAIT_MS) {
 			return result;
 		}
 		if (Date.now() > end) {
-			throw new Error(`waited in vain for: ${what}`);
+			throw new Error(`timed out waiting for: ${what}`);
 		}
 		await sleep(LOOK_AGAIN_MS);
 	}

@@ -40,7 +40,7 @@ class Ledger {
 		this.acknowledged++;
 	}
 
-	// One line for each user of whom the database says something else.
+	// One line for each user whose counter in the database differs.
 	async differences(instance) {
 		const found = [];
 
@@ -103,8 +103,8 @@ class Fleet {
 		return Promise.all(this.#instances.map((instance) => instance.stop()));
 	}
 
-	// What they complained of.  On a machine that is too busy a lease can expire,
-	// or a request wait too long for a connection.
+	// Their complaints.  On a machine that is too busy a lease can expire, or a
+	// request can wait too long for a connection.
 	get complaints() {
 		return this.#instances.flatMap((instance) => instance.log.split('\n'))
 			.filter((line) => line !== '' &&
@@ -131,7 +131,7 @@ async function sendStubbornly(fleet, webhook, seen) {
 			if (error instanceof assert.AssertionError) {
 				throw error;
 			}
-			// One that is not yet replaced refuses; that proves nothing.
+			// A refused connection is not counted: the instance was dead before.
 			seen.unanswered += error.cause?.code === 'ECONNREFUSED' ? 0 : 1;
 		}
 		await sleep(RETRY_MS);
@@ -180,7 +180,7 @@ async function countThroughKills(mode, context) {
 	await ledger.waitUntilCounted(fleet.any());
 	assert.deepEqual(await ledger.differences(fleet.any()), []);
 
-	// Had the kills met nothing, that would have been easy.
+	// The kills must have met requests and leases, else the test proves little.
 	assert.ok(seen.unanswered > 0, 'no kill met a request');
 	assert.ok(mode !== 'lease' || seen.orphans > 0, 'no kill met a lease');
 	await assertThatItCanFail(fleet.any(), names[0], ledger);
@@ -188,7 +188,7 @@ async function countThroughKills(mode, context) {
 	assert.deepEqual(fleet.complaints, []);
 }
 
-// One webhook too many must show.
+// One webhook too many must be noticed.
 async function assertThatItCanFail(instance, userId, ledger) {
 	assert.equal((await instance.post({user_id: userId, delta: 0})).status, 202);
 	await ledger.waitUntilCounted(instance);

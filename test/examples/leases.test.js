@@ -1,5 +1,5 @@
-// leases.test.js - the programs of doc/leases.md: they are what the page says,
-// and book every message once, while they are killed and stopped.
+// leases.test.js - the programs of doc/leases.md: the files equal the page, and
+// they book every message once, while they are killed and stopped.
 
 import assert from 'node:assert/strict';
 import {spawn} from 'node:child_process';
@@ -113,7 +113,7 @@ for (const program of Object.keys(COMMANDS)) {
 
 		await post(account, {delta: 5});
 		await waitUntilBooked(account, 1);
-		await post(account, {delta: 'much'});	// nobody can book that
+		await post(account, {delta: 'much'});	// no worker can book that
 		await post(account, {delta: 7});
 		await waitUntilBooked(account, 2);
 		assert.deepEqual(await totals(account), [12, 12, 2, 2]);
@@ -133,7 +133,7 @@ for (const program of Object.keys(COMMANDS)) {
 		assert.equal(worker.log, '');
 	});
 
-	test(`${program}: who slept through its lease changes nothing`, async () => {
+	test(`${program}: a worker that outlasts its lease changes nothing`, async () => {
 		const account = `bob-${program}`;
 		const sleeper = new Worker(program);
 

@@ -122,7 +122,7 @@ test('mode database: the page shows the counters and follows them', async (conte
 	assert.equal(await page.locator('#where').textContent(),
 		`mode database, instance ${instance.name}`);
 
-	// Live: nobody reloads the page.
+	// Live: the page is not reloaded.
 	await instance.post({user_id: alice, delta: 1});
 	await waitForCell(page, alice, 'total', '1,235');
 
@@ -140,7 +140,7 @@ test('mode database: the page shows the counters and follows them', async (conte
 	await page.close();
 });
 
-test('mode lease: the page shows who holds which lease, and what waits', async (context) => {
+test('mode lease: the page shows the holders of leases, and what waits', async (context) => {
 	const instance = await start(context, 'lease', '--work-ms', '3000');
 	const userId = `bob-${randomUUID().slice(0, 8)}`;
 	const page = await openPage(instance);

@@ -1,5 +1,5 @@
-// requests.test.js - what examples/counter answers, and that it outlives its
-// database.
+// requests.test.js - the answers of examples/counter, and that it goes on after
+// its database was away.
 
 import assert from 'node:assert/strict';
 import {spawn} from 'node:child_process';
@@ -15,8 +15,8 @@ function newUser(name) {
 	return `${name}-${randomUUID().slice(0, 8)}`;
 }
 
-// Also until nobody holds the user: who came for the last webhook may find
-// that another has counted it already, and has a lease of nothing for a moment.
+// Waits also until the user is not leased: the instance of the last webhook may
+// find that another has counted it, and holds a lease without messages briefly.
 async function waitForCount(instance, userId, count) {
 	return waitFor(`${count} webhooks of ${userId}`, async () => {
 		const status = await instance.status(userId);
@@ -75,7 +75,7 @@ for (const mode of MODES) {
 	});
 }
 
-test('a user that nobody has heard of has counted nothing', async () => {
+test('an unknown user has counted nothing', async () => {
 	const {total, count, pending} = await instances.database.status(newUser('nobody'));
 	assert.deepEqual({total, count, pending}, {total: 0, count: 0, pending: 0});
 });
@@ -123,7 +123,7 @@ test('mode lease: a message that cannot be counted is tried again later', async 
 });
 
 // An instance that works slowly on a message of this user.  The other one is
-// away meanwhile, lest it is quicker.
+// stopped meanwhile, so that it cannot process the message first.
 async function startSlowOne(context, userId, workMs) {
 	assert.equal(await instances.lease.stop(), 0);
 	const slow = await Instance.start('lease', '--work-ms', String(workMs));
@@ -134,7 +134,7 @@ async function startSlowOne(context, userId, workMs) {
 	return slow;
 }
 
-test('mode lease: who is asked to stop saves what it holds first', async (context) => {
+test('mode lease: an instance that is stopped saves its batch first', async (context) => {
 	const userId = newUser('stopped');
 	const slow = await startSlowOne(context, userId, 4000);
 
@@ -144,7 +144,7 @@ test('mode lease: who is asked to stop saves what it holds first', async (contex
 	assert.deepEqual({total, owner}, {total: 8, owner: null});
 });
 
-test('mode lease: who takes longer than its lease counts nothing', async (context) => {
+test('mode lease: an instance that outlasts its lease counts nothing', async (context) => {
 	const userId = newUser('late');
 	const slow = await startSlowOne(context, userId, 15000);
 
