@@ -3,8 +3,8 @@
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION actornot" to load this file. \quit
 
--- The tables have a schema of their own, which this script makes: a schema that
--- was there before could hold traps of another role.
+-- The tables have a schema of their own, which this script makes: in a schema that
+-- existed before, another role could have put objects that our code would call.
 DO $$
 BEGIN
 	IF '@extschema@' = 'actornot' THEN
@@ -73,8 +73,8 @@ COMMENT ON SEQUENCE actornot.id_seq IS
 CREATE SEQUENCE actornot.runner_seq AS integer CACHE 1;
 COMMENT ON SEQUENCE actornot.runner_seq IS 'Numbers of runners; never given twice.';
 
--- A role, as regrole, but for one that does not exist any more: regrole shows
--- its number, which in another cluster would be another role.
+-- A role, as regrole.  The difference is a role that does not exist any more:
+-- regrole shows its number, which in another cluster would be another role.
 CREATE TYPE actornot.role;
 CREATE FUNCTION actornot.role_in(cstring) RETURNS actornot.role
 AS 'regrolein'
@@ -151,8 +151,7 @@ COMMENT ON TABLE actornot.runner_grant IS
 'Roles that may post to a runner; 0 (-) stands for PUBLIC.';
 
 -- The segments of the log, all alike (ACT_SEGMENTS of the library), and the
--- view of all of them.  Their rows are dumped: see below, where the other
--- tables are told.
+-- view of all of them.  Their rows are dumped; see below for the other tables.
 DO $$
 DECLARE
 	branches text;
@@ -229,9 +228,10 @@ CREATE TABLE actornot.mailbox (
 	lease_all boolean,
 	CONSTRAINT mailbox_key PRIMARY KEY (hash, runner, entity)
 ) WITH (fillfactor = 50, toast_tuple_target = 4080, vacuum_truncate = off);
--- Above: two cursors with hundreds of open writers, and a plan, stay in the
--- row; it and its next version still fit in a page.
--- Packed already: the compressor would find nothing, at each save.
+-- toast_tuple_target: two cursors with hundreds of open writers, and a plan, stay
+-- in the row; the row and its next version still fit in a page.
+-- EXTERNAL: these columns are packed already, so compressing them at each save
+-- would be useless.
 ALTER TABLE actornot.mailbox
 	ALTER done SET STORAGE EXTERNAL,
 	ALTER target SET STORAGE EXTERNAL,
@@ -292,8 +292,8 @@ ALTER TABLE actornot.clock REPLICA IDENTITY FULL;
 COMMENT ON TABLE actornot.clock IS
 'A cluster and database that this data has lived in, and what is added to transaction ids there to make ticks. Without a row of the present one the engine waits for the first writing call or actornot_start(). installation is the OID of the extension when the row was written: a row that was restored into the same database is another''s. timeline: the greatest one in a token of a row that was removed; no new token has a smaller one.';
 
--- Every session keeps rows of these tables in memory.  When they are changed, by
--- pg_restore or an administrator too, all sessions have to be told.
+-- Every session keeps rows of these tables in memory.  All sessions have to be told
+-- of each change, also of those by pg_restore or an administrator.
 CREATE FUNCTION actornot.tell_of_change()
 RETURNS trigger
 AS 'MODULE_PATHNAME', 'actornot_tell_of_change'
@@ -314,12 +314,12 @@ ALTER TABLE actornot.runner_grant ENABLE ALWAYS TRIGGER tell_of_change;
 ALTER TABLE actornot.segment ENABLE ALWAYS TRIGGER tell_of_change;
 ALTER TABLE actornot.clock ENABLE ALWAYS TRIGGER tell_of_change;
 
--- What the users put in is dumped with the database: the segments of the log
--- (above) and these.  Of a runner whose role is gone "-" is dumped instead of
--- the role, and a grant to such a one is left out: its number would be another
--- role there.  The table segment is not dumped: its rows are the script's, and
--- adopting the clock (which every restore needs) sets them from what the log
--- holds.
+-- Data of users is dumped with the database: the segments of the log (above) and
+-- these tables.  If the owner of a runner was dropped, "-" is dumped instead of the
+-- role, and a grant to a dropped role is left out: its number would be another role
+-- there.  The table segment is not dumped: this script makes its rows, and
+-- adopting the clock (which every restore needs) sets them from the contents of the
+-- log.
 SELECT pg_catalog.pg_extension_config_dump('actornot.id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('actornot.runner_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('actornot.runner', '');
@@ -357,7 +357,7 @@ AS 'MODULE_PATHNAME', 'actornot_register'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION @extschema@.actornot_register(text, text, int, int, int, interval, interval, interval, interval, jsonb, text, int, real, int, interval, bigint, interval) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.actornot_register(text, text, int, int, int, interval, interval, interval, interval, jsonb, text, int, real, int, interval, bigint, interval) IS
-'Registers a runner, or replaces its handler and all of its settings; the current user becomes its owner, replacement does not change the owner. Nobody but superusers may execute this until it is granted.
+'Registers a runner, or replaces its handler and all of its settings; the current user becomes its owner, replacement does not change the owner. Only superusers may execute this until it is granted.
 runner: 1 to 255 bytes. handler: name, qualified or found on the search_path, of f(entity text, state jsonb, messages actornot_message[]) or f(entity text, state jsonb, messages jsonb) that returns jsonb (the new state; NULL ends the entity) or void (no state is kept); or of f(batches actornot_batch[]) that returns SETOF actornot_state_of and takes many entities in one call (an entity without a row keeps its state; one that comes twice, or was not given, is an error, 21000; when a call fails, its entities are run one by one); NULL: only outside workers run it.
 batch_size: messages in one call, of all of its entities, 1 to 10000. batch_bytes: their size, at least 1 (one message always fits); where a call takes several entities, their states count, too. max_attempts: before a message goes to the dead letters; NULL: for ever; serialization failures, deadlocks and errors of the SQLSTATE classes 53, 57 and 58 are none. retry_delay, retry_delay_max: first and longest back-off, at most 366 days. timeout: of one call, at most 24 days; NULL: none. lease: default length of an outside lease, at most 30 days. initial_state: state of an entity that has none. runnable: name of f(entity text, state jsonb) returning boolean; while it is false the entity''s messages wait.
 concurrency, rate, message_ttl, max_backlog, weight other than 1 and dedup_window other than 1 day are not yet built.
@@ -429,7 +429,7 @@ AS 'MODULE_PATHNAME', 'actornot_start'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION @extschema@.actornot_start() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.actornot_start() IS
-'After a restore, an upgrade of the cluster or a copy of the database: lets the engine go on here with what the tables hold. The first post, registration or run does the same; until then nothing happens, so that a restore is not disturbed. Waits for transactions that have posted. Nobody but superusers may execute this until it is granted.
+'After a restore, an upgrade of the cluster or a copy of the database: lets the engine go on here with what the tables hold. The first post, registration or run does the same; until then nothing happens, so that a restore is not disturbed. Waits for transactions that have posted. Only superusers may execute this until it is granted.
 Does nothing where that has been done. Errors: 25006 in a read-only transaction or on a standby, if there is something to do.';
 
 CREATE FUNCTION @extschema@.actornot_advance_clock()
@@ -468,7 +468,7 @@ RETURNS bigint
 AS 'MODULE_PATHNAME', 'actornot_post'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.actornot_post(runner text, entity text, payload jsonb, headers jsonb, deliver_at timestamptz, dedup_key text) IS
-'Puts a message into the mailbox of an entity, in the caller''s own transaction: it exists if and only if that commits. Returns the message''s id. Waits for nobody. Changes the session''s lastval(). Needs the owner''s rights or a grant (actornot_grant). deliver_at and dedup_key are not yet built (0A000). Errors: 42704 unknown runner; 22004 runner or entity is null; 22023 entity is empty or longer than 1024 bytes; 54000 payload and headers have more than 240 MB; 42501 no right to post; 25006 read-only transaction.';
+'Puts a message into the mailbox of an entity, in the caller''s own transaction: it exists if and only if that commits. Returns the message''s id. Waits for no other session. Changes the session''s lastval(). Needs the owner''s rights or a grant (actornot_grant). deliver_at and dedup_key are not yet built (0A000). Errors: 42704 unknown runner; 22004 runner or entity is null; 22023 entity is empty or longer than 1024 bytes; 54000 payload and headers have more than 240 MB; 42501 no right to post; 25006 read-only transaction.';
 
 CREATE FUNCTION @extschema@.actornot_post_many(runner text, entities text[], payloads jsonb[] DEFAULT NULL, headers jsonb[] DEFAULT NULL)
 RETURNS bigint[]
@@ -486,13 +486,13 @@ RETURNS int
 AS 'MODULE_PATHNAME', 'actornot_run'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.actornot_run(runner text, entity text) IS
-'Runs one batch of an entity in this session and transaction. Returns how many messages were consumed: 0 if there was nothing to do or the first one failed, NULL if somebody else runs the entity. A failing handler is recorded as a worker would and reported as a WARNING. Messages that this very transaction posted are not yet posted. current_user must be the runner''s owner (42501). Errors: 25001 in a REPEATABLE READ or SERIALIZABLE transaction; 55006 when called by a handler for its own entity; 55000 if the runner has no handler; 42704, 22004, 22023 as of actornot_post.';
+'Runs one batch of an entity in this session and transaction. Returns how many messages were consumed: 0 if there was nothing to do or the first one failed, NULL if another session runs the entity. A failing handler is recorded as a worker would and reported as a WARNING. Messages that this very transaction posted are not yet posted. current_user must be the runner''s owner (42501). Errors: 25001 in a REPEATABLE READ or SERIALIZABLE transaction; 55006 when called by a handler for its own entity; 55000 if the runner has no handler; 42704, 22004, 22023 as of actornot_post.';
 
 CREATE PROCEDURE @extschema@.actornot_drain(INOUT processed bigint DEFAULT 0)
 AS 'MODULE_PATHNAME', 'actornot_drain'
 LANGUAGE C;
 COMMENT ON PROCEDURE @extschema@.actornot_drain(INOUT processed bigint) IS
-'Runs all that is pending now of the current user''s own runners, committing as it goes; needs no background worker. processed: how many messages were consumed. Entities that somebody else runs, that are leased, paused or backing off are passed by. Errors: 25001 inside a transaction block.';
+'Runs all that is pending now of the current user''s own runners, committing as it goes; needs no background worker. processed: how many messages were consumed. Entities that another session runs, and those that are leased, paused or backing off, are skipped. Errors: 25001 inside a transaction block.';
 
 CREATE PROCEDURE @extschema@.actornot_drain(runner text, INOUT processed bigint DEFAULT 0)
 AS 'MODULE_PATHNAME', 'actornot_drain_runner'
@@ -501,7 +501,7 @@ COMMENT ON PROCEDURE @extschema@.actornot_drain(runner text, INOUT processed big
 'As actornot_drain(), for one runner, which current_user must own (42501).';
 
 -- ---------------------------------------------------------------------------
--- Reading and mending
+-- Reading and repairing
 -- ---------------------------------------------------------------------------
 
 CREATE FUNCTION @extschema@.actornot_state(runner text, entity text)
@@ -603,7 +603,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 1;
 COMMENT ON FUNCTION @extschema@.actornot_acquire(text, text, interval, int, int, interval, text) IS
 'Lends entities with their next batch of messages to a program outside the database, until expires_at. A row for each; none if there is nothing to do within wait. The lease is valid from the commit on and survives the session.
 entity: this one, also if nothing is pending (then messages is []); NULL: any that have work. lease: its length, up to 30 days; default as registered. max_messages: of a batch, 1 to 10000; default as registered. max_entities: 1 to 1000; fewer may come. wait: for work to come or the entity to be free, up to 60 seconds: a waiting statement holds back vacuum. owner: any word for the holder, kept in actornot.mailbox.lease_owner.
-Paused runners and entities, entities in back-off and those of whose runnable says no are not lent. Needs the owner''s rights; for a runner with runnable, which runs in this session, the owner itself.
+Paused runners and entities, entities in back-off and those whose runnable returns false are not lent. Needs the owner''s rights; for a runner with runnable, which runs in this session, the owner itself.
 Errors: 42704 unknown runner, 22004 NULL, 22023 value out of range, 42501 no right, 55006 the entity is being run by this session, 25001 REPEATABLE READ or SERIALIZABLE, 25006 read-only transaction or standby.';
 
 CREATE FUNCTION @extschema@.actornot_update_locked(
@@ -617,7 +617,7 @@ RETURNS SETOF @extschema@.actornot_lease
 AS 'MODULE_PATHNAME', 'actornot_update_locked'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 1;
 COMMENT ON FUNCTION @extschema@.actornot_update_locked(text, text, bigint, jsonb, interval, int) IS
-'Saves the state of a leased entity (NULL ends it), marks its batch as done and, in the same step, returns the next batch under a new, larger token and a new lease; or, if nothing is pending or max_messages is 0, lets go and returns no row. What the caller wrote in the same transaction commits with it. Whoever does not get the answer finds the token stale: acquire again, nothing was consumed unseen.
+'Saves the state of a leased entity (NULL ends it), marks its batch as done and, in the same step, returns the next batch under a new, larger token and a new lease; or, if nothing is pending or max_messages is 0, lets go and returns no row. What the caller wrote in the same transaction commits with it. A caller that does not get the answer finds the token stale: acquire again, nothing was consumed unseen.
 lease: length of the next one; max_messages: of the next batch, 0 to 10000; both default as registered.
 Errors: 55AN1 the lease is no longer held, nothing was changed; 42704, 22004, 22023, 42501, 55006, 25001, 25006 as actornot_acquire.';
 
@@ -626,7 +626,7 @@ RETURNS timestamptz
 AS 'MODULE_PATHNAME', 'actornot_renew'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.actornot_renew(text, text, bigint, interval) IS
-'Lets a lease end that long from now, and returns when; the token stays. A lease whose time is over can be renewed until somebody has taken the entity.
+'Lets a lease end that long from now, and returns when; the token stays. A lease whose time is over can be renewed until another caller has taken the entity.
 Errors: 55AN1 the lease is no longer held; 42704, 22004, 22023, 42501, 55006, 25001, 25006 as actornot_acquire.';
 
 CREATE FUNCTION @extschema@.actornot_release(runner text, entity text, token bigint, retry_in interval DEFAULT '0')
@@ -634,7 +634,7 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'actornot_release'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.actornot_release(text, text, bigint, interval) IS
-'Gives a leased entity back with its batch, which is the next one for whoever comes, after retry_in (up to 366 days; NULL: at once). No attempt is counted, the state stays.
+'Gives a leased entity back with its batch, which is the next one to be run or leased, after retry_in (up to 366 days; NULL: at once). No attempt is counted, the state stays.
 Errors: 55AN1 the lease is no longer held; 42704, 22004, 22023, 42501, 55006, 25001, 25006 as actornot_acquire.';
 
 CREATE FUNCTION @extschema@.actornot_fail(runner text, entity text, token bigint, error text, retry_in interval DEFAULT NULL)

@@ -3,9 +3,9 @@
  *	  The verb "put in": actornot_post and actornot_post_many.
  *
  * A post is the insertion of one row into the log, in the caller's own
- * transaction: it exists if and only if that commits (P1).  It looks up the
+ * transaction: it exists if and only if that commits.  It looks up the
  * runner in a cache of this backend, reads no mailbox and creates none, and
- * waits for no other session (P9).  When the transaction commits, the entity is pushed
+ * waits for no other session.  When the transaction commits, the entity is pushed
  * to the ready queue (wakeup.c); if that hint is lost, the sweep finds the
  * message.
  *

@@ -2,7 +2,7 @@
  * sweep.c
  *	  Finding the entities with pending messages from the tables.
  *
- * The ready queue is only a hint (P7); this is the truth that it is made from:
+ * The ready queue is only a hint; this is the truth that it is made from:
  * after a start, an overflow, a COMMIT PREPARED, a resume.  The log is read in
  * pieces of as many entities as the queue takes.  What is found out about
  * entities, and what waits for room in the queue, is in sweep_set.c: so a
