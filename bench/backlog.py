@@ -78,12 +78,7 @@ class Memory:
         self.highest = dict.fromkeys(ROLES, 0)
 
     def look(self):
-        with open('%s/data/postmaster.pid' % self.server.directory) as file:
-            postmaster = file.readline().strip()
-        with open('/proc/%s/task/%s/children'
-                  % (postmaster, postmaster)) as file:
-            children = file.read().split()
-        for pid in children:
+        for pid in self.server.processes()[1]:
             role, size = look_at(pid)
             if role in self.highest:
                 self.highest[role] = max(self.highest[role], size)

@@ -147,9 +147,11 @@ def drain_ours(server, plan, entities, handler='counter_sum', singly=False):
             count = post_backlog(database, session, plan, entities, singly)
             expected = expected_sum(session, handler, count)
             session.query('CHECKPOINT')
+            cpu = server.cpu_time(session)
             start = session.value('SELECT clock_timestamp()')
             session.query("SELECT actornot_resume('bench')")
             wait_for_sum(session, expected)
+            server.note_cpu(session, cpu, count)
             return count / float(session.value(
                 "SELECT extract(epoch FROM"
                 " max(pg_xact_commit_timestamp(xmin)) - '%s')"

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 
+import against
 import backlog
 import disk
 import drain
@@ -79,10 +80,12 @@ def parse_options(arguments):
         'runs. About two hours. Results are kept in bench/results/.')
     parser.add_argument('--quick', action='store_true',
                         help='shorter rounds and fewer of them; noisier')
-    parser.add_argument('--only', metavar='PART,...', default=','.join(PARTS),
-                        help='of ' + ', '.join(PARTS))
+    parser.add_argument('--only', metavar='PART,...',
+                        help='of %s; with --against of %s'
+                        % (', '.join(PARTS), ', '.join(against.PARTS)))
     parser.add_argument('--repeat', type=int, metavar='N',
-                        help='rounds of each pair (post, many: 5; others: 3)')
+                        help='rounds of each pair (3; post and many without '
+                        '--against: 5)')
     parser.add_argument('--duration', type=int, metavar='SECONDS',
                         help='of each long run (600; peers: a fifth)')
     side = parser.add_mutually_exclusive_group()
@@ -90,15 +93,20 @@ def parse_options(arguments):
                       help='only floors and peers; the extension is not '
                       'even built')
     side.add_argument('--ours', action='store_true',
-                      help='only actornot, for comparing two builds')
+                      help='only actornot')
+    side.add_argument('--against', metavar='COMMIT',
+                      help='this tree ("this") and another commit of the '
+                      'repository ("that"), in turns')
     parser.add_argument('--results', metavar='DIR',
                         default=os.path.join(HERE, 'results'))
     parser.add_argument('--work', help=argparse.SUPPRESS)
     parser.add_argument('--check', action='store_true', help=argparse.SUPPRESS)
     parser.add_argument('--parts', action='store_true', help=argparse.SUPPRESS)
+    parser.add_argument('--other', action='store_true', help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    options.only = options.only.split(',')
-    unknown = set(options.only) - set(PARTS)
+    parts = against.PARTS if options.against else PARTS
+    options.only = options.only.split(',') if options.only else list(parts)
+    unknown = set(options.only) - set(parts)
     if unknown:
         parser.error('unknown part: ' + ', '.join(sorted(unknown)))
     if options.repeat is not None and options.repeat < 1:
@@ -108,30 +116,50 @@ def parse_options(arguments):
     return options
 
 
-def measure(server, plan, parts):
+def make_servers(options):
+    """One, and for two builds another one with the other's programs."""
+    servers = [Server(os.path.join(options.work, 'server'),
+                      not options.floors)]
+    if options.against:
+        servers.append(Server(os.path.join(options.work, 'other', 'server'),
+                              True, os.environ['OTHER_PGBIN']))
+    return servers
+
+
+def measure(servers, plan, parts):
     """All parts.  A part that fails keeps its results so far, and the others
     go on."""
     results, failures = [], []
     for part in parts:
         print('measuring %s' % part, file=sys.stderr, flush=True)
         try:
-            PARTS[part].measure(server, plan, results)
+            if len(servers) == 2:
+                against.measure(*servers, plan, part, results)
+            else:
+                PARTS[part].measure(*servers, plan, results)
         except BenchError as error:
             failures.append('%s: %s' % (part, error))
             print(failures[-1], file=sys.stderr, flush=True)
-            server.stop('immediate')    # it may still be working
+            stop(servers)       # one may still be working
         except KeyboardInterrupt:
             failures.append('%s: interrupted' % part)
-            server.stop('immediate')
+            stop(servers)
             break
     return results, failures
 
 
-def write_results(directory, facts, results, series, failures, log):
+def stop(servers):
+    for server in servers:
+        server.stop('immediate')
+
+
+def write_results(directory, facts, results, series, failures, servers):
     """Prints the report; keeps it with its numbers, and the log of a failure."""
     os.makedirs(directory)
-    if failures:
-        shutil.copyfile(log, os.path.join(directory, 'server.log'))
+    names = ('server.log', 'other_server.log')
+    for server, name in zip(servers, names) if failures else ():
+        if os.path.exists(server.log_path()):   # else it was never started
+            shutil.copyfile(server.log_path(), os.path.join(directory, name))
     width = max(len(name) for name, _ in facts)
     text = '\n'.join(['%s  %s' % (name.ljust(width), value)
                       for name, value in facts] + ['', table(results)]
@@ -148,19 +176,23 @@ def main(arguments):
     options = parse_options(arguments)
     if options.parts:
         print('\n'.join(options.only))
-    if options.check or options.parts:
+    if options.other:
+        print(options.against or '')
+    if options.check or options.parts or options.other:
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     plan = Plan(options)
     facts = machine(options.work, os.path.join(HERE, '..'))
+    if options.against:
+        facts.append(('against', os.environ['OTHER_COMMIT']))
     all_before, stolen_before = cpu_times()
     began = time.time()
-    server = Server(os.path.join(options.work, 'server'), not options.floors)
-    server.configure()
-    with Session(server, 'postgres') as session:
+    servers = make_servers(options)
+    servers[0].configure()
+    with Session(servers[0], 'postgres') as session:
         facts += server_facts(session)
-    results, failures = measure(server, plan, options.only)
-    server.stop()
+    results, failures = measure(servers, plan, options.only)
+    servers[0].stop()
     all_after, stolen_after = cpu_times()
     facts += [('took', '%d s' % (time.time() - began)),
               ('cpu stolen meanwhile', '%.1f %%' % (
@@ -168,8 +200,7 @@ def main(arguments):
                   / max(1, all_after - all_before)))]
     write_results(os.path.join(options.results,
                                time.strftime('%Y%m%d-%H%M%S')),
-                  facts, results, plan.series, failures,
-                  server.log_path())
+                  facts, results, plan.series, failures, servers)
     return 1 if failures else 0
 
 

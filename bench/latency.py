@@ -52,7 +52,9 @@ def latency_ours(server, plan, commit):
                   extension=True) as database:
         with database.session() as session:
             session.query("SELECT actornot_register('bench', 'note_effect')")
-        load = poster(database, plan, 'latency_ours.sql', commit)
+            cpu = server.cpu_time(session)
+            load = poster(database, plan, 'latency_ours.sql', commit)
+            server.note_cpu(session, cpu, load.transactions)
         posted = ' UNION ALL '.join(
             "SELECT (payload->>'n')::bigint AS n, xmin FROM actornot.message_%d"
             % segment for segment in range(SEGMENTS))

@@ -20,8 +20,9 @@ def measure(server, plan, report):
                 result.add(side, post(server, side, commit, plan.seconds))
 
 
-def post(server, side, commit, seconds):
-    """Messages a second of one side, in a new database."""
+def post(server, side, commit, seconds, paused=False):
+    """Messages a second of one side, in a new database; "paused": the runner
+    has a handler, and is paused."""
     ours = side == 'ours'
     with Database(server, 'bench_post', extension=ours) as database:
         with database.session() as session:
@@ -29,10 +30,17 @@ def post(server, side, commit, seconds):
                 # Without a handler, so no worker runs meanwhile.
                 "SELECT actornot_register('bench')" if ours else
                 'CREATE TABLE floor (id bigserial PRIMARY KEY, payload jsonb)')
+            if paused:
+                session.script('drain_ours.sql')
+                session.query("SELECT actornot_register('bench',"
+                              " 'counter_sum')")
+                session.query("SELECT actornot_pause('bench')")
             session.query('CHECKPOINT')
+            cpu = server.cpu_time(session)
             load = pgbench(database, 'post_%s.sql' % side, '-c', CLIENTS,
                            '-j', 2, '-T', seconds, '-D', 'payload=' + PAYLOAD,
                            synchronous_commit=commit)
+            server.note_cpu(session, cpu, load.transactions)
             kept = session.number('SELECT count(*) FROM ' +
                                   ('actornot.message' if ours else 'floor'))
     if kept != load.transactions:

@@ -29,6 +29,8 @@ class Target:
 class Result:
     """One line of the table: the rounds of a pair (ours, floor)."""
 
+    sides = ('actornot', 'floor')
+
     def __init__(self, part, case, unit, targets=(), note=''):
         self.part, self.case, self.unit = part, case, unit
         self.targets, self.note = list(targets), note
@@ -37,7 +39,8 @@ class Result:
     def add(self, side, value):
         """Adds a round's value, and prints it at once for those who watch."""
         getattr(self, side).append(value)
-        print('  %s: %s: %s %s' % (self.case, side, show(value), self.unit),
+        name = self.sides[side == 'floor']
+        print('  %s: %s: %s %s' % (self.case, name, show(value), self.unit),
               file=sys.stderr, flush=True)
 
     def ratios(self):
@@ -75,11 +78,10 @@ def spread(values):
 
 QUIET = 0.25                    # load of a core below which it counts as idle
 
-HEADER = ('case', 'unit', 'actornot', 'floor', 'ratio', 'target', 'reached')
-
 
 def table(results):
-    rows = [HEADER]
+    sides = results[0].sides if results else Result.sides
+    rows = [('case', 'unit', *sides, 'ratio', 'target', 'reached')]
     for result in results:
         rows.append(('%s: %s' % (result.part, result.case), result.unit,
                      spread(result.ours), spread(result.floor),
@@ -87,7 +89,7 @@ def table(results):
                      ', '.join(map(str, result.targets)) or '-',
                      result.verdict()))
     widths = [max(len(row[column]) for row in rows)
-              for column in range(len(HEADER))]
+              for column in range(len(rows[0]))]
     lines = ['  '.join(cell.ljust(width) for cell, width in zip(row, widths))
              .rstrip() for row in rows]
     lines.insert(1, '  '.join('-' * width for width in widths))

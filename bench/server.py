@@ -12,6 +12,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIB = os.path.join(HERE, '..', 'scripts', 'lib.sh')
+TICK = 1000000 // os.sysconf('SC_CLK_TCK')
 
 
 class BenchError(Exception):
@@ -21,9 +22,11 @@ class BenchError(Exception):
 class Server:
     """One temporary instance, restarted with other settings where needed."""
 
-    def __init__(self, directory, with_extension):
+    def __init__(self, directory, with_extension, programs=None):
         self.directory = directory
         self.with_extension = with_extension
+        self.programs = programs or os.environ['PGBIN']
+        self.cpu_each = None    # us a message, of what was measured last
         self.host = None
         self.changes = None
 
@@ -38,15 +41,14 @@ class Server:
         lines += ["%s = '%s'" % (name.replace('__', '.'), value)
                   for name, value in changes.items()]
         options = [part for line in lines for part in ('-o', line)]
-        answer = call_lib('server_start "$@"; echo "$PGHOST"',
-                          self.directory, *options)
+        answer = self._lib('server_start "$@"; echo "$PGHOST"', *options)
         self.host = answer.strip().splitlines()[-1]
         self.changes = changes
 
     def stop(self, mode='fast'):
         if self.host:
             self.host = None
-            call_lib('server_stop "$@"', self.directory, mode)
+            self._lib('server_stop "$@"', mode)
 
     def environment(self, synchronous_commit=None):
         env = dict(os.environ, PGHOST=self.host, PGPORT='5432',
@@ -66,6 +68,40 @@ class Server:
     def log_path(self):
         return os.path.join(self.directory, 'server.log')
 
+    def _lib(self, script, *arguments):
+        """Runs a line of bash with scripts/lib.sh at hand."""
+        done = subprocess.run(
+            ['bash', '-euo', 'pipefail', '-c', '. "$0"; ' + script, LIB,
+             self.directory, *arguments], stdout=subprocess.PIPE, text=True,
+            env=dict(os.environ, PGBIN=self.programs))
+        if done.returncode:
+            raise BenchError('the server could not be started or stopped')
+        return done.stdout
+
+    def processes(self):
+        """The postmaster's process id, and those of its children."""
+        with open(os.path.join(self.directory, 'data/postmaster.pid')) as file:
+            postmaster = file.readline().strip()
+        with open('/proc/%s/task/%s/children'
+                  % (postmaster, postmaster)) as file:
+            return postmaster, file.read().split()
+
+    def cpu_time(self, session):
+        """Microseconds since the server's start, but for a session's own."""
+        own = session.value('SELECT pg_backend_pid()')
+        while True:
+            postmaster, children = self.processes()
+            before = cpu_times(postmaster)
+            total = sum(before) + sum(cpu_times(pid)[0] for pid in children
+                                      if pid != own)
+            # A child that ends meanwhile is counted twice or not at all.
+            if cpu_times(postmaster)[1] == before[1]:
+                return total
+
+    def note_cpu(self, session, before, messages):
+        """What was measured since "before" ends here."""
+        self.cpu_each = (self.cpu_time(session) - before) / messages
+
 
 def base_settings():
     with open(os.path.join(HERE, 'server.conf')) as conf:
@@ -78,15 +114,16 @@ def memory_size():
     return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
 
 
-def call_lib(script, *arguments):
-    """Runs a line of bash with scripts/lib.sh at hand."""
-    done = subprocess.run(
-        ['bash', '-euo', 'pipefail', '-c',
-         '. "$0"; ' + script, LIB, *arguments],
-        stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise BenchError('the server could not be started or stopped')
-    return done.stdout
+def cpu_times(pid):
+    """Microseconds: a process's own, and those of its children that ended."""
+    try:
+        with open('/proc/%s/stat' % pid) as file:
+            fields = file.read().rpartition(')')[2].split()
+    except OSError:
+        return 0, 0             # it has just ended
+    user, system, ended_user, ended_system = (
+        int(field) * TICK for field in fields[11:15])
+    return user + system, ended_user + ended_system
 
 
 class Session:

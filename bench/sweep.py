@@ -15,10 +15,9 @@ QUEUES = (65536, 1024)
 def measure(server, plan, report):
     if plan.floors_only:
         return
-    count = 100000 if plan.quick else 1000000
+    count = pending(plan)
     for queue in QUEUES:
-        label = '%s pending, ready queue of %s' % (format(count, ','),
-                                                   format(queue, ','))
+        label = title(count, queue)
         lines = {what: Result('sweep', '%s, until the %s has run'
                               % (label, what), 'ms')
                  for what in ('first', 'last')}
@@ -27,6 +26,15 @@ def measure(server, plan, report):
         for _ in range(plan.rounds(3)):
             for name, number in one_restart(server, count, queue).items():
                 lines[name].add('ours', number)
+
+
+def pending(plan):
+    return 100000 if plan.quick else 1000000
+
+
+def title(count, queue):
+    return '%s pending, ready queue of %s' % (format(count, ','),
+                                              format(queue, ','))
 
 
 def one_restart(server, count, queue):
@@ -42,6 +50,7 @@ def one_restart(server, count, queue):
         memory = Memory(server)
         with database.session() as session:
             wait_for_messages(session, count, memory)
+            server.note_cpu(session, 0, count)
             first, last = session.query(
                 'SELECT extract(epoch FROM min(t) - s) * 1000,'
                 ' extract(epoch FROM max(t) - s) * 1000'

@@ -48,9 +48,8 @@ def one_message(server, plan, report):
         for round_no in range(plan.rounds(3)):
             for side in ('ours', 'floor') if round_no % 2 == 0 else (
                     'floor', 'ours'):
-                result.add(side, drain(
-                    server, many if side == 'ours' else single, EACH,
-                    'CALL post_each(%d)' % EACH,
+                result.add(side, drain_one(
+                    server, many if side == 'ours' else single,
                     1000 if side == 'ours' else batch_size))
 
 
@@ -69,7 +68,6 @@ def ten_messages(server, plan, report):
              ('counter_table', 1): line('1 worker, sums in a table', (), note)}
     two = line('2 workers, against two queues', (),
                'floor: PgQ with a queue and a consumer for each half')
-    post = 'CALL post_piece(1, %d, %d)' % (plan.backlog, TEN)
     for round_no in range(plan.rounds(3)):
         for side in plan.sides(round_no):
             if side == 'floor':
@@ -81,7 +79,7 @@ def ten_messages(server, plan, report):
                 continue
             for (handler, workers), result in lines.items():
                 configure(server, workers)
-                result.add(side, drain(server, handler, plan.backlog, post))
+                result.add(side, drain_ten(server, plan, handler))
     two.ours = lines['counter_whole', 2].ours
 
 
@@ -89,7 +87,19 @@ def configure(server, workers):
     server.configure(actornot__max_workers=workers, track_commit_timestamp='on')
 
 
-def drain(server, handler, count, post, batch_size=1000):
+def drain_one(server, handler, batch_size):
+    """Of a message for each entity."""
+    return drain(server, handler, EACH, 'CALL post_each(%d)' % EACH,
+                 batch_size)
+
+
+def drain_ten(server, plan, handler):
+    """Of ten messages for each entity, on the average."""
+    return drain(server, handler, plan.backlog,
+                 'CALL post_piece(1, %d, %d)' % (plan.backlog, TEN), 1000)
+
+
+def drain(server, handler, count, post, batch_size):
     """Messages a second by background workers."""
     table = ('total' if handler.startswith('counter_table')
              else 'actornot.mailbox')
@@ -103,7 +113,9 @@ def drain(server, handler, count, post, batch_size=1000):
         session.query(post)
         session.query('CHECKPOINT')
         expected = expected_sum(session, handler, count)
+        cpu = server.cpu_time(session)
         start = session.value('SELECT clock_timestamp()')
         session.query("SELECT actornot_resume('bench')")
         wait_for_sum(session, expected, STATE_SUM + table)
+        server.note_cpu(session, cpu, count)
         return count / seconds_since(session, start, table)
