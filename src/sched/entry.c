@@ -114,20 +114,11 @@ act_entry_shmem_init(void)
 
 /* ------------------------------------------------------- coming and going */
 
-static void
-set_key(EntryKey *key, Oid database, const EntityKey *entity)
-{
-	key->entity = *entity;
-	key->database = database;
-	key->zero = 0;
-}
-
 ReadyEntry *
 act_entry_find(Oid database, const EntityKey *entity)
 {
-	EntryKey	key;
+	EntryKey	key = {*entity, database, 0};
 
-	set_key(&key, database, entity);
 	return hash_search(entry_table, &key, HASH_FIND, NULL);
 }
 
@@ -179,13 +170,12 @@ leave_pool(ReadyEntry *entry)
 ReadyEntry *
 act_entry_add(const EntityKey *entity, Pool *pool)
 {
-	EntryKey	key;
+	EntryKey	key = {*entity, pool->key.database, 0};
 	ReadyEntry *entry;
 	bool		found;
 
 	if (act_entry_room(pool) <= 0)
 		return NULL;
-	set_key(&key, pool->key.database, entity);
 	entry = hash_search(entry_table, &key, HASH_ENTER_NULL, &found);
 	if (entry == NULL)
 		return NULL;
@@ -197,10 +187,15 @@ act_entry_add(const EntityKey *entity, Pool *pool)
 	return entry;
 }
 
-/* Off the queue; it must be on no list. */
+/* Off the queue; by a worker only after act_entry_release. */
 void
 act_entry_remove(ReadyEntry *entry)
 {
+	Assert(entry->slot == NULL);
+
+	if (entry->state == ENTRY_QUEUED || entry->state == ENTRY_DELAYED ||
+		entry->state == ENTRY_LENT)
+		act_entry_withdraw(entry);
 	leave_pool(entry);
 	hash_search(entry_table, &entry->key, HASH_REMOVE, NULL);
 }
@@ -456,16 +451,6 @@ act_entry_withdraw(ReadyEntry *entry)
 	entry->state = ENTRY_NEW;
 }
 
-/* delayed -> queued: its time has come, or there is news of it */
-static void
-resume_entry(ReadyEntry *entry, TimestampTz now)
-{
-	Assert(entry->state == ENTRY_DELAYED);
-
-	act_entry_withdraw(entry);
-	act_entry_queue(entry, now);
-}
-
 /* Queue those whose delay is over. */
 void
 act_entry_resume_due(Pool *pool, TimestampTz now)
@@ -481,7 +466,7 @@ act_entry_resume_due(Pool *pool, TimestampTz now)
 
 			if (entry->since > now)
 				break;
-			resume_entry(entry, now);
+			act_entry_requeue(entry, pool, now);
 		}
 	}
 }

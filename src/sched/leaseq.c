@@ -28,7 +28,6 @@ take_entry(ReadyEntry *entry, TakenKey *taken)
 {
 	taken->key = entry->key.entity;
 	taken->delay = entry->delay;
-	act_entry_withdraw(entry);
 	act_entry_remove(entry);
 }
 
@@ -221,7 +220,6 @@ act_leaseq_end(Oid database, Oid owner, const EntityKey *key,
 		entry = act_entry_find(database, key);
 		if (entry != NULL && entry->state == ENTRY_LENT && !entry->posted)
 		{
-			act_entry_withdraw(entry);
 			act_entry_remove(entry);
 			act_lane_wake_entity(database, key);
 			settled = true;

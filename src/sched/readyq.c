@@ -566,12 +566,7 @@ forget_list(dlist_head *list)
 	dlist_mutable_iter iter;
 
 	dlist_foreach_modify(iter, list)
-	{
-		ReadyEntry *entry = dlist_container(ReadyEntry, node, iter.cur);
-
-		act_entry_withdraw(entry);
-		act_entry_remove(entry);
-	}
+		act_entry_remove(dlist_container(ReadyEntry, node, iter.cur));
 }
 
 /*
@@ -602,10 +597,7 @@ act_readyq_forget(Oid database)
 				forget_list(&pool->delayed[i]);
 		}
 		while ((entry = act_entry_first_lent(db)) != NULL)
-		{
-			act_entry_withdraw(entry);
 			act_entry_remove(entry);
-		}
 	}
 	act_registry_unlock();
 }
