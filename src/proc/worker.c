@@ -223,13 +223,13 @@ note_start(const EntityKey *keys, int n, bool suspect)
 {
 	running = keys;
 	nrunning = n;
-	act_crashmark_set(act_slot_slot(), MyDatabaseId, keys, n, suspect);
+	act_crashmark_set(MyDatabaseId, keys, n, suspect);
 }
 
 static void
 note_end(void)
 {
-	act_crashmark_clear(act_slot_slot());
+	act_crashmark_clear();
 }
 
 /*

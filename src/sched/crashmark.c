@@ -227,14 +227,6 @@ write_mark(int slot, Mark *mark)
 
 /* -------------------------------------------------------------- suspects */
 
-static void
-set_key(SuspectKey *key, Oid database, const EntityKey *entity)
-{
-	key->entity = *entity;
-	key->database = database;
-	key->zero = 0;
-}
-
 static int
 max_suspects(void)
 {
@@ -274,13 +266,12 @@ add_suspects(const Mark *mark)
 {
 	for (int i = 0; i < mark->nkeys; i++)
 	{
-		SuspectKey	key;
+		SuspectKey	key = {mark->keys[i], mark->database, 0};
 		Suspect    *suspect;
 		bool		found;
 
 		if (pg_atomic_read_u32(&shared->nsuspects) >= max_suspects())
 			return;
-		set_key(&key, mark->database, &mark->keys[i]);
 		suspect = hash_search(suspect_table, &key, HASH_ENTER_NULL, &found);
 		if (suspect == NULL)
 			return;				/* full */
@@ -414,19 +405,9 @@ act_crashmark_shmem_init(void)
 static Suspect *
 find_suspect(Oid database, const EntityKey *entity)
 {
-	SuspectKey	key;
+	SuspectKey	key = {*entity, database, 0};
 
-	set_key(&key, database, entity);
 	return hash_search(suspect_table, &key, HASH_FIND, NULL);
-}
-
-static void
-write_if_suspect(Oid database, const EntityKey *entity)
-{
-	Suspect    *suspect = find_suspect(database, entity);
-
-	if (suspect != NULL)
-		write_suspect(suspect, 1);
 }
 
 /* What becomes of this run is said by its mark, not by that of an earlier one. */
@@ -470,15 +451,20 @@ settle_mark(int code, Datum arg)
 		LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
 		add_suspects(&my_mark);
 		for (int i = 0; i < my_mark.nkeys; i++)
-			write_if_suspect(my_mark.database, &my_mark.keys[i]);
+		{
+			Suspect    *suspect = find_suspect(my_mark.database,
+											   &my_mark.keys[i]);
+
+			if (suspect != NULL)	/* else the table is full */
+				write_suspect(suspect, 1);
+		}
 		LWLockRelease(&shared->lock);
 	}
-	act_crashmark_clear(my_slot);
+	act_crashmark_clear();
 }
 
 void
-act_crashmark_set(int slot, Oid database, const EntityKey *keys, int nkeys,
-				  bool alone)
+act_crashmark_set(Oid database, const EntityKey *keys, int nkeys, bool alone)
 {
 	static bool registered = false;
 
@@ -492,22 +478,22 @@ act_crashmark_set(int slot, Oid database, const EntityKey *keys, int nkeys,
 	}
 	if (alone)
 		forget_last_turn(database, &keys[0]);
-	my_slot = slot;
+	my_slot = act_registry_my_slot->number;
 	my_mark.database = database;
 	my_mark.nkeys = Min(nkeys, ACT_MARK_MAX);
 	my_mark.lives = 0;
 	my_mark.alone = alone;
 	memcpy(my_mark.keys, keys, my_mark.nkeys * sizeof(EntityKey));
-	write_mark(slot, &my_mark);
+	write_mark(my_slot, &my_mark);
 }
 
 void
-act_crashmark_clear(int slot)
+act_crashmark_clear(void)
 {
 	if (my_mark.nkeys == 0)
 		return;
 	/* In this order: a SIGQUIT in between must find the mark in memory. */
-	write_mark(slot, &no_mark);
+	write_mark(my_slot, &no_mark);
 	my_mark.nkeys = 0;
 }
 

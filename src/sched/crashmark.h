@@ -14,12 +14,12 @@ extern Size act_crashmark_shmem_size(void);
 extern void act_crashmark_shmem_init(void);
 
 /*
- * For workers, each with its own slot: what is going to be run, all in one
- * database; and that it is over.  "alone": a suspect in its turn.
+ * For workers: what is going to be run, all in one database; and that it is
+ * over.  "alone": a suspect in its turn.
  */
-extern void act_crashmark_set(int slot, Oid database, const EntityKey *keys,
-							  int nkeys, bool alone);
-extern void act_crashmark_clear(int slot);
+extern void act_crashmark_set(Oid database, const EntityKey *keys, int nkeys,
+							  bool alone);
+extern void act_crashmark_clear(void);
 
 /* For workers, instead of SignalHandlerForCrashExit. */
 extern void act_crashmark_handle_quit(SIGNAL_ARGS);

@@ -188,39 +188,6 @@ act_slot_claim(WorkerSlot *slot, Pool *pool, TimestampTz now)
 	change_slot(slot, SLOT_STARTING);
 }
 
-/* The process is here: this one. */
-static void
-set_here(WorkerSlot *slot, TimestampTz now)
-{
-	Assert(slot->state == SLOT_STARTING);
-
-	slot->pid = MyProcPid;
-	slot->latch = MyLatch;
-	slot->since = now;
-	change_slot(slot, SLOT_BUSY);
-}
-
-/* It looks for work, or has found some. */
-static void
-set_working(WorkerSlot *slot)
-{
-	Assert(slot->state == SLOT_BUSY || slot->state == SLOT_IDLE ||
-		   slot->state == SLOT_WOKEN);
-
-	if (slot->state != SLOT_BUSY)
-		change_slot(slot, SLOT_BUSY);
-}
-
-/* It found none and is going to sleep until wake_at. */
-static void
-set_resting(WorkerSlot *slot, TimestampTz wake_at)
-{
-	Assert(slot->state == SLOT_BUSY);
-
-	slot->wake_at = wake_at;
-	change_slot(slot, SLOT_IDLE);
-}
-
 /*
  * Wake one worker of the pool, unless one that was woken is still on its way:
  * it will wake the next if there is more than it takes.  True if there is one.
@@ -239,15 +206,6 @@ act_slot_wake_worker(Pool *pool)
 	change_slot(slot, SLOT_WOKEN);
 	SetLatch(slot->latch);
 	return true;
-}
-
-/* It has decided to go; it is not counted on any more. */
-static void
-set_leaving(WorkerSlot *slot)
-{
-	Assert(slot->state == SLOT_BUSY);
-
-	change_slot(slot, SLOT_LEAVING);
 }
 
 /* Gone, or never came. */
@@ -387,7 +345,10 @@ act_slot_attach_worker(Datum main_arg)
 	slot = act_slot_find_claim(main_arg);
 	if (slot != NULL && slot->pool->db->nevictions == 0)
 	{
-		set_here(slot, now);
+		slot->pid = MyProcPid;
+		slot->latch = MyLatch;
+		slot->since = now;
+		change_slot(slot, SLOT_BUSY);
 		act_registry_my_slot = slot;
 		key = slot->pool->key;
 	}
@@ -411,28 +372,11 @@ act_slot_attach_worker(Datum main_arg)
 	SetConfigOption("role", "none", PGC_SUSET, PGC_S_OVERRIDE);
 }
 
-int
-act_slot_slot(void)
-{
-	Assert(act_registry_my_slot != NULL);
-	return act_registry_my_slot->number;
-}
-
 Oid
 act_slot_role(void)
 {
 	Assert(act_registry_my_slot != NULL);
 	return act_registry_my_slot->pool->key.owner;
-}
-
-static void
-reload_settings(void)
-{
-	if (ConfigReloadPending)
-	{
-		ConfigReloadPending = false;
-		ProcessConfigFile(PGC_SIGHUP);
-	}
 }
 
 typedef enum Look
@@ -469,7 +413,10 @@ look_for_work(TimestampTz deadline, TimestampTz *until)
 	pool = slot->pool;
 	if (!slot->has_worked)
 		note_good_start(slot, now);
-	set_working(slot);
+	Assert(slot->state == SLOT_BUSY || slot->state == SLOT_IDLE ||
+		   slot->state == SLOT_WOKEN);
+	if (slot->state != SLOT_BUSY)
+		change_slot(slot, SLOT_BUSY);
 	if (slot->leave || pool->db->nevictions > 0)
 		look = LOOK_LEAVE;
 	else if (act_registry_has_work(pool, now))
@@ -482,26 +429,17 @@ look_for_work(TimestampTz deadline, TimestampTz *until)
 		look = LOOK_WAIT;
 
 	if (look == LOOK_LEAVE)
-		set_leaving(slot);
+		change_slot(slot, SLOT_LEAVING);
 	if (look == LOOK_WAIT)
 	{
 		*until = pool->delayed_until;
 		if (now < deadline)
 			*until = Min(*until, deadline);
-		set_resting(slot, *until);
+		slot->wake_at = *until;
+		change_slot(slot, SLOT_IDLE);
 	}
 	act_registry_unlock();
 	return look;
-}
-
-/* Milliseconds until then, rounded up, within what WaitLatch takes. */
-static long
-milliseconds_until(TimestampTz then)
-{
-	long		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
-													 then);
-
-	return Min(ms, INT_MAX - 1);
 }
 
 /*
@@ -526,14 +464,20 @@ act_slot_wait_for_work(void)
 
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
-		reload_settings();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
 
 		look = look_for_work(deadline, &until);
 		if (look != LOOK_WAIT)
 			return look == LOOK_WORK;
 
 		/* Others read our statistics, if not at once. */
-		timeout = milliseconds_until(until);
+		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+												  until);
+		timeout = Min(timeout, INT_MAX - 1);
 		if (stats_pending)
 		{
 			long		stats_timeout = pgstat_report_stat(false);

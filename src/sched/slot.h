@@ -15,7 +15,6 @@ extern void act_slot_define_settings(void);
 /* For workers.  The first one is to be called once the handlers stand. */
 extern void act_slot_attach_worker(Datum main_arg);
 extern bool act_slot_wait_for_work(void);
-extern int	act_slot_slot(void);
 extern Oid	act_slot_role(void);
 
 /* For everybody. */
