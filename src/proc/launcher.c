@@ -213,7 +213,7 @@ start_manager(Oid database)
 	if (!get_name(database, &name))
 	{
 		/* Look again: a change of that calls us once more from now on. */
-		act_launchq_end_call(database);
+		act_database_begin_look(database);
 		if (!get_name(database, &name))
 		{
 			act_readyq_forget(database);

@@ -476,7 +476,7 @@ start_process(Datum main_arg)
 	 * Clear the flag before looking, so that a CREATE EXTENSION that is
 	 * committed meanwhile wakes us again.
 	 */
-	act_database_begin_look();
+	act_database_begin_look(MyDatabaseId);
 	begin_chore("actornot: looking for the extension");
 	end_chore();
 	(void) act_database_set_presence(GATE_OPEN);
@@ -544,7 +544,7 @@ actornot_manager_main(Datum main_arg)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		act_database_begin_look();
+		act_database_begin_look(MyDatabaseId);
 		now = GetCurrentTimestamp();
 		serve_pools(now, &next);
 		act_leaseq_expire(MyDatabaseId, now, &next);

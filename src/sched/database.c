@@ -83,27 +83,6 @@ act_database_set_starting(Database *db, TimestampTz now)
 	act_registry->nmanagers++;
 }
 
-/* starting -> running: this process */
-static void
-set_running(Database *db, TimestampTz now)
-{
-	Assert(db->manager == MANAGER_STARTING);
-
-	db->manager = MANAGER_RUNNING;
-	db->manager_pid = MyProcPid;
-	db->manager_latch = MyLatch;
-	db->manager_since = now;
-}
-
-/* running -> leaving */
-static void
-set_leaving(Database *db)
-{
-	Assert(db->manager == MANAGER_RUNNING);
-
-	db->manager = MANAGER_LEAVING;
-}
-
 /* any other -> none */
 void
 act_database_end_manager(Database *db)
@@ -257,10 +236,8 @@ detach_manager(int code, Datum arg)
 	}
 	act_database_end_manager(db);
 	act_slot_note_exit();
-	if (db->presence == GATE_NO_EXTENSION && left_properly &&
-		!db->wanted && db->nslots == 0 && db->nevictions == 0 &&
-		db->nentries == 0)
-		act_registry_remove_database(db);
+	if (left_properly)
+		(void) act_registry_remove_unused(db);
 	act_registry_unlock();
 }
 
@@ -279,7 +256,10 @@ act_database_attach_manager(Datum main_arg)
 	db = act_database_find_claim(main_arg);
 	if (db != NULL && db->nevictions == 0)
 	{
-		set_running(db, now);
+		db->manager = MANAGER_RUNNING;
+		db->manager_pid = MyProcPid;
+		db->manager_latch = MyLatch;
+		db->manager_since = now;
 		my_db = db;
 	}
 	act_registry_unlock();
@@ -330,12 +310,19 @@ act_database_set_presence(Gate presence)
 	return news;
 }
 
-/* Before anything is looked at: from now on a call is a new one. */
+/*
+ * Before anything is looked at, by the manager or by the launcher: from now on
+ * a call is a new one.
+ */
 void
-act_database_begin_look(void)
+act_database_begin_look(Oid database)
 {
+	Database   *db;
+
 	act_registry_lock();
-	my_db->wanted = false;
+	db = act_registry_find_database(database);
+	if (db != NULL)
+		db->wanted = false;
 	act_registry_unlock();
 }
 
@@ -463,7 +450,7 @@ act_database_try_leave(TimestampTz horizon)
 	act_registry_lock();
 	left_properly = act_database_is_idle(my_db, horizon);
 	if (left_properly)
-		set_leaving(my_db);
+		my_db->manager = MANAGER_LEAVING;
 	act_registry_unlock();
 	return left_properly;
 }
@@ -495,7 +482,6 @@ act_database_want(Oid database)
 	act_registry_unlock();
 }
 
-/* The log has grown: its segments are to be looked at. */
 void
 act_database_want_rotation(Oid database)
 {
@@ -513,10 +499,7 @@ act_database_want_rotation(Oid database)
 	act_registry_unlock();
 }
 
-/*
- * A back-off of this database ends then.  The manager, or the launcher, is
- * told if it is earlier than what is known.
- */
+/* The manager, or the launcher, is told if it is earlier than what is known. */
 void
 act_database_due_at(Oid database, TimestampTz at)
 {

@@ -15,7 +15,7 @@ extern void act_database_define_settings(void);
 extern void act_database_attach_manager(Datum main_arg);
 extern bool act_database_should_leave(void);
 extern bool act_database_set_presence(Gate presence);
-extern void act_database_begin_look(void);
+extern void act_database_begin_look(Oid database);
 extern bool act_database_take_due(TimestampTz now, TimestampTz *from,
 								  TimestampTz *next);
 extern bool act_database_take_sweep(TimestampTz now, TimestampTz *next);

@@ -151,17 +151,11 @@ act_evict_end(Oid database)
 
 	act_registry_lock();
 	db = act_registry_find_database(database);
-	if (db != NULL && --db->nevictions == 0)
+	if (db != NULL && --db->nevictions == 0 &&
+		!act_registry_remove_unused(db))
 	{
-		if (db->presence == GATE_NO_EXTENSION && !db->wanted &&
-			db->manager == MANAGER_NONE && db->nslots == 0 &&
-			db->nentries == 0)
-			act_registry_remove_database(db);
-		else
-		{
-			db->wanted = false;
-			act_registry_call_manager(db);
-		}
+		db->wanted = false;
+		act_registry_call_manager(db);
 	}
 	act_registry_unlock();
 }

@@ -236,19 +236,6 @@ act_launchq_note_start(Datum main_arg, bool started)
 	return news;
 }
 
-/* The launcher will look whether the database is there: see begin_look. */
-void
-act_launchq_end_call(Oid database)
-{
-	Database   *db;
-
-	act_registry_lock();
-	db = act_registry_find_database(database);
-	if (db != NULL)
-		db->wanted = false;
-	act_registry_unlock();
-}
-
 /*
  * The database is gone, or no session can connect to it.  The caller has
  * emptied its queue.  Where something is still going on it stays for now.
@@ -263,10 +250,7 @@ act_launchq_forget(Oid database)
 	if (db != NULL)
 	{
 		db->presence = GATE_NO_EXTENSION;
-		if (db->manager == MANAGER_NONE && !db->wanted &&
-			db->nslots == 0 && db->nevictions == 0 &&
-			db->nentries == 0)
-			act_registry_remove_database(db);
+		(void) act_registry_remove_unused(db);
 	}
 	act_registry_unlock();
 }

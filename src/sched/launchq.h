@@ -16,7 +16,6 @@ extern Oid	act_launchq_find_wanting(TimestampTz now, TimestampTz *next);
 extern bool act_launchq_claim(Oid database, int max_managers,
 							  TimestampTz now, Datum *main_arg);
 extern bool act_launchq_note_start(Datum main_arg, bool started);
-extern void act_launchq_end_call(Oid database);
 extern void act_launchq_forget(Oid database);
 
 #endif							/* ACT_LAUNCHQ_H */

@@ -153,20 +153,26 @@ act_registry_enter_database(Oid database)
 	return db;
 }
 
-/* There must be no process of ours, no eviction and no entry left. */
-void
-act_registry_remove_database(Database *db)
+/*
+ * Remove a database without the extension, unless something is still going on
+ * there or a manager is to look.
+ */
+bool
+act_registry_remove_unused(Database *db)
 {
 	dlist_mutable_iter iter;
 
 	Assert(LWLockHeldByMeInMode(&act_registry->lock, LW_EXCLUSIVE));
-	Assert(db->manager == MANAGER_NONE && db->nslots == 0 &&
-		   db->nevictions == 0 && db->nentries == 0);
 
+	if (db->presence != GATE_NO_EXTENSION || db->wanted ||
+		db->manager != MANAGER_NONE || db->nslots > 0 ||
+		db->nevictions > 0 || db->nentries > 0)
+		return false;
 	dlist_foreach_modify(iter, &db->pools)
 		act_registry_remove_pool(dlist_container(Pool, node, iter.cur));
 	dlist_delete(&db->node);
 	hash_search(database_table, &db->database, HASH_REMOVE, NULL);
+	return true;
 }
 
 Pool *

@@ -194,7 +194,7 @@ act_registry_unlock(void)
  */
 extern Database *act_registry_find_database(Oid database);
 extern Database *act_registry_enter_database(Oid database); /* NULL: full */
-extern void act_registry_remove_database(Database *db);
+extern bool act_registry_remove_unused(Database *db);
 extern Pool *act_registry_find_pool(Oid database, Oid owner);
 extern Pool *act_registry_enter_pool(Oid database, Oid owner);	/* NULL: full */
 extern void act_registry_remove_pool(Pool *pool);
