@@ -11,8 +11,8 @@ OBJS = src/init.o \
 	$(addprefix src/common/, \
 		catalog.o cursor.o entity.o index.o subxact.o testhook.o) \
 	$(addprefix src/sched/, \
-		crashmark.o database.o entry.o evict.o gate.o lane.o launchq.o \
-		leaseq.o pool.o readyq.o registry.o slot.o wakeup.o) \
+		crashmark.o database.o entry.o evict.o gate.o lane.o leaseq.o \
+		process.o readyq.o registry.o slot.o wakeup.o) \
 	$(addprefix src/runner/, \
 		handler.o runner.o) \
 	$(addprefix src/log/, \

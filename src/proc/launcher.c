@@ -45,7 +45,7 @@
 
 #include "proc/launcher.h"
 #include "sched/database.h"
-#include "sched/launchq.h"
+#include "sched/process.h"
 #include "sched/readyq.h"
 
 #define RESTART_SECONDS 2
@@ -68,15 +68,9 @@ act_launcher_register(void)
 	if (IsBinaryUpgrade)
 		return;
 
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
-		BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	act_process_describe(&worker, "actornot_launcher_main",
+						 "actornot launcher");
 	worker.bgw_restart_time = RESTART_SECONDS;
-	strlcpy(worker.bgw_library_name, "actornot", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "actornot_launcher_main", BGW_MAXLEN);
-	strlcpy(worker.bgw_name, "actornot launcher", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "actornot launcher", BGW_MAXLEN);
 	RegisterBackgroundWorker(&worker);
 }
 
@@ -93,27 +87,6 @@ is_eligible(Form_pg_database database)
 		database->datconnlimit >= -1;
 }
 
-static void
-begin_reading(const char *activity)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	pgstat_report_activity(STATE_RUNNING, activity);
-}
-
-/*
- * What waits in a transaction resets our latch, perhaps one that was set for
- * us: look once more before we sleep.
- */
-static void
-end_reading(void)
-{
-	CommitTransactionCommand();
-	pgstat_report_activity(STATE_IDLE, NULL);
-	pgstat_report_stat(true);
-	SetLatch(MyLatch);
-}
-
 /* All eligible databases, in TopMemoryContext. */
 static List *
 list_databases(void)
@@ -123,7 +96,7 @@ list_databases(void)
 	TableScanDesc scan;
 	HeapTuple	tuple;
 
-	begin_reading("actornot: looking for databases");
+	act_process_begin_transaction("actornot: looking for databases");
 	rel = table_open(DatabaseRelationId, AccessShareLock);
 	scan = table_beginscan_catalog(rel, 0, NULL);
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
@@ -139,7 +112,7 @@ list_databases(void)
 	}
 	table_endscan(scan);
 	table_close(rel, AccessShareLock);
-	end_reading();
+	act_process_end_transaction();
 	return list;
 }
 
@@ -153,7 +126,7 @@ get_name(Oid oid, NameData *name)
 	HeapTuple	tuple;
 	bool		found = false;
 
-	begin_reading("actornot: looking up a database");
+	act_process_begin_transaction("actornot: looking up a database");
 	ScanKeyInit(&key, Anum_pg_database_oid, BTEqualStrategyNumber,
 				F_OIDEQ, ObjectIdGetDatum(oid));
 	rel = table_open(DatabaseRelationId, AccessShareLock);
@@ -169,7 +142,7 @@ get_name(Oid oid, NameData *name)
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
-	end_reading();
+	act_process_end_transaction();
 	return found;
 }
 
@@ -187,16 +160,9 @@ register_manager(const NameData *name, Datum main_arg)
 {
 	BackgroundWorker worker;
 
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
-		BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	strlcpy(worker.bgw_library_name, "actornot", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "actornot_manager_main", BGW_MAXLEN);
+	act_process_describe(&worker, "actornot_manager_main", "actornot manager");
 	snprintf(worker.bgw_name, BGW_MAXLEN, "actornot manager of database %s",
 			 NameStr(*name));
-	strlcpy(worker.bgw_type, "actornot manager", BGW_MAXLEN);
 	worker.bgw_main_arg = main_arg;
 	return RegisterDynamicBackgroundWorker(&worker, NULL);
 }
@@ -217,17 +183,17 @@ start_manager(Oid database)
 		if (!get_name(database, &name))
 		{
 			act_readyq_forget(database);
-			act_launchq_forget(database);
+			act_database_forget(database);
 		}
 		else
 			act_database_want(database);
 		return true;
 	}
 	now = GetCurrentTimestamp();
-	if (!act_launchq_claim(database, max_managers(), now, &main_arg))
+	if (!act_process_claim_manager(database, max_managers(), now, &main_arg))
 		return false;
 	started = register_manager(&name, main_arg);
-	if (act_launchq_note_start(main_arg, started))
+	if (act_process_note_manager(main_arg, started))
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("could not start the actornot manager of database \"%s\": no worker slot is free",
@@ -249,7 +215,7 @@ start_wanted(void)
 		Oid			database;
 
 		CHECK_FOR_INTERRUPTS();
-		database = act_launchq_find_wanting(now, &next);
+		database = act_process_find_database(now, &next);
 		if (!OidIsValid(database))
 			return next;
 		if (!start_manager(database))
@@ -264,34 +230,19 @@ start_wanted(void)
 static void
 probe_next(void)
 {
-	if (act_launchq_is_probed())
+	if (act_process_is_probed())
 		return;
-	if (OidIsValid(probing) && !act_launchq_is_settled(probing))
+	if (OidIsValid(probing) && !act_database_is_settled(probing))
 		return;
 	if (to_probe == NIL)
 	{
-		act_launchq_set_probed();
+		act_process_set_probed();
 		probing = InvalidOid;
 		return;
 	}
 	probing = linitial_oid(to_probe);
 	to_probe = list_delete_first(to_probe);
 	act_database_want(probing);
-}
-
-static void
-sleep_until(TimestampTz then)
-{
-	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
-	long		timeout = -1;
-
-	if (then != DT_NOEND)
-	{
-		events |= WL_TIMEOUT;
-		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), then);
-		timeout = Min(timeout, PG_INT32_MAX - 1);
-	}
-	(void) WaitLatch(MyLatch, events, timeout, PG_WAIT_EXTENSION);
 }
 
 void
@@ -301,26 +252,17 @@ actornot_launcher_main(Datum main_arg)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 
-	act_launchq_attach();
+	act_process_attach_launcher();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	pgstat_report_activity(STATE_IDLE, NULL);
 
-	if (!act_launchq_is_probed())
+	if (!act_process_is_probed())
 		to_probe = list_databases();
 
 	for (;;)
 	{
-		TimestampTz next;
-
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
+		act_process_begin_round();
 		probe_next();
-		next = start_wanted();
-		sleep_until(next);
+		act_process_sleep_until(start_wanted());
 	}
 }

@@ -58,7 +58,7 @@
 #include "sched/database.h"
 #include "sched/hints.h"
 #include "sched/leaseq.h"
-#include "sched/pool.h"
+#include "sched/process.h"
 #include "sched/readyq.h"
 #include "sched/slot.h"
 
@@ -105,9 +105,7 @@ begin_chore(const char *activity)
 {
 	Gate		gate;
 
-	pgstat_report_activity(STATE_RUNNING, activity);
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
+	act_process_begin_transaction(activity);
 	gate = act_clock_gate();
 	if (gate == GATE_OPEN)
 		return;
@@ -121,20 +119,6 @@ begin_chore(const char *activity)
 				 errhint("Posting, registering a runner or actornot_start() sets it going.")));
 	CommitTransactionCommand();
 	proc_exit(0);
-}
-
-/*
- * Whatever waits in a transaction (for a lock, for another process to read a
- * page) resets our latch on its way, and a call that came in between is not
- * heard any more.  So after each chore we look once more before we sleep.
- */
-static void
-end_chore(void)
-{
-	CommitTransactionCommand();
-	pgstat_report_activity(STATE_IDLE, NULL);
-	pgstat_report_stat(true);
-	SetLatch(MyLatch);
 }
 
 /* -------------------------------------------------------------- workers */
@@ -194,16 +178,9 @@ register_worker(const char *role, const char *database, Datum main_arg)
 {
 	BackgroundWorker worker;
 
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
-		BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	strlcpy(worker.bgw_library_name, "actornot", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "actornot_worker_main", BGW_MAXLEN);
+	act_process_describe(&worker, "actornot_worker_main", "actornot worker");
 	snprintf(worker.bgw_name, BGW_MAXLEN,
 			 "actornot worker for owner %s in database %s", role, database);
-	strlcpy(worker.bgw_type, "actornot worker", BGW_MAXLEN);
 	worker.bgw_main_arg = main_arg;
 	return RegisterDynamicBackgroundWorker(&worker, NULL);
 }
@@ -221,14 +198,15 @@ start_worker(Oid owner, TimestampTz *next)
 
 	if (gate != GATE_OPEN)
 	{
-		if (act_pool_block(MyDatabaseId, owner, gate, now))
+		if (act_process_block_pool(MyDatabaseId, owner, gate, now))
 			warn_of_gate(gate, owner, role, database);
 		return;
 	}
-	if (act_pool_claim(MyDatabaseId, owner, now, &main_arg, next) != GATE_OPEN)
+	gate = act_process_claim_worker(MyDatabaseId, owner, now, &main_arg, next);
+	if (gate != GATE_OPEN)
 		return;
 	started = register_worker(role, database, main_arg);
-	if (act_pool_note_start(main_arg, started, next))
+	if (act_process_note_worker(main_arg, started, next))
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("could not start an actornot worker for role \"%s\" in database \"%s\": no worker slot is free",
@@ -243,17 +221,17 @@ serve_pools(TimestampTz now, TimestampTz *next)
 	Oid			owners[MAX_STARTS];
 	int			n;
 
-	n = act_pool_find_wanting(MyDatabaseId, now, owners, MAX_STARTS, next);
+	n = act_process_find_pools(MyDatabaseId, now, owners, MAX_STARTS, next);
 	if (n == 0)
 		return;
 	begin_chore("actornot: starting workers");
 	for (int i = 0; i < n; i++)
 		start_worker(owners[i], next);
-	end_chore();
+	act_process_end_transaction();
 
 	/* Delays may have been set. */
-	(void) act_pool_find_wanting(MyDatabaseId, GetCurrentTimestamp(),
-								 owners, MAX_STARTS, next);
+	(void) act_process_find_pools(MyDatabaseId, GetCurrentTimestamp(),
+								  owners, MAX_STARTS, next);
 }
 
 /* ---------------------------------------------------------------- chores */
@@ -334,7 +312,7 @@ push_due(TimestampTz now, TimestampTz *next)
 		if (!could_read(search_due, &chore, &failure,
 						"could not look for entities whose back-off is over"))
 			note_unread(&chore, &failure, now);
-		end_chore();
+		act_process_end_transaction();
 		act_database_due_at(MyDatabaseId, chore.due);
 		*next = Min(*next, chore.due);
 	}
@@ -375,7 +353,7 @@ push_swept(TimestampTz now, TimestampTz *next)
 	begin_chore("actornot: sweeping the log");
 	if (!could_read(take_piece, NULL, &failure, "could not sweep the log"))
 		skip_block(&failure);
-	end_chore();
+	act_process_end_transaction();
 	act_sweep_finish_piece();
 	*next = now;
 }
@@ -396,7 +374,7 @@ rotate_log(TimestampTz now, TimestampTz *next)
 	{
 		begin_chore("actornot: rotating the log");
 		more = act_rotation_step(rotation, &again);
-		end_chore();
+		act_process_end_transaction();
 	}
 	if (more)
 		again = now;
@@ -434,7 +412,7 @@ remove_ended(TimestampTz now, TimestampTz *next)
 	if (!could_read(cleanup_piece, NULL, &failure,
 					"could not remove entities that have ended"))
 		skip_piece(&failure);
-	end_chore();
+	act_process_end_transaction();
 	if (act_cleanup_is_due(cleanup))
 		*next = now;
 }
@@ -478,7 +456,7 @@ start_process(Datum main_arg)
 	 */
 	act_database_begin_look(MyDatabaseId);
 	begin_chore("actornot: looking for the extension");
-	end_chore();
+	act_process_end_transaction();
 	(void) act_database_set_presence(GATE_OPEN);
 }
 
@@ -511,21 +489,6 @@ leave_if_quiet(TimestampTz *quiet_since, TimestampTz *next)
 	*next = Min(*next, *quiet_since + LINGER);
 }
 
-static void
-sleep_until(TimestampTz then)
-{
-	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
-	long		timeout = -1;
-
-	if (then != DT_NOEND)
-	{
-		events |= WL_TIMEOUT;
-		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), then);
-		timeout = Min(timeout, PG_INT32_MAX - 1);
-	}
-	(void) WaitLatch(MyLatch, events, timeout, PG_WAIT_EXTENSION);
-}
-
 void
 actornot_manager_main(Datum main_arg)
 {
@@ -537,13 +500,7 @@ actornot_manager_main(Datum main_arg)
 		TimestampTz next = DT_NOEND;
 		TimestampTz now;
 
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
+		act_process_begin_round();
 		act_database_begin_look(MyDatabaseId);
 		now = GetCurrentTimestamp();
 		serve_pools(now, &next);
@@ -553,6 +510,6 @@ actornot_manager_main(Datum main_arg)
 		rotate_log(now, &next);
 		remove_ended(now, &next);
 		leave_if_quiet(&quiet_since, &next);
-		sleep_until(next);
+		act_process_sleep_until(next);
 	}
 }

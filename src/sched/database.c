@@ -4,7 +4,7 @@
  *
  * A database with the extension has a manager while something is going on
  * there and none otherwise.  Here is kept what the launcher needs to start one
- * in time (see launchq.c), and what the manager asks: whether a process has
+ * in time (see process.c), and what the manager asks: whether a process has
  * called, when the next back-off ends, when the next sweep and the next
  * rotation are due, when a blocked pool is to be looked at again.
  *
@@ -468,6 +468,40 @@ act_database_is_known(Oid database)
 	known = (db != NULL && db->presence != GATE_NO_EXTENSION);
 	act_registry_unlock();
 	return known;
+}
+
+/* Is it known whether the database has the extension, or is none looking? */
+bool
+act_database_is_settled(Oid database)
+{
+	Database   *db;
+	bool		settled;
+
+	act_registry_lock();
+	db = act_registry_find_database(database);
+	settled = (db == NULL || db->presence != GATE_NO_EXTENSION ||
+			   db->manager == MANAGER_NONE);
+	act_registry_unlock();
+	return settled;
+}
+
+/*
+ * The database is gone, or no session can connect to it.  The caller has
+ * emptied its queue.  Where something is still going on it stays for now.
+ */
+void
+act_database_forget(Oid database)
+{
+	Database   *db;
+
+	act_registry_lock();
+	db = act_registry_find_database(database);
+	if (db != NULL)
+	{
+		db->presence = GATE_NO_EXTENSION;
+		(void) act_registry_remove_unused(db);
+	}
+	act_registry_unlock();
 }
 
 void

@@ -15,7 +15,6 @@ extern void act_database_define_settings(void);
 extern void act_database_attach_manager(Datum main_arg);
 extern bool act_database_should_leave(void);
 extern bool act_database_set_presence(Gate presence);
-extern void act_database_begin_look(Oid database);
 extern bool act_database_take_due(TimestampTz now, TimestampTz *from,
 								  TimestampTz *next);
 extern bool act_database_take_sweep(TimestampTz now, TimestampTz *next);
@@ -26,7 +25,12 @@ extern void act_database_end_sweeping(void);
 extern bool act_database_is_quiet(TimestampTz horizon);
 extern bool act_database_try_leave(TimestampTz horizon);
 
-/* For everybody. */
+/* For the launcher, too. */
+extern void act_database_begin_look(Oid database);
+extern bool act_database_is_settled(Oid database);
+extern void act_database_forget(Oid database);
+
+/* For all. */
 extern bool act_database_is_known(Oid database);
 extern void act_database_want(Oid database);	/* safe in a commit callback */
 

@@ -4,7 +4,7 @@
  *
  * A handler never shares a session with another role's code, so a worker
  * belongs to one pool: the work of one owner role in one database.  It is
- * started for it (see pool.c), connects as that role, sleeps while the pool
+ * started for it (see process.c), connects as that role, sleeps while the pool
  * has nothing to do, and leaves when that lasts, when another pool needs
  * its slot, or when the database is to be empty.
  *

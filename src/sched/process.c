@@ -1,8 +1,15 @@
 /*
- * pool.c
- *	  Which pool gets a worker, and which worker has to give way.
+ * process.c
+ *	  Our processes: which is started next, and which has to give way.
  *
- * The cluster has actornot.max_workers slots for the workers of all pools.
+ * Managers.  The launcher is not connected to any database.  It asks here which
+ * one wants a manager, claims it, and says what became of the start.  If there
+ * are as many managers as there may be, they take turns: one that has nothing
+ * to do but to wait for its workers is asked to leave, or else the one that has
+ * been here longest.
+ *
+ * Workers.  A manager does the same for the pools of its database.  The cluster
+ * has actornot.max_workers slots for the workers of all pools.
  *
  *		A pool without workers gets one as soon as it has work; a pool whose
  *		workers are busy gets another when its work has waited for 5 ms or is a
@@ -25,23 +32,290 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "utils/backend_status.h"
+#include "utils/guc.h"
 #include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
-#include "sched/pool.h"
+#include "sched/database.h"
+#include "sched/process.h"
 #include "sched/registry.h"
 #include "sched/slot.h"
+
+/* A process that has not come by then is not expected any more. */
+#define START_LIMIT (30 * USECS_PER_SEC)
+
+/* When managers are short, each may stay so long. */
+#define MANAGER_TENURE (10 * USECS_PER_SEC)
 
 /* Work that waits so long, or is so much, gets the pool another worker. */
 #define PATIENCE (5 * INT64CONST(1000))
 #define MUCH_WORK 256
 
 /* A worker is not sent away before that when it is its pool's only one. */
-#define TENURE (1 * USECS_PER_SEC)
+#define WORKER_TENURE (1 * USECS_PER_SEC)
 
-/* A process that has not come by then is not expected any more. */
-#define START_LIMIT (30 * USECS_PER_SEC)
+/* ------------------------------------------- what our processes have alike */
 
-/* --------------------------------------------------- which pool gets one */
+/* Fill in what is registered; "function" is that of the library. */
+void
+act_process_describe(BackgroundWorker *process, const char *function,
+					 const char *type)
+{
+	memset(process, 0, sizeof(BackgroundWorker));
+	process->bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION;
+	process->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	process->bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(process->bgw_library_name, "actornot", BGW_MAXLEN);
+	strlcpy(process->bgw_function_name, function, BGW_MAXLEN);
+	strlcpy(process->bgw_name, type, BGW_MAXLEN);
+	strlcpy(process->bgw_type, type, BGW_MAXLEN);
+}
+
+/* Begin a round of a process's loop: what happens from now on ends its sleep. */
+void
+act_process_begin_round(void)
+{
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+}
+
+void
+act_process_sleep_until(TimestampTz then)
+{
+	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
+	long		timeout = -1;
+
+	if (then != DT_NOEND)
+	{
+		events |= WL_TIMEOUT;
+		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), then);
+		timeout = Min(timeout, PG_INT32_MAX - 1);
+	}
+	(void) WaitLatch(MyLatch, events, timeout, PG_WAIT_EXTENSION);
+}
+
+void
+act_process_begin_transaction(const char *activity)
+{
+	SetCurrentStatementStartTimestamp();
+	pgstat_report_activity(STATE_RUNNING, activity);
+	StartTransactionCommand();
+}
+
+/*
+ * Whatever waits in a transaction (for a lock, for another process to read a
+ * page) resets our latch on its way, and a call that came in between is not
+ * heard any more.  So after each transaction we look once more before we sleep.
+ */
+void
+act_process_end_transaction(void)
+{
+	CommitTransactionCommand();
+	pgstat_report_activity(STATE_IDLE, NULL);
+	pgstat_report_stat(true);
+	SetLatch(MyLatch);
+}
+
+/* ------------------------------- managers: which database gets, or has, one */
+
+static void
+detach_launcher(int code, Datum arg)
+{
+	act_registry_lock();
+	if (act_registry->launcher_pid == MyProcPid)
+	{
+		act_registry->launcher_pid = 0;
+		act_registry->launcher_latch = NULL;
+	}
+	act_registry_unlock();
+}
+
+void
+act_process_attach_launcher(void)
+{
+	on_shmem_exit(detach_launcher, 0);
+	act_registry_lock();
+	act_registry->launcher_pid = MyProcPid;
+	act_registry->launcher_latch = MyLatch;
+	act_registry_unlock();
+}
+
+/* Has every database been looked into since the server's start? */
+bool
+act_process_is_probed(void)
+{
+	return act_registry->probed;
+}
+
+void
+act_process_set_probed(void)
+{
+	act_registry_lock();
+	act_registry->probed = true;
+	act_registry_unlock();
+}
+
+/*
+ * A database that wants a manager now, InvalidOid if there is none; "next" is
+ * then when to ask again, unless there is a call before.
+ */
+Oid
+act_process_find_database(TimestampTz now, TimestampTz *next)
+{
+	dlist_iter	iter;
+	Oid			found = InvalidOid;
+
+	act_registry_lock();
+	dlist_foreach(iter, &act_registry->databases)
+	{
+		Database   *db = dlist_container(Database, node, iter.cur);
+		TimestampTz at;
+
+		if (db->manager == MANAGER_STARTING)
+		{
+			at = db->manager_since + START_LIMIT;
+			if (at > now)
+			{
+				*next = Min(*next, at);
+				continue;
+			}
+			act_database_end_manager(db);
+			act_database_delay_manager(db, now);
+		}
+		if (db->manager != MANAGER_NONE || db->nevictions > 0)
+			continue;
+		at = Max(act_database_next_chore(db), db->not_before);
+		if (at <= now)
+		{
+			found = db->database;
+			break;
+		}
+		*next = Min(*next, at);
+	}
+	act_registry_unlock();
+	return found;
+}
+
+/*
+ * Is this manager on its way out?  One that has been for long is not expected
+ * any more: something keeps it, a table that is locked, say.
+ */
+static bool
+is_expected_to_leave(Database *db, TimestampTz now)
+{
+	if (db->manager != MANAGER_LEAVING && !db->manager_leave)
+		return false;
+	if (db->leave_since == 0 || db->leave_since > now)
+		db->leave_since = now;
+	return db->leave_since + MANAGER_TENURE > now;
+}
+
+/*
+ * Too many managers: ask one to go that has nothing to do but to wait for its
+ * workers, or else the one that has been here longest.
+ */
+static void
+ask_oldest_manager(TimestampTz now)
+{
+	Database   *oldest = NULL;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &act_registry->databases)
+	{
+		Database   *db = dlist_container(Database, node, iter.cur);
+
+		if (is_expected_to_leave(db, now))
+			return;
+		if (db->manager != MANAGER_RUNNING || db->manager_leave)
+			continue;
+		if (act_database_is_idle(db, now))
+		{
+			oldest = db;
+			break;
+		}
+		if (db->manager_since + MANAGER_TENURE <= now &&
+			(oldest == NULL || db->manager_since < oldest->manager_since))
+			oldest = db;
+	}
+	if (oldest != NULL)
+	{
+		oldest->manager_leave = true;
+		oldest->leave_since = now;
+		SetLatch(oldest->manager_latch);
+	}
+}
+
+/*
+ * A manager will be started.  False if there are as many as there may be, so
+ * that workers find a place too; then they take turns.
+ */
+bool
+act_process_claim_manager(Oid database, int max_managers, TimestampTz now,
+						  Datum *main_arg)
+{
+	Database   *db;
+	bool		claimed = false;
+
+	act_registry_lock();
+	db = act_registry_find_database(database);
+	if (db == NULL || db->manager != MANAGER_NONE ||
+		db->nevictions > 0)
+		;						/* an eviction or another start was faster */
+	else if (act_registry->nmanagers >= max_managers)
+		ask_oldest_manager(now);
+	else
+	{
+		act_database_set_starting(db, now);
+		*main_arg = UInt64GetDatum(((uint64) db->generation << 32) |
+								   db->database);
+		claimed = true;
+
+		/* The others come first the next time. */
+		dlist_delete(&db->node);
+		dlist_push_tail(&act_registry->databases, &db->node);
+	}
+	act_registry_unlock();
+	return claimed;
+}
+
+/*
+ * Has the server started a process for that claim?  True if it has had no
+ * place for one for long, and that is not in the log.
+ */
+bool
+act_process_note_manager(Datum main_arg, bool started)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Database   *db;
+	bool		news = false;
+
+	act_registry_lock();
+	db = act_database_find_claim(main_arg);
+	if (started)
+		act_slot_note_success();
+	else if (db != NULL)
+	{
+		act_database_end_manager(db);
+		news = act_slot_note_shortage(now, true);
+		db->not_before = act_registry->short_until;
+	}
+	act_registry_unlock();
+	return news;
+}
+
+/* ----------------------------------------- workers: which pool gets one */
 
 /*
  * When did the last one of the pool's workers begin to work?  Infinity while
@@ -129,8 +403,8 @@ give_up_starts(TimestampTz now)
  * them.  Forgets pools that are empty.
  */
 int
-act_pool_find_wanting(Oid database, TimestampTz now, Oid *owners, int max,
-					  TimestampTz *next)
+act_process_find_pools(Oid database, TimestampTz now, Oid *owners, int max,
+					   TimestampTz *next)
 {
 	Database   *db;
 	dlist_mutable_iter iter;
@@ -165,11 +439,14 @@ act_pool_find_wanting(Oid database, TimestampTz now, Oid *owners, int max,
 	return n;
 }
 
-/* --------------------------------------------------- which gives one up */
+/* ---------------------------------------- workers: which gives one up */
 
-/* The worker of the pool that has been here longest, or NULL. */
+/*
+ * The worker that has been here longest, of this pool (NULL: of any), but not
+ * of "except"; NULL if there is none.
+ */
 static WorkerSlot *
-oldest_worker(const Pool *pool)
+oldest_worker(const Pool *pool, const Pool *except)
 {
 	WorkerSlot *oldest = NULL;
 
@@ -177,8 +454,8 @@ oldest_worker(const Pool *pool)
 	{
 		WorkerSlot *slot = &act_registry->slots[i];
 
-		if (slot->pool == pool && slot->pid != 0 && !slot->leave &&
-			slot->state != SLOT_LEAVING &&
+		if ((pool == NULL || slot->pool == pool) && slot->pool != except &&
+			slot->pid != 0 && !slot->leave && slot->state != SLOT_LEAVING &&
 			(oldest == NULL || slot->since < oldest->since))
 			oldest = slot;
 	}
@@ -259,7 +536,7 @@ choose_victim(const Pool *pool, TimestampTz now, TimestampTz *next)
 			continue;
 		if (victim != NULL && other->nworkers < victim->pool->nworkers)
 			continue;
-		slot = oldest_worker(other);
+		slot = oldest_worker(other, pool);
 		if (slot != NULL &&
 			(victim == NULL || victim->pool->nworkers < other->nworkers ||
 			 slot->since < victim->since))
@@ -269,18 +546,10 @@ choose_victim(const Pool *pool, TimestampTz now, TimestampTz *next)
 		return victim;
 
 	/* All have one worker, this pool none: they take turns. */
-	for (int i = 0; i < act_registry->nslots; i++)
+	victim = oldest_worker(NULL, pool);
+	if (victim != NULL && victim->since + WORKER_TENURE > now)
 	{
-		WorkerSlot *slot = &act_registry->slots[i];
-
-		if (slot->pid != 0 && slot->pool != pool && !slot->leave &&
-			slot->state != SLOT_LEAVING &&
-			(victim == NULL || slot->since < victim->since))
-			victim = slot;
-	}
-	if (victim != NULL && victim->since + TENURE > now)
-	{
-		*next = Min(*next, victim->since + TENURE);
+		*next = Min(*next, victim->since + WORKER_TENURE);
 		victim = NULL;
 	}
 	return victim;
@@ -334,8 +603,8 @@ find_gate(const Pool *pool, TimestampTz now)
  * been asked to leave, and the manager will be told.
  */
 Gate
-act_pool_claim(Oid database, Oid owner, TimestampTz now, Datum *main_arg,
-			   TimestampTz *next)
+act_process_claim_worker(Oid database, Oid owner, TimestampTz now, Datum *main_arg,
+						 TimestampTz *next)
 {
 	Pool	   *pool;
 	Gate		gate;
@@ -364,7 +633,7 @@ act_pool_claim(Oid database, Oid owner, TimestampTz now, Datum *main_arg,
  * at all because of that, for long, and that is not in the log.
  */
 bool
-act_pool_note_start(Datum main_arg, bool started, TimestampTz *next)
+act_process_note_worker(Datum main_arg, bool started, TimestampTz *next)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	WorkerSlot *slot;
@@ -391,7 +660,7 @@ act_pool_note_start(Datum main_arg, bool started, TimestampTz *next)
  * that is news.
  */
 bool
-act_pool_block(Oid database, Oid owner, Gate gate, TimestampTz now)
+act_process_block_pool(Oid database, Oid owner, Gate gate, TimestampTz now)
 {
 	Pool	   *pool;
 	bool		news = false;
