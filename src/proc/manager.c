@@ -26,26 +26,21 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
-#include "storage/latch.h"
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
-#include "utils/backend_status.h"
 #include "utils/guc.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #include "common/subxact.h"
 #include "compat.h"
@@ -54,13 +49,11 @@
 #include "maint/cleanup.h"
 #include "maint/rotation.h"
 #include "maint/sweep.h"
-#include "proc/manager.h"
 #include "sched/database.h"
 #include "sched/hints.h"
 #include "sched/leaseq.h"
 #include "sched/process.h"
 #include "sched/readyq.h"
-#include "sched/slot.h"
 
 /* How long it stays after the last thing was done: a start costs more. */
 #define LINGER (5 * USECS_PER_SEC)
