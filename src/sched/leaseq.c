@@ -110,7 +110,7 @@ act_leaseq_put_back(Oid database, Oid owner, const TakenKey *taken)
 	act_registry_lock();
 	pool = act_registry_enter_pool(database, owner);
 	if (pool == NULL)
-		act_readyq_refuse_all(database, now);
+		act_readyq_note_refused(database, NULL, now);
 	else if (act_entry_find(database, key) == NULL)
 	{
 		ReadyEntry *entry = act_entry_add(key, pool);
@@ -127,7 +127,7 @@ act_leaseq_put_back(Oid database, Oid owner, const TakenKey *taken)
 			act_lane_wake_other(database, key->runner);
 		}
 		else
-			act_readyq_note_dropped(pool, now);
+			act_readyq_note_refused(database, pool, now);
 		act_readyq_watch_delayed(pool);
 	}
 	act_registry_unlock();

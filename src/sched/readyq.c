@@ -51,30 +51,26 @@ act_readyq_size(void)
 
 /* ------------------------------------------------------------------- push */
 
-/* No place at all: have the database swept, but not all the time. */
+/*
+ * A hint was refused; "pool" is NULL if there was no place for a pool.
+ * Sweeping at once would find no room: it becomes due when half of the pool's
+ * entries are done (see entry.c), or, if it has none, after a while.
+ */
 void
-act_readyq_refuse_all(Oid database, TimestampTz now)
+act_readyq_note_refused(Oid database, Pool *pool, TimestampTz now)
 {
-	Database   *db = act_registry_enter_database(database);
+	Database   *db;
 
+	if (pool != NULL && pool->nentries > 0)
+	{
+		pool->dropped = true;
+		return;
+	}
+	db = act_registry_enter_database(database);
 	if (db == NULL)
 		return;
 	db->sweep_at = Min(db->sweep_at, now + ACT_REFUSED_SWEEP_DELAY);
 	act_registry_call_manager(db);
-}
-
-/*
- * A hint of this pool was refused.  Sweeping at once would find no room: it
- * becomes due when half of the pool's entries are done (see entry.c), or
- * after a while if other pools fill the queue.
- */
-void
-act_readyq_note_dropped(Pool *pool, TimestampTz now)
-{
-	if (pool->nentries > 0)
-		pool->dropped = true;
-	else
-		act_readyq_refuse_all(pool->key.database, now);
 }
 
 /*
@@ -108,7 +104,7 @@ push_entry(Pool *pool, const EntityKey *entity, TimestampTz now, bool unlent)
 		if (entry != NULL)
 			act_entry_queue(entry, now);
 		else
-			act_readyq_note_dropped(pool, now);
+			act_readyq_note_refused(pool->key.database, pool, now);
 		return;
 	}
 	switch ((EntryState) entry->state)
@@ -162,7 +158,7 @@ push(Oid database, Oid owner, const EntityKey *keys, int nkeys, bool unlent)
 			act_readyq_announce(pool);
 		}
 		else
-			act_readyq_refuse_all(database, now);
+			act_readyq_note_refused(database, NULL, now);
 		for (int i = done; act_lane_is_waited() && i < end; i++)
 			act_lane_wake_entity(database, &keys[i]);
 		act_registry_unlock();
@@ -203,9 +199,7 @@ act_readyq_request_sweep(Oid database)
 	act_registry_unlock();
 }
 
-/*
- * How often a sweep was asked for in this database.
- */
+/* How often a sweep was asked for in this database. */
 uint64
 act_readyq_sweep_requests(void)
 {
@@ -432,10 +426,7 @@ act_readyq_move(const EntityKey *key, Oid owner)
 		entry->delay = -1;
 		if (pool == NULL || (pool != entry->pool && act_entry_room(pool) <= 0))
 		{
-			if (pool != NULL)
-				act_readyq_note_dropped(pool, now);
-			else
-				act_readyq_refuse_all(database, now);
+			act_readyq_note_refused(database, pool, now);
 			act_entry_remove(entry);
 		}
 		else

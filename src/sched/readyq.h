@@ -45,7 +45,7 @@ extern void act_readyq_forget(Oid database);
 /* For leaseq; with the registry's lock held. */
 extern void act_readyq_watch_delayed(struct Pool *pool);
 extern void act_readyq_announce(struct Pool *pool);
-extern void act_readyq_note_dropped(struct Pool *pool, TimestampTz now);
-extern void act_readyq_refuse_all(Oid database, TimestampTz now);
+extern void act_readyq_note_refused(Oid database, struct Pool *pool,
+									TimestampTz now);
 
 #endif							/* ACT_READYQ_H */
