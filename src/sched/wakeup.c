@@ -97,9 +97,7 @@ static bool in_search = false;
 static uint32 epoch = 1;
 static TableSlot table[TABLE_SLOTS];
 
-/*
- * Forget everything.  Runs after commit and abort, so it must not fail.
- */
+/* Forget everything.  Runs after commit and abort, so it must not fail. */
 static void
 clear_hints(void)
 {
@@ -149,8 +147,9 @@ undo_taken(int level)
 	}
 }
 
+/* Tell the processes.  The transaction has committed: nothing may fail. */
 static void
-end_leases(void)
+give_hints(void)
 {
 	for (int i = 0; i < nchanges; i++)
 	{
@@ -158,15 +157,6 @@ end_leases(void)
 			act_leaseq_end(MyDatabaseId, changes[i].owner,
 						   &changes[i].key, changes[i].empty);
 	}
-}
-
-/*
- * Tell the processes.  The transaction has committed: nothing may fail.
- */
-static void
-give_hints(void)
-{
-	end_leases();
 	for (int i = 0; i < ngroups; i++)
 		if (groups[i].nkeys > 0)
 			act_readyq_push(MyDatabaseId, groups[i].owner,
@@ -214,11 +204,8 @@ at_end_of_transaction(XactEvent event, void *arg)
 			committed = true;
 			break;
 		case XACT_EVENT_ABORT:
-			undo_taken(0);
-			clear_hints();
-			break;
 		case XACT_EVENT_PREPARE:
-			/* Busy until the second phase, and then lent, or to be taken. */
+			/* Prepared: locked until the second phase, then lent or free. */
 			undo_taken(0);
 			clear_hints();
 			break;
@@ -241,9 +228,7 @@ after_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
 	clear_hints();
 }
 
-/*
- * Get ready to note something.  False without a ready queue.
- */
+/* Get ready to note something.  False without a ready queue. */
 static inline bool
 begin_hint(void)
 {
@@ -270,9 +255,7 @@ same_key(const EntityKey *a, const EntityKey *b)
 		a->check == b->check;
 }
 
-/*
- * The group of an owner, made if need be; NULL if there is no room for one.
- */
+/* The group of an owner, made if need be; NULL if there is no room for one. */
 static OwnerGroup *
 find_group(Oid owner)
 {
@@ -302,9 +285,7 @@ append_key(OwnerGroup *group, const EntityKey *key)
 	group->keys[group->nkeys++] = *key;
 }
 
-/*
- * Note an entity.  A poster calls this for each message.
- */
+/* A poster calls this for each message. */
 void
 act_wakeup_push(Oid owner, const EntityKey *key)
 {
@@ -404,9 +385,7 @@ act_wakeup_sweep(void)
 		want_sweep = true;
 }
 
-/*
- * Of several times the earliest counts.
- */
+/* Of several times the earliest counts. */
 void
 act_wakeup_due(TimestampTz at)
 {
