@@ -141,13 +141,6 @@ get_name(Oid oid, NameData *name)
 
 /* ------------------------------------------------------ starting managers */
 
-/* Half of the server's workers at most, so that ours find a place as well. */
-static int
-max_managers(void)
-{
-	return Max((max_worker_processes - 1) / 2, 1);
-}
-
 static bool
 register_manager(const NameData *name, Datum main_arg)
 {
@@ -183,7 +176,7 @@ start_manager(Oid database)
 		return true;
 	}
 	now = GetCurrentTimestamp();
-	if (!act_process_claim_manager(database, max_managers(), now, &main_arg))
+	if (!act_process_claim_manager(database, now, &main_arg))
 		return false;
 	started = register_manager(&name, main_arg);
 	if (act_process_note_manager(main_arg, started))

@@ -258,13 +258,14 @@ ask_oldest_manager(TimestampTz now)
 }
 
 /*
- * A manager will be started.  False if there are as many as there may be, so
- * that workers find a place too; then they take turns.
+ * A manager will be started.  False if there are as many as there may be: half
+ * of the server's workers, so that ours find a place as well.  Then they take
+ * turns.
  */
 bool
-act_process_claim_manager(Oid database, int max_managers, TimestampTz now,
-						  Datum *main_arg)
+act_process_claim_manager(Oid database, TimestampTz now, Datum *main_arg)
 {
+	int			max_managers = Max((max_worker_processes - 1) / 2, 1);
 	Database   *db;
 	bool		claimed = false;
 
@@ -555,17 +556,6 @@ choose_victim(const Pool *pool, TimestampTz now, TimestampTz *next)
 	return victim;
 }
 
-static WorkerSlot *
-find_free_slot(void)
-{
-	for (int i = 0; i < act_registry->nslots; i++)
-	{
-		if (act_registry->slots[i].state == SLOT_FREE)
-			return &act_registry->slots[i];
-	}
-	return NULL;
-}
-
 /*
  * Have a worker make room, unless enough are leaving already.  "next" is when
  * to try again if none can be asked.
@@ -614,8 +604,10 @@ act_process_claim_worker(Oid database, Oid owner, TimestampTz now, Datum *main_a
 	gate = pool == NULL ? GATE_EMPTY : find_gate(pool, now);
 	if (gate == GATE_OPEN)
 	{
-		WorkerSlot *slot = find_free_slot();
+		WorkerSlot *slot = act_registry->slots;
 
+		while (slot->state != SLOT_FREE)
+			slot++;				/* find_gate() has counted the free ones */
 		act_slot_claim(slot, pool, now);
 		act_registry_end_starved(pool);
 		pool->gate = GATE_OPEN;

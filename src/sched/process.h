@@ -25,8 +25,8 @@ extern void act_process_attach_launcher(void);
 extern bool act_process_is_probed(void);
 extern void act_process_set_probed(void);
 extern Oid	act_process_find_database(TimestampTz now, TimestampTz *next);
-extern bool act_process_claim_manager(Oid database, int max_managers,
-									  TimestampTz now, Datum *main_arg);
+extern bool act_process_claim_manager(Oid database, TimestampTz now,
+									  Datum *main_arg);
 extern bool act_process_note_manager(Datum main_arg, bool started);
 
 /* For the manager. */
