@@ -58,7 +58,6 @@
 #include "storage/lwlock.h"
 #include "storage/pmsignal.h"
 #include "storage/shmem.h"
-#include "utils/hsearch.h"
 
 #include "compat.h"
 #include "sched/crashmark.h"
@@ -369,7 +368,6 @@ act_crashmark_shmem_size(void)
 void
 act_crashmark_shmem_init(void)
 {
-	HASHCTL		info;
 	bool		found;
 
 	shared = ShmemInitStruct("actornot crash marks",
@@ -383,11 +381,9 @@ act_crashmark_shmem_init(void)
 	}
 	act_register_tranche(shared->tranche, "actornot_suspects");
 
-	memset(&info, 0, sizeof(info));
-	info.keysize = sizeof(SuspectKey);
-	info.entrysize = sizeof(Suspect);
-	suspect_table = act_shmem_init_hash("actornot suspects", max_suspects(), &info,
-										HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+	suspect_table = act_registry_init_table("actornot suspects",
+											max_suspects(), sizeof(SuspectKey),
+											sizeof(Suspect), NULL);
 	if (found)
 		return;
 	read_suspects();

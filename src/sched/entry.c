@@ -40,10 +40,8 @@
 #include "miscadmin.h"
 #include "storage/shmem.h"
 #include "utils/guc.h"
-#include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
 #include "sched/entry.h"
 #include "sched/lane.h"
 #include "sched/registry.h"
@@ -96,16 +94,11 @@ hash_entry(const void *key, Size keysize)
 void
 act_entry_shmem_init(void)
 {
-	HASHCTL		info;
 	bool		found;
 
-	memset(&info, 0, sizeof(info));
-	info.keysize = sizeof(EntryKey);
-	info.entrysize = sizeof(ReadyEntry);
-	info.hash = hash_entry;
-	entry_table = act_shmem_init_hash("actornot ready entries",
-									  act_entry_limit, &info,
-									  HASH_ELEM | HASH_FUNCTION | HASH_FIXED_SIZE);
+	entry_table = act_registry_init_table("actornot ready entries",
+										  act_entry_limit, sizeof(EntryKey),
+										  sizeof(ReadyEntry), hash_entry);
 	last_ticket = ShmemInitStruct("actornot ready tickets", sizeof(uint64),
 								  &found);
 	if (!found)

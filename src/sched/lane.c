@@ -27,7 +27,6 @@
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/shmem.h"
-#include "utils/hsearch.h"
 
 #include "compat.h"
 #include "sched/lane.h"
@@ -76,14 +75,10 @@ act_lane_shmem_size(void)
 void
 act_lane_shmem_init(void)
 {
-	HASHCTL		info;
 	bool		found;
 
-	memset(&info, 0, sizeof(info));
-	info.keysize = sizeof(LaneKey);
-	info.entrysize = sizeof(Lane);
-	lane_table = act_shmem_init_hash("actornot lanes", MAX_LANES, &info,
-									 HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+	lane_table = act_registry_init_table("actornot lanes", MAX_LANES,
+										 sizeof(LaneKey), sizeof(Lane), NULL);
 	shared = ShmemInitStruct("actornot waiters", waiters_size(), &found);
 	if (!found)
 		memset(shared, 0, waiters_size());

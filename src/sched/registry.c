@@ -27,7 +27,6 @@
 #include "miscadmin.h"
 #include "storage/shmem.h"
 #include "utils/guc.h"
-#include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -83,11 +82,28 @@ act_registry_shmem_size(void)
 	return add_size(size, hash_estimate_size(MAX_POOLS, sizeof(Pool)));
 }
 
-/* The caller holds AddinShmemInitLock. */
+/*
+ * A table of fixed size in shared memory.  "hash" NULL: its keys are hashed as
+ * bytes.  The caller holds AddinShmemInitLock; so it is below.
+ */
+HTAB *
+act_registry_init_table(const char *name, int max, Size keysize,
+						Size entrysize, HashValueFunc hash)
+{
+	HASHCTL		info;
+
+	memset(&info, 0, sizeof(info));
+	info.keysize = keysize;
+	info.entrysize = entrysize;
+	info.hash = hash;
+	return act_shmem_init_hash(name, max, &info,
+							   HASH_ELEM | HASH_FIXED_SIZE |
+							   (hash != NULL ? HASH_FUNCTION : HASH_BLOBS));
+}
+
 void
 act_registry_shmem_init(void)
 {
-	HASHCTL		info;
 	bool		found;
 
 	act_registry = ShmemInitStruct("actornot registry", registry_size(), &found);
@@ -107,15 +123,10 @@ act_registry_shmem_init(void)
 	}
 	act_register_tranche(act_registry->tranche, "actornot");
 
-	memset(&info, 0, sizeof(info));
-	info.keysize = sizeof(Oid);
-	info.entrysize = sizeof(Database);
-	database_table = act_shmem_init_hash("actornot databases", MAX_DATABASES, &info,
-										 HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
-	info.keysize = sizeof(PoolKey);
-	info.entrysize = sizeof(Pool);
-	pool_table = act_shmem_init_hash("actornot pools", MAX_POOLS, &info,
-									 HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+	database_table = act_registry_init_table("actornot databases", MAX_DATABASES,
+											 sizeof(Oid), sizeof(Database), NULL);
+	pool_table = act_registry_init_table("actornot pools", MAX_POOLS,
+										 sizeof(PoolKey), sizeof(Pool), NULL);
 }
 
 /* ------------------------------------------------------ databases, pools */

@@ -13,6 +13,7 @@
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
+#include "utils/hsearch.h"
 
 #include "actornot.h"
 
@@ -174,6 +175,8 @@ extern int	act_registry_max_workers;
 extern void act_registry_define_settings(void);
 extern Size act_registry_shmem_size(void);
 extern void act_registry_shmem_init(void);
+extern HTAB *act_registry_init_table(const char *name, int max, Size keysize,
+									 Size entrysize, HashValueFunc hash);
 
 /* The one lock of all that is shared here and in the ready queue. */
 static inline void
