@@ -43,7 +43,7 @@
 
 #define RESTART_SECONDS 2
 
-/* When managers are short: look again so often, if nobody leaves. */
+/* When managers are short: how late to look again if none leaves. */
 #define SHORTAGE_DELAY (1 * USECS_PER_SEC)
 
 /* The first round: databases not yet looked into, and the present one. */
@@ -57,7 +57,7 @@ act_launcher_register(void)
 {
 	BackgroundWorker worker;
 
-	/* pg_upgrade wants nobody in the databases, and nothing to be changed. */
+	/* pg_upgrade wants no sessions in the databases, and no changes. */
 	if (IsBinaryUpgrade)
 		return;
 
@@ -189,7 +189,7 @@ start_manager(Oid database)
 	return started;
 }
 
-/* Start what is wanted; returns when to look again, if nobody calls. */
+/* Start what is wanted; returns when to look again without a call. */
 static TimestampTz
 start_wanted(void)
 {

@@ -304,7 +304,7 @@ examine_drop_owned(DropOwnedStmt *stmt, Concern *concern)
 
 /*
  * A prepared transaction that posted had an extension to post to.  One that is
- * rolled back may have acquired an entity, which is lent to nobody then.
+ * rolled back may have acquired an entity, which is then lent without a holder.
  */
 static bool
 ends_prepared(TransactionStmt *stmt)

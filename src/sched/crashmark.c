@@ -67,7 +67,7 @@
 #define MARK_MAGIC 0xAC7E0003
 
 /*
- * A suspect that was not run in so many starts of the server is forgotten:
+ * A suspect that was not run for this many starts of the server is forgotten:
  * it may have nothing pending, and no message may ever be posted to it again.
  */
 #define MAX_LIVES 32

@@ -453,7 +453,7 @@ act_database_try_leave(TimestampTz horizon)
 	return left_properly;
 }
 
-/* ------------------------------------------------------------- everybody */
+/* ----------------------------------------------- launcher and all others */
 
 bool
 act_database_is_known(Oid database)

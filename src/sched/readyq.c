@@ -31,7 +31,7 @@
 #include "sched/registry.h"
 #include "sched/slot.h"
 
-/* The lock is let go after so many keys, so that others get it in between. */
+/* The lock is released after this many keys, so that others can take it. */
 #define PUSH_CHUNK 256
 
 /* The first delay of entries whose worker died of an error: 64 ms. */
@@ -442,7 +442,7 @@ act_readyq_move(const EntityKey *key, Oid owner)
 /* ------------------------------------------------------------------ room */
 
 /*
- * How many more entities may be pushed, whosever they are: what fits into the
+ * How many more entities may be pushed, of any pool: what fits into the
  * fullest pool that has a chance to get emptier.  Others' hints are then
  * dropped and swept for when they can be run.
  */

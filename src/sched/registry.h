@@ -155,7 +155,7 @@ typedef struct Registry
 	TimestampTz short_since;	/* 0: it has */
 	TimestampTz short_until;	/* then it is to be tried again */
 	int64		short_delay;	/* microseconds */
-	int			short_slots;	/* so many of ours were in use */
+	int			short_slots;	/* ours that were in use then */
 	TimestampTz warned_at;		/* that is in the log */
 
 	int			nmanagers;		/* starting, running or leaving */

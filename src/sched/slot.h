@@ -17,7 +17,7 @@ extern void act_slot_attach_worker(Datum main_arg);
 extern bool act_slot_wait_for_work(void);
 extern Oid	act_slot_role(void);
 
-/* For everybody. */
+/* For all. */
 extern int	act_slot_lock_share(void);
 
 /*

@@ -6,7 +6,7 @@
  * may a worker be woken.  So what a transaction posted to is remembered here,
  * and one callback, registered once per backend, tells the ready queue.
  *
- * Guarantees: hints are given after the commit is visible to everybody, its
+ * Guarantees: hints are given after the commit is visible to all, its
  * invalidation messages are sent and its locks released, and not at all after
  * an abort.  (The transaction's own callback comes before the messages: a
  * worker woken by it could still find a runner paused that it resumed, or not
@@ -44,7 +44,7 @@
 /* Slots of the table: a power of two, twice what may be in it. */
 #define TABLE_SLOTS (2 * ACT_WAKEUP_MAX)
 
-/* Room for so many keys is kept from one transaction to the next. */
+/* Room for this many keys is kept from one transaction to the next. */
 #define KEEP_KEYS 1024
 
 /* The entities of one owner, as the ready queue wants them. */
