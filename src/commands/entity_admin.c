@@ -160,13 +160,13 @@ count_entity(const Mending *mending)
 	act_mailbox_init(&mailbox, &mending->key, mending->entity,
 					 mending->entity_len);
 	act_mailbox_load(&table, &mailbox);
-	act_reader_open_reader(&reader, snapshot);
+	act_reader_open(&reader, snapshot);
 	count = act_pending_count(&reader, &mailbox, &now, &collided);
 	if (reader.blocked)
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("could not obtain lock on a segment of the log")));
-	act_reader_close_reader(&reader);
+	act_reader_close(&reader);
 	act_mailbox_close(&table);
 	PopActiveSnapshot();
 	UnregisterSnapshot(snapshot);

@@ -81,7 +81,7 @@ may_lack(const Segment *row)
  * Get ready to read messages with a registered snapshot.
  */
 void
-act_reader_open_reader(MessageReader *reader, Snapshot snapshot)
+act_reader_open(MessageReader *reader, Snapshot snapshot)
 {
 	reader->context = CurrentMemoryContext;
 	reader->snapshot = snapshot;
@@ -103,7 +103,7 @@ act_reader_open_reader(MessageReader *reader, Snapshot snapshot)
  * ends, for a plan may hold places in them.
  */
 void
-act_reader_close_reader(MessageReader *reader)
+act_reader_close(MessageReader *reader)
 {
 	for (int i = 0; i < ACT_SEGMENTS; i++)
 	{

@@ -89,8 +89,8 @@ typedef struct MessageReader
 	SegmentReader segment[ACT_SEGMENTS];
 } MessageReader;
 
-extern void act_reader_open_reader(MessageReader *reader, Snapshot snapshot);
-extern void act_reader_close_reader(MessageReader *reader);
+extern void act_reader_open(MessageReader *reader, Snapshot snapshot);
+extern void act_reader_close(MessageReader *reader);
 extern bool act_reader_seek(MessageReader *reader, int64 hash,
 							LogPosition from, uint64 below_tick);
 extern bool act_reader_next(MessageReader *reader, LogEntry *entry);

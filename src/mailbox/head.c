@@ -79,7 +79,7 @@ act_head_open(RunContext *work)
 	work->snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	work->mailboxes.snapshot = work->snapshot;
 	act_cursor_from_snapshot(&work->now, work->snapshot, act_clock_offset());
-	act_reader_open_reader(&work->messages, work->snapshot);
+	act_reader_open(&work->messages, work->snapshot);
 }
 
 /*
@@ -88,7 +88,7 @@ act_head_open(RunContext *work)
 void
 act_head_close(RunContext *work)
 {
-	act_reader_close_reader(&work->messages);
+	act_reader_close(&work->messages);
 	act_mailbox_close(&work->mailboxes);
 	UnregisterSnapshot(work->snapshot);
 	MemoryContextDelete(work->entity_context);

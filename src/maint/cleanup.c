@@ -216,7 +216,7 @@ act_cleanup_step(Cleanup *cleanup)
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	PushActiveSnapshot(snapshot);
 	table.snapshot = snapshot;
-	act_reader_open_reader(&reader, snapshot);
+	act_reader_open(&reader, snapshot);
 
 	n = find_candidates(cleanup, &table, &reader, candidates);
 	/* Tokens only grow, also where there is no row that knows the last one. */
@@ -228,7 +228,7 @@ act_cleanup_step(Cleanup *cleanup)
 			cleanup->removed++;
 	}
 
-	act_reader_close_reader(&reader);
+	act_reader_close(&reader);
 	act_mailbox_close(&table);
 	PopActiveSnapshot();
 	UnregisterSnapshot(snapshot);

@@ -53,7 +53,7 @@ act_segment_check_open(SegmentCheck *check, int number, const Segment *row)
 	check->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	PushActiveSnapshot(check->snapshot);
 	check->mailboxes.snapshot = check->snapshot;
-	act_reader_open_reader(&check->messages, check->snapshot);
+	act_reader_open(&check->messages, check->snapshot);
 	check->ncollisions = act_segment_read_collisions(&check->collisions,
 													 check->snapshot);
 }
@@ -61,7 +61,7 @@ act_segment_check_open(SegmentCheck *check, int number, const Segment *row)
 void
 act_segment_check_close(SegmentCheck *check)
 {
-	act_reader_close_reader(&check->messages);
+	act_reader_close(&check->messages);
 	act_mailbox_close(&check->mailboxes);
 	PopActiveSnapshot();
 	UnregisterSnapshot(check->snapshot);

@@ -395,12 +395,12 @@ act_sweep_step(Sweep *sweep, int max)
 	sweep->mailboxes.snapshot = sweep->walk.snapshot;
 	sweep->mailboxes.without_state = true;
 	PushActiveSnapshot(sweep->walk.snapshot);
-	act_reader_open_reader(&sweep->messages, sweep->walk.snapshot);
+	act_reader_open(&sweep->messages, sweep->walk.snapshot);
 	sweep->walk.ring = sweep->messages.rows;
 
 	complete = read_piece(sweep);
 
-	act_reader_close_reader(&sweep->messages);
+	act_reader_close(&sweep->messages);
 	PopActiveSnapshot();
 	act_mailbox_close(&sweep->mailboxes);
 	UnregisterSnapshot(sweep->walk.snapshot);
