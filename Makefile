@@ -24,7 +24,7 @@ OBJS = src/init.o \
 	$(addprefix src/maint/, \
 		cleanup.o log_walk.o rotation.o segment_check.o sweep.o sweep_set.o) \
 	$(addprefix src/commands/, \
-		acquire.o clock_admin.o entity_admin.o funcargs.o holder.o post.o \
+		acquire.o entity_admin.o funcargs.o holder.o post.o \
 		redrive.o register.o run.o support.o) \
 	$(addprefix src/proc/, \
 		launcher.o manager.o utility.o worker.o)

@@ -1,26 +1,34 @@
 /*
  * support.c
- *	  Functions that objects of the install script need: a type, triggers, views.
+ *	  Small functions: of types, views and triggers, and those of the clock.
  *
- * No locks.  Memory: the function's context.
+ * Locks: none, but those of an adoption (log/clock.c).  Memory: the function's
+ * context.
  */
 #include "postgres.h"
 
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/syscache.h"
 
 #include "actornot.h"
+#include "common/catalog.h"
 #include "common/cursor.h"
 #include "common/entity.h"
+#include "log/clock.h"
+#include "sched/wakeup.h"
 
 PG_FUNCTION_INFO_V1(actornot_hash);
 PG_FUNCTION_INFO_V1(actornot_role_out);
 PG_FUNCTION_INFO_V1(actornot_cursor_text);
 PG_FUNCTION_INFO_V1(actornot_tell_of_change);
+PG_FUNCTION_INFO_V1(actornot_start);
+PG_FUNCTION_INFO_V1(actornot_advance_clock);
 
 /*
  * actornot_hash(runner text, entity text) returns bigint
@@ -92,4 +100,30 @@ actornot_tell_of_change(PG_FUNCTION_ARGS)
 		elog(ERROR, "tell_of_change was not called by the trigger manager");
 	CacheInvalidateRelcache(trigger->tg_relation);
 	return PointerGetDatum(NULL);
+}
+
+/*
+ * actornot_start() returns void
+ */
+Datum
+actornot_start(PG_FUNCTION_ARGS)
+{
+	act_clock_adopt();
+	act_wakeup_sweep();
+	PG_RETURN_VOID();
+}
+
+/*
+ * actornot_advance_clock() returns void
+ */
+Datum
+actornot_advance_clock(PG_FUNCTION_ARGS)
+{
+	if (!has_privs_of_role(GetUserId(), act_catalog_get()->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to advance the clock of actornot"),
+				 errhint("Only the owner of the extension may do this.")));
+	act_clock_advance();
+	PG_RETURN_VOID();
 }
