@@ -5,9 +5,9 @@
  * A post is the insertion of one row into the log, in the caller's own
  * transaction: it exists if and only if that commits.  It looks up the
  * runner in a cache of this backend, reads no mailbox and creates none, and
- * waits for no other session.  When the transaction commits, the entity is pushed
- * to the ready queue (wakeup.c); if that hint is lost, the sweep finds the
- * message.
+ * waits for no other session.  When the transaction commits, the entity is
+ * pushed to the ready queue (wakeup.c); if that hint is lost, the sweep finds
+ * the message.
  *
  * Posting works at every isolation level, in subtransactions, and in
  * transactions that are prepared.  It cannot work in parallel workers, which
@@ -41,7 +41,6 @@ Datum
 actornot_post(PG_FUNCTION_ARGS)
 {
 	const Runner *runner;
-	text	   *name;
 	text	   *entity;
 	NewMessage	message;
 	EntityKey	key;
@@ -57,9 +56,8 @@ actornot_post(PG_FUNCTION_ARGS)
 						PG_ARGISNULL(4) ? "dedup_key" : "deliver_at")));
 	act_funcargs_check_may_write("actornot_post()");
 
-	name = PG_GETARG_TEXT_PP(0);
 	entity = PG_GETARG_TEXT_PP(1);
-	runner = act_runner_get(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+	runner = act_funcargs_runner(fcinfo);
 	act_runner_check_post(runner);
 	act_funcargs_check_entity(runner->name, VARDATA_ANY(entity),
 							  VARSIZE_ANY_EXHDR(entity));
@@ -74,26 +72,29 @@ actornot_post(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(id);
 }
 
-/*
- * Take an array apart; NULL (no elements) if the argument is null.
- */
-static Datum *
-get_elements(FunctionCallInfo fcinfo, int argno, Oid type, const char *name,
-			 bool **nulls, int *n)
+/* An array that was taken apart; without "values" if it was not given. */
+typedef struct Elements
 {
-	ArrayType  *array;
-	Datum	   *elements;
+	Datum	   *values;
+	bool	   *nulls;
+	int			n;
+} Elements;
 
-	*n = 0;
+static Elements
+get_elements(FunctionCallInfo fcinfo, int argno, Oid type, const char *name)
+{
+	Elements	elements = {0};
+	ArrayType  *array;
+
 	if (PG_ARGISNULL(argno))
-		return NULL;
+		return elements;
 	array = PG_GETARG_ARRAYTYPE_P(argno);
 	if (ARR_NDIM(array) > 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s must be a one-dimensional array", name)));
-	deconstruct_array(array, type, -1, false, TYPALIGN_INT, &elements, nulls,
-					  n);
+	deconstruct_array(array, type, -1, false, TYPALIGN_INT, &elements.values,
+					  &elements.nulls, &elements.n);
 	return elements;
 }
 
@@ -101,32 +102,31 @@ get_elements(FunctionCallInfo fcinfo, int argno, Oid type, const char *name,
  * The optional arrays must be as long as that of the entities.
  */
 static void
-check_length(const Datum *elements, int n, int nentities, const char *name,
+check_length(const Elements *elements, int nentities, const char *name,
 			 const char *runner)
 {
-	if (elements != NULL && n != nentities)
+	if (elements->values != NULL && elements->n != nentities)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s and entities for runner \"%s\" must have the same length",
 						name, runner),
 				 errdetail("There are %d %s for %d entities.",
-						   n, name, nentities)));
+						   elements->n, name, nentities)));
 }
 
-/* The arguments of actornot_post_many; optional arrays are NULL. */
+/* The arguments of actornot_post_many. */
 typedef struct PostArrays
 {
-	Datum	   *entities;
-	Datum	   *payloads;
-	bool	   *payload_nulls;
-	Datum	   *headers;
-	bool	   *header_nulls;
+	Elements	entities;
+	Elements	payloads;
+	Elements	headers;
 } PostArrays;
 
 static Datum
-element_or_null(const Datum *elements, const bool *nulls, int i)
+element_or_null(const Elements *elements, int i)
 {
-	return elements == NULL || nulls[i] ? (Datum) 0 : elements[i];
+	return elements->values == NULL || elements->nulls[i] ?
+		(Datum) 0 : elements->values[i];
 }
 
 /*
@@ -136,22 +136,21 @@ static void
 post_piece(MessageWriter *writer, const Runner *runner,
 		   const PostArrays *arrays, int first, int n, int64 *ids)
 {
-	Oid			owner = act_runner_pool(runner);
+	Oid			pool = act_runner_pool(runner);
 	NewMessage *messages = palloc(sizeof(NewMessage) * n);
 	EntityKey  *keys = palloc(sizeof(EntityKey) * n);
 
 	for (int i = 0; i < n; i++)
-		keys[i] = act_funcargs_message(runner, arrays->entities[first + i],
-									   element_or_null(arrays->payloads,
-													   arrays->payload_nulls,
+		keys[i] = act_funcargs_message(runner,
+									   arrays->entities.values[first + i],
+									   element_or_null(&arrays->payloads,
 													   first + i),
-									   element_or_null(arrays->headers,
-													   arrays->header_nulls,
+									   element_or_null(&arrays->headers,
 													   first + i),
 									   &messages[i]);
 	act_writer_append_many(writer, messages, n, ids + first);
 	for (int i = 0; i < n; i++)
-		act_wakeup_push(owner, &keys[i]);
+		act_wakeup_push(pool, &keys[i]);
 	pfree(keys);
 	pfree(messages);
 }
@@ -176,46 +175,37 @@ make_id_array(const int64 *ids, int n)
 Datum
 actornot_post_many(PG_FUNCTION_ARGS)
 {
-	const Runner *cached;
 	Runner		runner;
 	MessageWriter writer;
 	PostArrays	arrays;
-	text	   *name;
-	bool	   *entity_nulls;
 	int64	   *ids;
-	int			n,
-				npayloads,
-				nheaders;
+	int			n;
 
 	act_funcargs_reject_null(fcinfo, 0, "runner");
 	act_funcargs_reject_null(fcinfo, 1, "entities");
 	act_funcargs_check_may_write("actornot_post_many()");
 
-	arrays.entities = get_elements(fcinfo, 1, TEXTOID, "entities",
-								   &entity_nulls, &n);
-	arrays.payloads = get_elements(fcinfo, 2, JSONBOID, "payloads",
-								   &arrays.payload_nulls, &npayloads);
-	arrays.headers = get_elements(fcinfo, 3, JSONBOID, "headers",
-								  &arrays.header_nulls, &nheaders);
+	arrays.entities = get_elements(fcinfo, 1, TEXTOID, "entities");
+	arrays.payloads = get_elements(fcinfo, 2, JSONBOID, "payloads");
+	arrays.headers = get_elements(fcinfo, 3, JSONBOID, "headers");
+	n = arrays.entities.n;
 
-	name = PG_GETARG_TEXT_PP(0);
-	cached = act_runner_get(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
-	act_runner_check_post(cached);
-	runner = *cached;
-	check_length(arrays.payloads, npayloads, n, "payloads", runner.name);
-	check_length(arrays.headers, nheaders, n, "headers", runner.name);
+	runner = *act_funcargs_runner(fcinfo);
+	act_runner_check_post(&runner);
+	check_length(&arrays.payloads, n, "payloads", runner.name);
+	check_length(&arrays.headers, n, "headers", runner.name);
 	for (int i = 0; i < n; i++)
 	{
 		text	   *entity;
 
-		if (entity_nulls[i])
+		if (arrays.entities.nulls[i])
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("entity of runner \"%s\" must not be null",
 							runner.name),
 					 errdetail("Element %d of entities is null.", i + 1)));
-		entity = DatumGetTextPP(arrays.entities[i]);
-		arrays.entities[i] = PointerGetDatum(entity);
+		entity = DatumGetTextPP(arrays.entities.values[i]);
+		arrays.entities.values[i] = PointerGetDatum(entity);
 		act_funcargs_check_entity(runner.name, VARDATA_ANY(entity),
 								  VARSIZE_ANY_EXHDR(entity));
 	}
