@@ -48,7 +48,10 @@
 #define MAX_LEASE (30 * USECS_PER_DAY)
 #define MAX_RETRY_DELAY (366 * USECS_PER_DAY)
 
-/* The arguments of actornot_register, in their order. */
+/*
+ * The arguments of actornot_register, in their order; and what is written
+ * with them.  These are the parameters of the commands below.
+ */
 enum
 {
 	ARG_RUNNER,
@@ -67,62 +70,39 @@ enum
 	ARG_WEIGHT,
 	ARG_MESSAGE_TTL,
 	ARG_MAX_BACKLOG,
-	ARG_DEDUP_WINDOW
-};
-
-/* The parameters of the commands that write a registration, in their order. */
-enum
-{
-	PARAM_NAME,
-	PARAM_OWNER,
+	ARG_DEDUP_WINDOW,
+	ARG_COUNT,
+	PARAM_OWNER = ARG_COUNT,
 	PARAM_NOW,
-	PARAM_HANDLER,
 	PARAM_HANDLER_OWNER,
-	PARAM_RUNNABLE,
 	PARAM_RUNNABLE_OWNER,
-	PARAM_BATCH_SIZE,
-	PARAM_BATCH_BYTES,
-	PARAM_MAX_ATTEMPTS,
-	PARAM_RETRY_DELAY,
-	PARAM_RETRY_DELAY_MAX,
-	PARAM_TIMEOUT,
-	PARAM_LEASE,
-	PARAM_INITIAL_STATE,
-	PARAM_CONCURRENCY,
-	PARAM_RATE,
-	PARAM_WEIGHT,
-	PARAM_MESSAGE_TTL,
-	PARAM_MAX_BACKLOG,
-	PARAM_DEDUP_WINDOW,
 	PARAM_COUNT
 };
 
 static const Oid param_types[PARAM_COUNT] = {
-	TEXTOID, REGROLEOID, TIMESTAMPTZOID, TEXTOID, REGROLEOID, TEXTOID,
-	REGROLEOID, INT4OID, INT4OID, INT4OID, INTERVALOID, INTERVALOID,
-	INTERVALOID, INTERVALOID, JSONBOID, INT4OID, FLOAT4OID, INT4OID,
-	INTERVALOID, INT8OID, INTERVALOID
+	TEXTOID, TEXTOID, INT4OID, INT4OID, INT4OID, INTERVALOID, INTERVALOID,
+	INTERVALOID, INTERVALOID, JSONBOID, TEXTOID, INT4OID, FLOAT4OID, INT4OID,
+	INTERVALOID, INT8OID, INTERVALOID,
+	REGROLEOID, TIMESTAMPTZOID, REGROLEOID, REGROLEOID
 };
 
 static const char insert_command[] =
 "INSERT INTO actornot.runner"
-" (id, name, owner, created_at, updated_at,"
-" handler, handler_owner, runnable, runnable_owner,"
-" batch_size, batch_bytes, max_attempts, retry_delay, retry_delay_max,"
-" timeout, lease, initial_state, concurrency, rate, weight,"
-" message_ttl, max_backlog, dedup_window)"
-" VALUES (pg_catalog.nextval('actornot.runner_seq'), $1, $2, $3, $3,"
-" $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,"
-" $19, $20, $21)";
+" (id, name, handler, batch_size, batch_bytes, max_attempts, retry_delay,"
+" retry_delay_max, timeout, lease, initial_state, runnable, concurrency,"
+" rate, weight, message_ttl, max_backlog, dedup_window,"
+" owner, created_at, updated_at, handler_owner, runnable_owner)"
+" VALUES (pg_catalog.nextval('actornot.runner_seq'), $1, $2, $3, $4, $5, $6,"
+" $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $19, $20,"
+" $21)";
 
 static const char update_command[] =
-"UPDATE actornot.runner SET updated_at = $3,"
-" handler = $4, handler_owner = $5, runnable = $6, runnable_owner = $7,"
-" batch_size = $8, batch_bytes = $9, max_attempts = $10,"
-" retry_delay = $11, retry_delay_max = $12, timeout = $13, lease = $14,"
-" initial_state = $15, concurrency = $16, rate = $17, weight = $18,"
-" message_ttl = $19, max_backlog = $20, dedup_window = $21"
-" WHERE name = $1 AND unregistered_at IS NULL";
+"UPDATE actornot.runner SET handler = $2, batch_size = $3, batch_bytes = $4,"
+" max_attempts = $5, retry_delay = $6, retry_delay_max = $7, timeout = $8,"
+" lease = $9, initial_state = $10, runnable = $11, concurrency = $12,"
+" rate = $13, weight = $14, message_ttl = $15, max_backlog = $16,"
+" dedup_window = $17, updated_at = $19, handler_owner = $20,"
+" runnable_owner = $21 WHERE name = $1 AND unregistered_at IS NULL";
 
 /* A registration as it will be written. */
 typedef struct Registration
@@ -285,7 +265,7 @@ set_param(Registration *registration, int param, Datum value)
  */
 static void
 take_function(Registration *registration, FunctionCallInfo fcinfo, int arg,
-			  RunnerFunction which, int param_name, int param_owner)
+			  RunnerFunction which, int param_owner)
 {
 	char	   *qualified;
 	Oid			owner;
@@ -296,7 +276,7 @@ take_function(Registration *registration, FunctionCallInfo fcinfo, int arg,
 									text_to_cstring(PG_GETARG_TEXT_PP(arg)),
 									which, &registration->functions[which],
 									&owner);
-	set_param(registration, param_name, CStringGetTextDatum(qualified));
+	set_param(registration, arg, CStringGetTextDatum(qualified));
 	set_param(registration, param_owner, ObjectIdGetDatum(owner));
 }
 
@@ -306,41 +286,22 @@ take_function(Registration *registration, FunctionCallInfo fcinfo, int arg,
 static void
 take_arguments(Registration *registration, FunctionCallInfo fcinfo)
 {
-	static const int plain[][2] = {
-		{ARG_BATCH_SIZE, PARAM_BATCH_SIZE},
-		{ARG_BATCH_BYTES, PARAM_BATCH_BYTES},
-		{ARG_MAX_ATTEMPTS, PARAM_MAX_ATTEMPTS},
-		{ARG_RETRY_DELAY, PARAM_RETRY_DELAY},
-		{ARG_RETRY_DELAY_MAX, PARAM_RETRY_DELAY_MAX},
-		{ARG_TIMEOUT, PARAM_TIMEOUT},
-		{ARG_LEASE, PARAM_LEASE},
-		{ARG_INITIAL_STATE, PARAM_INITIAL_STATE},
-		{ARG_CONCURRENCY, PARAM_CONCURRENCY},
-		{ARG_RATE, PARAM_RATE},
-		{ARG_WEIGHT, PARAM_WEIGHT},
-		{ARG_MESSAGE_TTL, PARAM_MESSAGE_TTL},
-		{ARG_MAX_BACKLOG, PARAM_MAX_BACKLOG},
-		{ARG_DEDUP_WINDOW, PARAM_DEDUP_WINDOW}
-	};
-
 	memset(registration, 0, sizeof(*registration));
 	memset(registration->nulls, 'n', PARAM_COUNT);
 
 	registration->name = new_runner_name(fcinfo);
 	check_settings(fcinfo, registration->name);
 
-	set_param(registration, PARAM_NAME,
-			  CStringGetTextDatum(registration->name));
+	for (int i = 0; i < ARG_COUNT; i++)
+		if (!PG_ARGISNULL(i))
+			set_param(registration, i, PG_GETARG_DATUM(i));
+	take_function(registration, fcinfo, ARG_HANDLER, RUNNER_HANDLER,
+				  PARAM_HANDLER_OWNER);
+	take_function(registration, fcinfo, ARG_RUNNABLE, RUNNER_RUNNABLE,
+				  PARAM_RUNNABLE_OWNER);
 	set_param(registration, PARAM_OWNER, ObjectIdGetDatum(GetUserId()));
 	set_param(registration, PARAM_NOW,
 			  TimestampTzGetDatum(GetCurrentTimestamp()));
-	take_function(registration, fcinfo, ARG_HANDLER, RUNNER_HANDLER,
-				  PARAM_HANDLER, PARAM_HANDLER_OWNER);
-	take_function(registration, fcinfo, ARG_RUNNABLE, RUNNER_RUNNABLE,
-				  PARAM_RUNNABLE, PARAM_RUNNABLE_OWNER);
-	for (int i = 0; i < lengthof(plain); i++)
-		if (!PG_ARGISNULL(plain[i][0]))
-			set_param(registration, plain[i][1], PG_GETARG_DATUM(plain[i][0]));
 }
 
 /*
@@ -359,8 +320,8 @@ check_owner_may_execute(const Runner *runner, const Registration *registration)
 					 errmsg("owner of runner \"%s\" has no permission to execute function %s",
 							runner->name,
 							TextDatumGetCString(registration->values[i == RUNNER_HANDLER ?
-																	 PARAM_HANDLER :
-																	 PARAM_RUNNABLE]))));
+																	 ARG_HANDLER :
+																	 ARG_RUNNABLE]))));
 }
 
 /*
@@ -415,7 +376,7 @@ lock_runner(FunctionCallInfo fcinfo)
 
 /*
  * Run a command whose parameters are the runner's number, which is $1, and
- * perhaps one more.
+ * perhaps one more.  The cached runners are then read again.
  */
 static void
 execute_for_runner(const char *command, int32 runner, Oid type, Datum value)
@@ -425,6 +386,7 @@ execute_for_runner(const char *command, int32 runner, Oid type, Datum value)
 
 	act_catalog_execute(command, OidIsValid(type) ? 2 : 1, types, values,
 						NULL);
+	act_catalog_invalidate(act_catalog_get()->runner);
 }
 
 /*
@@ -479,7 +441,6 @@ actornot_unregister(PG_FUNCTION_ARGS)
 	execute_for_runner("DELETE FROM actornot.mailbox WHERE runner = $1",
 					   id, InvalidOid, (Datum) 0);
 	act_catalog_invalidate(act_catalog_get()->clock);
-	act_catalog_invalidate(act_catalog_get()->runner);
 	PG_RETURN_VOID();
 }
 
@@ -501,7 +462,6 @@ actornot_set_owner(PG_FUNCTION_ARGS)
 					   " updated_at = pg_catalog.clock_timestamp()"
 					   " WHERE id = $1",
 					   runner->id, REGROLEOID, ObjectIdGetDatum(role));
-	act_catalog_invalidate(act_catalog_get()->runner);
 	act_wakeup_sweep();
 	PG_RETURN_VOID();
 }
@@ -513,7 +473,6 @@ set_paused(const Runner *runner, bool paused)
 					   " updated_at = pg_catalog.clock_timestamp()"
 					   " WHERE id = $1 AND paused <> $2",
 					   runner->id, BOOLOID, BoolGetDatum(paused));
-	act_catalog_invalidate(act_catalog_get()->runner);
 }
 
 /*
@@ -537,19 +496,23 @@ actornot_resume_runner(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+static void
+change_grants(FunctionCallInfo fcinfo, const char *command)
+{
+	const Runner *runner = lock_runner(fcinfo);
+	Oid			role = role_argument(fcinfo, true);
+
+	execute_for_runner(command, runner->id, REGROLEOID, ObjectIdGetDatum(role));
+}
+
 /*
  * actornot_grant(runner text, role text) returns void
  */
 Datum
 actornot_grant(PG_FUNCTION_ARGS)
 {
-	const Runner *runner = lock_runner(fcinfo);
-	Oid			role = role_argument(fcinfo, true);
-
-	execute_for_runner("INSERT INTO actornot.runner_grant (runner, grantee)"
-					   " VALUES ($1, $2) ON CONFLICT DO NOTHING",
-					   runner->id, REGROLEOID, ObjectIdGetDatum(role));
-	act_catalog_invalidate(act_catalog_get()->runner);
+	change_grants(fcinfo, "INSERT INTO actornot.runner_grant (runner, grantee)"
+				  " VALUES ($1, $2) ON CONFLICT DO NOTHING");
 	PG_RETURN_VOID();
 }
 
@@ -559,12 +522,7 @@ actornot_grant(PG_FUNCTION_ARGS)
 Datum
 actornot_revoke(PG_FUNCTION_ARGS)
 {
-	const Runner *runner = lock_runner(fcinfo);
-	Oid			role = role_argument(fcinfo, true);
-
-	execute_for_runner("DELETE FROM actornot.runner_grant"
-					   " WHERE runner = $1 AND grantee = $2",
-					   runner->id, REGROLEOID, ObjectIdGetDatum(role));
-	act_catalog_invalidate(act_catalog_get()->runner);
+	change_grants(fcinfo, "DELETE FROM actornot.runner_grant"
+				  " WHERE runner = $1 AND grantee = $2");
 	PG_RETURN_VOID();
 }
