@@ -107,9 +107,13 @@ static void
 read_acquisition(FunctionCallInfo fcinfo, Acquisition *call)
 {
 	Runner	   *runner = &call->terms.runner;
+	text	   *name;
 
 	memset(call, 0, sizeof(Acquisition));
-	act_funcargs_copied_runner(fcinfo, runner);
+	act_funcargs_reject_null(fcinfo, 0, "runner");
+	name = PG_GETARG_TEXT_PP(0);
+	act_funcargs_copy_runner(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name),
+							 runner);
 	call->pool = act_runner_pool(runner);
 	call->context = CurrentMemoryContext;
 	if (!PG_ARGISNULL(1))
@@ -506,12 +510,9 @@ static void
 refresh_runner(Acquisition *call)
 {
 	MemoryContext old = MemoryContextSwitchTo(call->context);
-	const Runner *runner;
 
-	AcceptInvalidationMessages();
-	runner = act_runner_get(call->terms.runner.name,
-							call->terms.runner.name_len);
-	act_funcargs_copy_runner(runner, &call->terms.runner);
+	act_funcargs_copy_runner(call->terms.runner.name,
+							 call->terms.runner.name_len, &call->terms.runner);
 	call->pool = act_runner_pool(&call->terms.runner);
 	if (call->terms.runner.runnable != NULL)
 		act_runner_check_is_owner(&call->terms.runner);

@@ -36,45 +36,20 @@ PG_FUNCTION_INFO_V1(actornot_wake);
 PG_FUNCTION_INFO_V1(actornot_skip);
 PG_FUNCTION_INFO_V1(actornot_purge);
 
-/* An entity under its lock. */
-typedef struct Mending
-{
-	Runner		runner;			/* a copy */
-	EntityKey	key;
-	char	   *entity;
-	int			entity_len;
-	RunContext	work;
-	Mailbox		mailbox;
-} Mending;
-
-/*
- * Runner and entity of the first two arguments.
- */
-static void
-get_entity(FunctionCallInfo fcinfo, Mending *mending)
-{
-	mending->runner = *act_funcargs_owned_runner(fcinfo);
-	mending->entity = act_funcargs_entity(fcinfo, &mending->runner,
-										  &mending->entity_len, &mending->key);
-}
-
 /*
  * Lock the entity of the first two arguments and load its mailbox.
  */
 static void
-begin_mending(FunctionCallInfo fcinfo, Mending *mending, const char *command)
+begin_mending(FunctionCallInfo fcinfo, NamedEntity *mending, const char *command)
 {
-	get_entity(fcinfo, mending);
+	act_funcargs_name(fcinfo, mending);
 	act_funcargs_check_may_write(command);
 	act_head_check_isolation();
 
 	act_entity_check_closed(mending->key.hash, mending->runner.name,
 							mending->entity);
 	act_entity_take(mending->key.hash, true);
-	act_head_open(&mending->work);
-	act_mailbox_init(&mending->mailbox, &mending->key, mending->entity,
-					 mending->entity_len);
-	act_mailbox_load(&mending->work.mailboxes, &mending->mailbox);
+	act_funcargs_open(mending);
 }
 
 /*
@@ -83,7 +58,7 @@ begin_mending(FunctionCallInfo fcinfo, Mending *mending, const char *command)
  * not write over what is mended, nor consume by a cursor that has moved.
  */
 static void
-check_lease(Mending *mending, bool can_force, bool force)
+check_lease(NamedEntity *mending, bool can_force, bool force)
 {
 	Mailbox    *mailbox = &mending->mailbox;
 
@@ -102,13 +77,26 @@ check_lease(Mending *mending, bool can_force, bool force)
  * Save, if something changed, and queue the entity at commit.
  */
 static void
-end_mending(Mending *mending, bool changed)
+end_mending(NamedEntity *mending, bool changed)
 {
-	if (changed)
-		act_mailbox_save(&mending->work.mailboxes, &mending->mailbox);
-	act_head_close(&mending->work);
-	act_wakeup_end_lease(act_runner_pool(&mending->runner), &mending->key,
-						 false);
+	act_funcargs_close(mending, changed, GATE_OPEN);
+}
+
+/*
+ * Count what waits, and say whether there are messages of other entities of
+ * the hash.
+ */
+static int64
+count_pending(MessageReader *reader, const Mailbox *mailbox,
+			  const Cursor *target, bool *collided)
+{
+	int64		count = act_pending_count(reader, mailbox, target, collided);
+
+	if (reader->blocked)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("could not obtain lock on a segment of the log")));
+	return count;
 }
 
 /* ---- reading ---- */
@@ -119,10 +107,10 @@ end_mending(Mending *mending, bool changed)
 Datum
 actornot_state(PG_FUNCTION_ARGS)
 {
-	Mending		mending;
+	NamedEntity mending;
 	MailboxTable table;
 
-	get_entity(fcinfo, &mending);
+	act_funcargs_name(fcinfo, &mending);
 	act_mailbox_open_to_read(&table);
 	table.snapshot = GetActiveSnapshot();
 	act_mailbox_init(&mending.mailbox, &mending.key, mending.entity,
@@ -139,7 +127,7 @@ actornot_state(PG_FUNCTION_ARGS)
  * What waits of one entity, as the latest snapshot sees it.
  */
 static int64
-count_entity(const Mending *mending)
+count_entity(const NamedEntity *mending)
 {
 	Snapshot	snapshot;
 	MailboxTable table;
@@ -161,11 +149,7 @@ count_entity(const Mending *mending)
 					 mending->entity_len);
 	act_mailbox_load(&table, &mailbox);
 	act_reader_open(&reader, snapshot);
-	count = act_pending_count(&reader, &mailbox, &now, &collided);
-	if (reader.blocked)
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("could not obtain lock on a segment of the log")));
+	count = count_pending(&reader, &mailbox, &now, &collided);
 	act_reader_close(&reader);
 	act_mailbox_close(&table);
 	PopActiveSnapshot();
@@ -188,9 +172,9 @@ actornot_pending(PG_FUNCTION_ARGS)
 Datum
 actornot_pending_entity(PG_FUNCTION_ARGS)
 {
-	Mending		mending;
+	NamedEntity mending;
 
-	get_entity(fcinfo, &mending);
+	act_funcargs_name(fcinfo, &mending);
 	PG_RETURN_INT64(count_entity(&mending));
 }
 
@@ -202,7 +186,7 @@ actornot_pending_entity(PG_FUNCTION_ARGS)
 Datum
 actornot_set_state(PG_FUNCTION_ARGS)
 {
-	Mending		mending;
+	NamedEntity mending;
 
 	begin_mending(fcinfo, &mending, "actornot_set_state()");
 	check_lease(&mending, true, !PG_ARGISNULL(3) && PG_GETARG_BOOL(3));
@@ -218,7 +202,7 @@ actornot_set_state(PG_FUNCTION_ARGS)
 Datum
 actornot_pause_entity(PG_FUNCTION_ARGS)
 {
-	Mending		mending;
+	NamedEntity mending;
 
 	begin_mending(fcinfo, &mending, "actornot_pause()");
 	check_lease(&mending, true, !PG_ARGISNULL(2) && PG_GETARG_BOOL(2));
@@ -233,16 +217,13 @@ actornot_pause_entity(PG_FUNCTION_ARGS)
 Datum
 actornot_resume_entity(PG_FUNCTION_ARGS)
 {
-	Mending		mending;
+	NamedEntity mending;
+	bool		was_paused;
 
 	begin_mending(fcinfo, &mending, "actornot_resume()");
-	if (mending.mailbox.paused)
-	{
-		mending.mailbox.paused = false;
-		end_mending(&mending, true);
-	}
-	else
-		end_mending(&mending, false);
+	was_paused = mending.mailbox.paused;
+	mending.mailbox.paused = false;
+	end_mending(&mending, was_paused);
 	PG_RETURN_VOID();
 }
 
@@ -252,16 +233,13 @@ actornot_resume_entity(PG_FUNCTION_ARGS)
 Datum
 actornot_wake(PG_FUNCTION_ARGS)
 {
-	Mending		mending;
+	NamedEntity mending;
+	bool		backed_off;
 
 	begin_mending(fcinfo, &mending, "actornot_wake()");
-	if (mending.mailbox.wake_at != 0)
-	{
-		mending.mailbox.wake_at = 0;
-		end_mending(&mending, true);
-	}
-	else
-		end_mending(&mending, false);
+	backed_off = mending.mailbox.wake_at != 0;
+	mending.mailbox.wake_at = 0;
+	end_mending(&mending, backed_off);
 	PG_RETURN_VOID();
 }
 
@@ -271,7 +249,7 @@ actornot_wake(PG_FUNCTION_ARGS)
 Datum
 actornot_skip(PG_FUNCTION_ARGS)
 {
-	Mending		mending;
+	NamedEntity mending;
 	Mailbox    *mailbox = &mending.mailbox;
 	MessageRow	row;
 	Failure		failure = {0};
@@ -298,7 +276,7 @@ actornot_skip(PG_FUNCTION_ARGS)
 Datum
 actornot_purge(PG_FUNCTION_ARGS)
 {
-	Mending		mending;
+	NamedEntity mending;
 	Mailbox    *mailbox = &mending.mailbox;
 	bool		collided;
 	int64		count;
@@ -307,12 +285,8 @@ actornot_purge(PG_FUNCTION_ARGS)
 	check_lease(&mending, true, !PG_ARGISNULL(2) && PG_GETARG_BOOL(2));
 
 	/* What was posted by transactions that are open now is not purged. */
-	count = act_pending_count(&mending.work.messages, mailbox,
-							  &mending.work.now, &collided);
-	if (mending.work.messages.blocked)
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("could not obtain lock on a segment of the log")));
+	count = count_pending(&mending.work.messages, mailbox, &mending.work.now,
+						  &collided);
 	if (collided)
 		act_segment_note_collision(mailbox->key.hash);
 	act_head_advance(mailbox, &mending.work.now, 0, true, true);

@@ -1,6 +1,6 @@
 /*
  * funcargs.c
- *	  What the functions that SQL calls have in common: their arguments.
+ *	  What the functions that SQL calls have in common: arguments, one entity.
  *
  * Each is read or refused with the SQLSTATE that the API promises: 22004 for
  * NULL, 42704 for an unknown runner, 22023 for what is out of range.  Rights
@@ -23,7 +23,11 @@
 #include "commands/funcargs.h"
 #include "compat.h"
 #include "exec/lease.h"
+#include "mailbox/head.h"
+#include "mailbox/mailbox.h"
 #include "runner/runner.h"
+#include "sched/gate.h"
+#include "sched/wakeup.h"
 
 #define MAX_LEASE (30 * USECS_PER_DAY)
 
@@ -179,14 +183,20 @@ act_funcargs_count(FunctionCallInfo fcinfo, int argno, const char *name,
 	return n;
 }
 
-/* ---- leases ---- */
+/* ---- one entity ---- */
 
 /*
- * Check that the caller has the rights of the runner's owner, and copy it.
+ * Check that the caller has the rights of the runner's owner, and copy the
+ * runner: a call can be a long one.
  */
 void
-act_funcargs_copy_runner(const Runner *runner, Runner *copy)
+act_funcargs_copy_runner(const char *name, int len, Runner *copy)
 {
+	const Runner *runner;
+
+	/* In an open transaction it may have been resumed, or given away, since. */
+	AcceptInvalidationMessages();
+	runner = act_runner_get(name, len);
 	act_runner_check_rights(runner);
 	*copy = *runner;
 	if (copy->initial_state != (Datum) 0)
@@ -195,15 +205,49 @@ act_funcargs_copy_runner(const Runner *runner, Runner *copy)
 }
 
 /*
- * The runner of the first argument.
+ * Runner and entity of the first two arguments.
  */
 void
-act_funcargs_copied_runner(FunctionCallInfo fcinfo, Runner *copy)
+act_funcargs_name(FunctionCallInfo fcinfo, NamedEntity *named)
 {
-	/* In an open transaction it may have been resumed, or given away, since. */
-	AcceptInvalidationMessages();
-	act_funcargs_copy_runner(act_funcargs_runner(fcinfo), copy);
+	text	   *name;
+
+	act_funcargs_reject_null(fcinfo, 0, "runner");
+	name = PG_GETARG_TEXT_PP(0);
+	act_funcargs_copy_runner(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name),
+							 &named->runner);
+	named->entity = act_funcargs_entity(fcinfo, &named->runner,
+										&named->entity_len, &named->key);
 }
+
+/*
+ * Load the mailbox of an entity whose lock is held.
+ */
+void
+act_funcargs_open(NamedEntity *named)
+{
+	act_head_open(&named->work);
+	act_mailbox_init(&named->mailbox, &named->key, named->entity,
+					 named->entity_len);
+	act_mailbox_load(&named->work.mailboxes, &named->mailbox);
+}
+
+/*
+ * Save it, if it was changed.  "gate" says what was found of the entity, under
+ * a snapshot that is newer than its last lease: whether its hint may be
+ * dropped, else it is queued at commit.
+ */
+void
+act_funcargs_close(NamedEntity *named, bool changed, Gate gate)
+{
+	if (changed)
+		act_mailbox_save(&named->work.mailboxes, &named->mailbox);
+	act_head_close(&named->work);
+	act_wakeup_end_lease(act_runner_pool(&named->runner), &named->key,
+						 act_gate_verdict(gate) == HINT_DROP);
+}
+
+/* ---- leases ---- */
 
 /*
  * The argument "lease", in microseconds.

@@ -9,6 +9,8 @@
 
 #include "actornot.h"
 #include "exec/lease.h"
+#include "mailbox/head.h"
+#include "mailbox/mailbox.h"
 #include "log/writer.h"
 #include "runner/runner.h"
 
@@ -38,11 +40,25 @@ extern int	act_funcargs_count(FunctionCallInfo fcinfo, int argno,
 							   const char *name, const char *runner, int min,
 							   int max);
 
-/* For leases: the runner is copied, for a call can be a long one. */
+/* An entity that a function works on. */
+typedef struct NamedEntity
+{
+	Runner		runner;			/* a copy */
+	EntityKey	key;
+	char	   *entity;
+	int			entity_len;
+	RunContext	work;
+	Mailbox		mailbox;
+} NamedEntity;
+
+extern void act_funcargs_copy_runner(const char *name, int len, Runner *copy);
+extern void act_funcargs_name(FunctionCallInfo fcinfo, NamedEntity *named);
+extern void act_funcargs_open(NamedEntity *named);
+extern void act_funcargs_close(NamedEntity *named, bool changed, Gate gate);
+
+/* For leases. */
 #define ACT_MAX_LENT_MESSAGES 10000
 
-extern void act_funcargs_copy_runner(const Runner *runner, Runner *copy);
-extern void act_funcargs_copied_runner(FunctionCallInfo fcinfo, Runner *copy);
 extern int64 act_funcargs_lease_length(FunctionCallInfo fcinfo, int argno,
 									   const Runner *runner);
 extern void act_funcargs_put_lease(FunctionCallInfo fcinfo,

@@ -40,18 +40,6 @@ PG_FUNCTION_INFO_V1(actornot_fail);
 
 #define MAX_RETRY_IN (366 * USECS_PER_DAY)
 
-/* A call that names a lease. */
-typedef struct Holding
-{
-	Runner		runner;			/* a copy */
-	EntityKey	key;
-	char	   *entity;
-	int			entity_len;
-	int64		token;
-	RunContext	work;
-	Mailbox		mailbox;
-} Holding;
-
 static int64
 read_retry_in(FunctionCallInfo fcinfo, int argno, const Runner *runner)
 {
@@ -59,22 +47,14 @@ read_retry_in(FunctionCallInfo fcinfo, int argno, const Runner *runner)
 								 MAX_RETRY_IN);
 }
 
-static bool
-holds_lease(const Holding *holding)
-{
-	return holding->mailbox.lease_until != 0 &&
-		holding->mailbox.lease_token == holding->token;
-}
-
 static void
-check_token(const Holding *holding)
+check_token(const NamedEntity *holding, int64 token)
 {
-	if (!holds_lease(holding))
+	if (holding->mailbox.lease_until == 0 || holding->mailbox.lease_token != token)
 		ereport(ERROR,
 				(errcode(ERRCODE_ACT_STALE_LEASE),
 				 errmsg("lease " INT64_FORMAT " of entity \"%s\" of runner \"%s\" is no longer held",
-						holding->token, holding->entity,
-						holding->runner.name),
+						token, holding->entity, holding->runner.name),
 				 errdetail("It has ended, or somebody else has taken the entity. Nothing was changed."),
 				 errhint("Acquire the entity again.")));
 }
@@ -83,7 +63,7 @@ check_token(const Holding *holding)
  * Look at the token without the entity's lock.
  */
 static void
-peek_token(Holding *holding)
+peek_token(NamedEntity *holding, int64 token)
 {
 	Snapshot	snapshot;
 	MailboxTable table;
@@ -96,55 +76,39 @@ peek_token(Holding *holding)
 	act_mailbox_load(&table, &holding->mailbox);
 	act_mailbox_close(&table);
 	UnregisterSnapshot(snapshot);
-	check_token(holding);
+	check_token(holding, token);
 }
 
 /*
  * Lock the entity of a lease that the caller holds, and load its mailbox.
  */
 static void
-begin_holding(FunctionCallInfo fcinfo, Holding *holding, const char *command)
+begin_holding(FunctionCallInfo fcinfo, NamedEntity *holding, const char *command)
 {
+	int64		token;
+
 	act_funcargs_check_may_write(command);
 	act_head_check_isolation();
-	act_funcargs_copied_runner(fcinfo, &holding->runner);
-	holding->entity = act_funcargs_entity(fcinfo, &holding->runner,
-										  &holding->entity_len, &holding->key);
+	act_funcargs_name(fcinfo, holding);
 	act_funcargs_reject_null(fcinfo, 2, "token");
-	holding->token = PG_GETARG_INT64(2);
+	token = PG_GETARG_INT64(2);
 
 	act_entity_check_closed(holding->key.hash, holding->runner.name,
 							holding->entity);
 	if (!act_entity_take(holding->key.hash, false))
 	{
-		peek_token(holding);
+		peek_token(holding, token);
 		act_entity_take(holding->key.hash, true);
 	}
-	act_head_open(&holding->work);
-	act_mailbox_init(&holding->mailbox, &holding->key, holding->entity,
-					 holding->entity_len);
-	act_mailbox_load(&holding->work.mailboxes, &holding->mailbox);
-	check_token(holding);
-}
-
-/*
- * The lease has ended, and the row has been saved.  "gate" says what was found
- * of the entity, under a snapshot that is newer than the lease: whether its
- * hint, which was lent, may be dropped.
- */
-static void
-end_holding(Holding *holding, Gate gate)
-{
-	act_head_close(&holding->work);
-	act_wakeup_end_lease(act_runner_pool(&holding->runner), &holding->key,
-						 act_gate_verdict(gate) == HINT_DROP);
+	act_funcargs_open(holding);
+	check_token(holding, token);
 }
 
 /*
  * Lend the next batch to the same holder.
  */
 static Gate
-lend_next(Holding *holding, LeaseTerms *terms, Lease *lease)
+lend_next(NamedEntity *holding, LeaseTerms *terms, Lease *lease)
 {
 	Oid			pool = act_runner_pool(&holding->runner);
 	Gate		gate;
@@ -166,7 +130,7 @@ lend_next(Holding *holding, LeaseTerms *terms, Lease *lease)
 Datum
 actornot_update_locked(PG_FUNCTION_ARGS)
 {
-	Holding		holding;
+	NamedEntity holding;
 	LeaseTerms	terms = {0};
 	Lease		lease;
 	Gate		gate;
@@ -198,8 +162,7 @@ actornot_update_locked(PG_FUNCTION_ARGS)
 	}
 	else
 		gate = act_lease_look(&holding.work, &holding.mailbox);
-	act_mailbox_save(&holding.work.mailboxes, &holding.mailbox);
-	end_holding(&holding, gate);
+	act_funcargs_close(&holding, true, gate);
 	return (Datum) 0;
 }
 
@@ -209,7 +172,7 @@ actornot_update_locked(PG_FUNCTION_ARGS)
 Datum
 actornot_renew(PG_FUNCTION_ARGS)
 {
-	Holding		holding;
+	NamedEntity holding;
 	TimestampTz until;
 
 	begin_holding(fcinfo, &holding, "actornot_renew()");
@@ -230,7 +193,7 @@ actornot_renew(PG_FUNCTION_ARGS)
 Datum
 actornot_release(PG_FUNCTION_ARGS)
 {
-	Holding		holding;
+	NamedEntity holding;
 	int64		retry_in;
 
 	begin_holding(fcinfo, &holding, "actornot_release()");
@@ -241,8 +204,8 @@ actornot_release(PG_FUNCTION_ARGS)
 		holding.mailbox.wake_at = GetCurrentTimestamp() + retry_in;
 		act_wakeup_due(holding.mailbox.wake_at);
 	}
-	act_mailbox_save(&holding.work.mailboxes, &holding.mailbox);
-	end_holding(&holding, retry_in > 0 ? GATE_BACK_OFF : GATE_OPEN);
+	act_funcargs_close(&holding, true,
+					   retry_in > 0 ? GATE_BACK_OFF : GATE_OPEN);
 	PG_RETURN_VOID();
 }
 
@@ -252,7 +215,7 @@ actornot_release(PG_FUNCTION_ARGS)
 Datum
 actornot_fail(PG_FUNCTION_ARGS)
 {
-	Holding		holding;
+	NamedEntity holding;
 	Failure		failure = {ERRCODE_RAISE_EXCEPTION};
 	int64		retry_in;
 	bool		had_batch;
@@ -267,9 +230,8 @@ actornot_fail(PG_FUNCTION_ARGS)
 	if (had_batch)
 		act_retry_note(&holding.work, &holding.mailbox, &holding.runner,
 					   &failure, retry_in);
-	else
-		act_mailbox_save(&holding.work.mailboxes, &holding.mailbox);
-	end_holding(&holding, holding.mailbox.wake_at > GetCurrentTimestamp() ?
-				GATE_BACK_OFF : GATE_OPEN);
+	act_funcargs_close(&holding, !had_batch,
+					   holding.mailbox.wake_at > GetCurrentTimestamp() ?
+					   GATE_BACK_OFF : GATE_OPEN);
 	PG_RETURN_VOID();
 }
