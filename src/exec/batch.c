@@ -321,13 +321,13 @@ act_batch_take(BatchRun *state, MessagesArgument *messages)
 
 	while (list->next < list->nitems && messages->nmessages < limit)
 	{
-		const PendingItem *item = &list->items[list->next];
+		const LogEntry *item = &list->items[list->next];
 		MessageRow	row;
 
 		/* A copy of what was just taken. */
-		if (item->id == list->taken_id)
+		if (item->at.id == list->taken_id)
 		{
-			last_id = item->id;
+			last_id = item->at.id;
 			list->next++;
 			continue;
 		}
@@ -337,14 +337,14 @@ act_batch_take(BatchRun *state, MessagesArgument *messages)
 				messages->bytes + act_args_message_size(&row) > limit_bytes)
 			{
 				/* Nor is it taken if another copy of it was met before. */
-				if (last_id == item->id)
+				if (last_id == item->at.id)
 					last_id = list->taken_id;
 				break;
 			}
 			act_args_add_message(messages, &row, mailbox->attempts + 1);
-			list->taken_id = item->id;
+			list->taken_id = item->at.id;
 		}
-		last_id = item->id;
+		last_id = item->at.id;
 		list->next++;
 	}
 	return last_id;

@@ -165,7 +165,7 @@ run_call(TogetherRun *whole)
 static void
 keep_list(PendingList *list)
 {
-	Size		items = sizeof(PendingItem) * list->nitems;
+	Size		items = sizeof(LogEntry) * list->nitems;
 	Size		chunks = sizeof(PlanChunk) * list->nchunks;
 
 	list->next = 0;

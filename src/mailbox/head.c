@@ -190,20 +190,14 @@ belongs(RunContext *work, Mailbox *mailbox, const MessageRow *row)
 }
 
 /*
- * Fetch the message of a pending item; false if it is not one of this
+ * Fetch the message of a pending entry; false if it is not one of this
  * mailbox, or not visible.  That it is another entity's is noted.
  */
 bool
-act_head_fetch(RunContext *work, Mailbox *mailbox, const PendingItem *item,
+act_head_fetch(RunContext *work, Mailbox *mailbox, const LogEntry *entry,
 			   MessageRow *row)
 {
-	LogEntry	entry;
-
-	entry.at.tick = item->tick;
-	entry.at.id = item->id;
-	entry.tid = item->tid;
-	entry.segment = item->segment;
-	if (!act_reader_fetch(&work->messages, &entry, row))
+	if (!act_reader_fetch(&work->messages, entry, row))
 		return false;
 	if (belongs(work, mailbox, row))
 		return true;
@@ -239,7 +233,7 @@ act_head_find(RunContext *work, Mailbox *mailbox, const Cursor *target,
 		{
 			if (act_head_fetch(work, mailbox, &list.items[i], row))
 				return true;
-			rest.last_id = list.items[i].id;
+			rest.last_id = list.items[i].at.id;
 		}
 		if (list.complete)
 			return false;

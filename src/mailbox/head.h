@@ -33,7 +33,7 @@ extern void act_head_advance(Mailbox *mailbox, const Cursor *target,
 extern void act_head_count_attempt(Mailbox *mailbox);
 extern void act_head_count_crash(Mailbox *mailbox);
 extern bool act_head_fetch(RunContext *work, Mailbox *mailbox,
-						   const PendingItem *item, MessageRow *row);
+						   const LogEntry *entry, MessageRow *row);
 extern bool act_head_find(RunContext *work, Mailbox *mailbox,
 						  const Cursor *target, MessageRow *row);
 extern bool act_head_take(RunContext *work, Mailbox *mailbox,

@@ -67,7 +67,7 @@ typedef struct PlanBuilder
 /* Keeps the smallest ids of what it is shown; a max-heap once it is full. */
 typedef struct Collector
 {
-	PendingItem *items;
+	LogEntry   *items;
 	int			nitems;
 	int			size;
 	bool		overflow;
@@ -199,9 +199,9 @@ act_pending_pack_plan(const PendingList *list, int64 last_id)
 /* ---- the smallest ids ---- */
 
 static void
-sift_down(PendingItem *items, int n, int i)
+sift_down(LogEntry *items, int n, int i)
 {
-	PendingItem item = items[i];
+	LogEntry	item = items[i];
 
 	for (;;)
 	{
@@ -209,9 +209,9 @@ sift_down(PendingItem *items, int n, int i)
 
 		if (child >= n)
 			break;
-		if (child + 1 < n && items[child + 1].id > items[child].id)
+		if (child + 1 < n && items[child + 1].at.id > items[child].at.id)
 			child++;
-		if (items[child].id <= item.id)
+		if (items[child].at.id <= item.at.id)
 			break;
 		items[i] = items[child];
 		i = child;
@@ -222,7 +222,7 @@ sift_down(PendingItem *items, int n, int i)
 static void
 collector_add(Collector *collector, const LogEntry *entry)
 {
-	PendingItem *item;
+	LogEntry   *item;
 
 	if (collector->nitems == ACT_PENDING_MAX)
 	{
@@ -232,7 +232,7 @@ collector_add(Collector *collector, const LogEntry *entry)
 				sift_down(collector->items, ACT_PENDING_MAX, i);
 			collector->overflow = true;
 		}
-		if (entry->at.id >= collector->items[0].id)
+		if (entry->at.id >= collector->items[0].at.id)
 			return;
 		item = &collector->items[0];
 	}
@@ -242,15 +242,12 @@ collector_add(Collector *collector, const LogEntry *entry)
 		{
 			collector->size *= 4;
 			collector->items = repalloc(collector->items,
-										sizeof(PendingItem) * collector->size);
+										sizeof(LogEntry) * collector->size);
 		}
 		item = &collector->items[collector->nitems++];
 	}
 
-	item->id = entry->at.id;
-	item->tick = entry->at.tick;
-	item->tid = entry->tid;
-	item->segment = entry->segment;
+	*item = *entry;
 	if (collector->overflow)
 		sift_down(collector->items, ACT_PENDING_MAX, 0);
 }
@@ -262,7 +259,7 @@ count_below(const Collector *collector, int64 id)
 
 	for (int i = 0; i < collector->nitems; i++)
 	{
-		if (collector->items[i].id < id)
+		if (collector->items[i].at.id < id)
 			n++;
 	}
 	return n;
@@ -271,8 +268,8 @@ count_below(const Collector *collector, int64 id)
 static int
 compare_items(const void *a, const void *b)
 {
-	int64		x = ((const PendingItem *) a)->id;
-	int64		y = ((const PendingItem *) b)->id;
+	int64		x = ((const LogEntry *) a)->at.id;
+	int64		y = ((const LogEntry *) b)->at.id;
 
 	return (x > y) - (x < y);
 }
@@ -286,22 +283,22 @@ compare_items(const void *a, const void *b)
 static void
 finish_items(Collector *collector, int64 bound)
 {
-	PendingItem *items = collector->items;
+	LogEntry   *items = collector->items;
 	bool		sorted = true;
 	int			n = 0;
 
 	if (collector->overflow)
-		bound = Min(bound, items[0].id);
+		bound = Min(bound, items[0].at.id);
 	for (int i = 0; i < collector->nitems; i++)
 	{
-		if (items[i].id >= bound)
+		if (items[i].at.id >= bound)
 			continue;
-		if (n > 0 && items[n - 1].id > items[i].id)
+		if (n > 0 && items[n - 1].at.id > items[i].at.id)
 			sorted = false;
 		items[n++] = items[i];
 	}
 	if (!sorted)
-		qsort(items, n, sizeof(PendingItem), compare_items);
+		qsort(items, n, sizeof(LogEntry), compare_items);
 	collector->nitems = n;
 }
 
@@ -451,7 +448,7 @@ act_pending_collect(PendingList *list, MessageReader *reader,
 	int64		bound = PG_INT64_MAX;
 
 	MemSet(list, 0, sizeof(PendingList));
-	collector.items = palloc(sizeof(PendingItem) * collector.size);
+	collector.items = palloc(sizeof(LogEntry) * collector.size);
 	if (mailbox->has_target && mailbox->plan != NULL)
 		old = unpack_plan(mailbox->plan, &nold);
 
@@ -575,10 +572,10 @@ act_pending_take_leftover(PendingList *taken, MessageReader *reader,
 
 	/* The row may have gone on, or back to where a failure had found it. */
 	list->taken_id = mailbox->last_id;
-	while (list->next > 0 && list->items[list->next - 1].id > mailbox->last_id)
+	while (list->next > 0 && list->items[list->next - 1].at.id > mailbox->last_id)
 		list->next--;
 	while (list->next < list->nitems &&
-		   list->items[list->next].id <= mailbox->last_id)
+		   list->items[list->next].at.id <= mailbox->last_id)
 		list->next++;
 	if (list->next >= list->nitems || mailbox->last_id < list->after_id)
 		return false;
@@ -594,7 +591,7 @@ act_pending_keep_leftover(const PendingList *list, MessageReader *reader,
 						  const Mailbox *mailbox)
 {
 	MemoryContext old;
-	Size		items = sizeof(PendingItem) * list->nitems;
+	Size		items = sizeof(LogEntry) * list->nitems;
 	Size		chunks = sizeof(PlanChunk) * list->nchunks;
 
 	if (!mailbox->has_target || list->next >= list->nitems)

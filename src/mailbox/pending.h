@@ -11,15 +11,6 @@
 /* How many entries are kept at most. */
 #define ACT_PENDING_MAX 16384
 
-/* A pending index entry; whether its message is visible is not known. */
-typedef struct PendingItem
-{
-	int64		id;
-	uint64		tick;
-	ItemPointerData tid;
-	int16		segment;
-} PendingItem;
-
 /* A stretch of the log in index order; see pending.c. */
 typedef struct PlanChunk
 {
@@ -30,13 +21,13 @@ typedef struct PlanChunk
 } PlanChunk;
 
 /*
- * The pending entries with the smallest ids, in the order of their ids.  An id
- * comes more than once where its message was copied (see rotation.c): which of
- * them is visible is found out when they are fetched.
+ * The pending entries with the smallest ids, in the order of their ids.
+ * Whether their messages are visible is found out when they are fetched: an id
+ * comes more than once where its message was copied (see rotation.c).
  */
 typedef struct PendingList
 {
-	PendingItem *items;
+	LogEntry   *items;
 	int			nitems;
 	int			next;			/* first one that was not taken */
 	int64		taken_id;		/* the last one that was; copies have it too */
