@@ -111,7 +111,7 @@ actornot_state(PG_FUNCTION_ARGS)
 	MailboxTable table;
 
 	act_funcargs_name(fcinfo, &mending);
-	act_mailbox_open_to_read(&table);
+	act_mailbox_open(&table, AccessShareLock);
 	table.snapshot = GetActiveSnapshot();
 	act_mailbox_init(&mending.mailbox, &mending.key, mending.entity,
 					 mending.entity_len);
@@ -141,7 +141,7 @@ count_entity(const NamedEntity *mending)
 	now.xmax = PG_UINT64_MAX;
 	now.nxip = 0;
 	now.xip = NULL;
-	act_mailbox_open_to_read(&table);
+	act_mailbox_open(&table, AccessShareLock);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	PushActiveSnapshot(snapshot);
 	table.snapshot = snapshot;

@@ -68,7 +68,7 @@ peek_token(NamedEntity *holding, int64 token)
 	Snapshot	snapshot;
 	MailboxTable table;
 
-	act_mailbox_open_to_read(&table);
+	act_mailbox_open(&table, AccessShareLock);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	table.snapshot = snapshot;
 	act_mailbox_init(&holding->mailbox, &holding->key, holding->entity,

@@ -171,7 +171,7 @@ note_failure(FailureWork *failed, RunContext *work, Mailbox *mailbox,
 			 const Runner *runner, int64 retry_in)
 {
 	if (failed->counted)
-		act_head_count_attempt(mailbox);
+		mailbox->attempts++;
 	failed->attempts = mailbox->attempts;
 	if (failed->counted && runner->max_attempts > 0 &&
 		mailbox->attempts >= runner->max_attempts)
@@ -424,7 +424,7 @@ count_crash(void *arg)
 													  failed->failure) != 0;
 		}
 		else if (mailbox.crashes == 0 || failed->was_alone)
-			act_head_count_crash(&mailbox);
+			mailbox.crashes++;
 		act_mailbox_save(&work.mailboxes, &mailbox);
 		/* It must outlive the crash that it is for. */
 		ForceSyncCommit();

@@ -8,8 +8,8 @@
  * with it.  Runs, leases, the recording of failures and mending by hand share
  * this.
  *
- * Here is also all that moves a mailbox's cursor (done, target, last_id) and
- * counts the attempts of its head, in memory.  The caller saves the row.
+ * Here is also all that moves a mailbox's cursor (done, target, last_id), in
+ * memory.  The caller saves the row.
  *		no target --act_head_pin--> a target, last_id 0
  *		a target --act_head_advance--> the same target, a higher last_id
  *		a target --act_head_advance, complete--> done, no target
@@ -71,7 +71,7 @@ act_head_open(RunContext *work)
 	 */
 	if (!act_clock_is_adopted())
 		act_clock_adopt();
-	act_mailbox_open(&work->mailboxes);
+	act_mailbox_open(&work->mailboxes, RowExclusiveLock);
 	if (!act_clock_is_adopted())
 		elog(ERROR, "clock of actornot went away under a batch");
 
@@ -143,49 +143,24 @@ act_head_advance(Mailbox *mailbox, const Cursor *target, int64 last_id,
 }
 
 /*
- * One attempt more to run the head has failed.
- */
-void
-act_head_count_attempt(Mailbox *mailbox)
-{
-	mailbox->attempts++;
-}
-
-/*
- * The head is about to be run alone, and may end the server.
- */
-void
-act_head_count_crash(Mailbox *mailbox)
-{
-	mailbox->crashes++;
-}
-
-/*
  * Is the fetched message one of this mailbox?  The first one that fits the
  * key names an entity that has no row yet.
  */
 static bool
 belongs(RunContext *work, Mailbox *mailbox, const MessageRow *row)
 {
-	text	   *entity;
-	const Runner *runner;
+	text	   *entity = DatumGetTextPP(row->entity);
+	MemoryContext old;
 
-	if (row->runner != mailbox->key.runner)
+	if (!act_mailbox_is_of(mailbox, row->runner, entity))
 		return false;
-	entity = DatumGetTextPP(row->entity);
-	if (mailbox->entity != NULL)
-		return act_mailbox_is_of(mailbox, row->runner, entity);
-
-	runner = act_runner_find(row->runner);
-	if (runner == NULL ||
-		act_runner_key(runner, VARDATA_ANY(entity),
-					   VARSIZE_ANY_EXHDR(entity)).check != mailbox->key.check)
-		return false;
-	mailbox->entity_len = VARSIZE_ANY_EXHDR(entity);
-	mailbox->entity = MemoryContextAlloc(work->entity_context,
-										 mailbox->entity_len + 1);
-	memcpy(mailbox->entity, VARDATA_ANY(entity), mailbox->entity_len);
-	mailbox->entity[mailbox->entity_len] = '\0';
+	if (mailbox->entity == NULL)
+	{
+		old = MemoryContextSwitchTo(work->entity_context);
+		mailbox->entity = text_to_cstring(entity);
+		mailbox->entity_len = VARSIZE_ANY_EXHDR(entity);
+		MemoryContextSwitchTo(old);
+	}
 	return true;
 }
 

@@ -30,8 +30,6 @@ extern void act_head_close(RunContext *work);
 extern void act_head_pin(Mailbox *mailbox, const Cursor *target);
 extern void act_head_advance(Mailbox *mailbox, const Cursor *target,
 							 int64 last_id, bool consumed, bool complete);
-extern void act_head_count_attempt(Mailbox *mailbox);
-extern void act_head_count_crash(Mailbox *mailbox);
 extern bool act_head_fetch(RunContext *work, Mailbox *mailbox,
 						   const LogEntry *entry, MessageRow *row);
 extern bool act_head_find(RunContext *work, Mailbox *mailbox,

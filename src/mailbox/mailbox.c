@@ -71,8 +71,14 @@ enum
 	MB_NATTS = MB_LEASE_ALL
 };
 
-static void
-open_table(MailboxTable *table, LOCKMODE mode)
+/*
+ * Open the table: with RowExclusiveLock for changes too, or, for reading only,
+ * with AccessShareLock, which does not keep the clock from being advanced, also
+ * by this transaction itself.  The caller then sets the registered snapshot
+ * that it reads with.
+ */
+void
+act_mailbox_open(MailboxTable *table, LOCKMODE mode)
 {
 	const Catalog *catalog;
 	Oid			ours[2];
@@ -102,26 +108,6 @@ open_table(MailboxTable *table, LOCKMODE mode)
 	table->without_state = false;
 	table->nblocks = 0;
 	table->scan = NULL;
-}
-
-/*
- * Open the table, for changes too.  The caller then sets the registered
- * snapshot that it reads with.
- */
-void
-act_mailbox_open(MailboxTable *table)
-{
-	open_table(table, RowExclusiveLock);
-}
-
-/*
- * The same, for reading only.  Its lock does not keep the clock from being
- * advanced, also by this transaction itself.
- */
-void
-act_mailbox_open_to_read(MailboxTable *table)
-{
-	open_table(table, AccessShareLock);
 }
 
 /*
@@ -160,14 +146,24 @@ act_mailbox_init(Mailbox *mailbox, const EntityKey *key,
 }
 
 /*
- * Is it the mailbox of that entity?  Its name is known.
+ * Is it the mailbox of that entity?  As far as the key says, if the mailbox
+ * does not know its name yet.
  */
 bool
-act_mailbox_is_of(const Mailbox *mailbox, int32 runner, const text *entity)
+act_mailbox_is_of(const Mailbox *mailbox, int32 runner_id, const text *entity)
 {
-	return mailbox->key.runner == runner &&
-		mailbox->entity_len == VARSIZE_ANY_EXHDR(entity) &&
-		memcmp(mailbox->entity, VARDATA_ANY(entity), mailbox->entity_len) == 0;
+	const char *name = VARDATA_ANY(entity);
+	int			len = VARSIZE_ANY_EXHDR(entity);
+	const Runner *runner;
+
+	if (mailbox->key.runner != runner_id)
+		return false;
+	if (mailbox->entity != NULL)
+		return len == mailbox->entity_len &&
+			memcmp(name, mailbox->entity, len) == 0;
+	runner = act_runner_find(runner_id);
+	return runner != NULL &&
+		act_runner_key(runner, name, len).check == mailbox->key.check;
 }
 
 /*
@@ -187,34 +183,52 @@ act_mailbox_has_consumed(const Mailbox *mailbox, uint64 tick, int64 id)
 static bool
 slot_is_mailbox(TupleTableSlot *slot, const Mailbox *mailbox)
 {
-	text	   *entity;
-	const char *name;
-	int			len;
-
 	slot_getsomeattrs(slot, MB_ENTITY);
-	if (DatumGetInt64(slot->tts_values[MB_HASH - 1]) != mailbox->key.hash ||
-		DatumGetInt32(slot->tts_values[MB_RUNNER - 1]) != mailbox->key.runner)
-		return false;
-
-	entity = DatumGetTextPP(slot->tts_values[MB_ENTITY - 1]);
-	name = VARDATA_ANY(entity);
-	len = VARSIZE_ANY_EXHDR(entity);
-	if (mailbox->entity != NULL)
-		return len == mailbox->entity_len &&
-			memcmp(name, mailbox->entity, len) == 0;
-	else
-	{
-		const Runner *runner = act_runner_find(mailbox->key.runner);
-
-		return runner != NULL &&
-			act_runner_key(runner, name, len).check == mailbox->key.check;
-	}
+	return DatumGetInt64(slot->tts_values[MB_HASH - 1]) == mailbox->key.hash &&
+		act_mailbox_is_of(mailbox,
+						  DatumGetInt32(slot->tts_values[MB_RUNNER - 1]),
+						  DatumGetTextPP(slot->tts_values[MB_ENTITY - 1]));
 }
 
 static Datum
 copy_varlena(Datum value)
 {
 	return PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
+}
+
+/* Columns that are 0 or NULL in memory where they are NULL in the row. */
+static int64
+get_number(TupleTableSlot *slot, int attno)
+{
+	return slot->tts_isnull[attno - 1] ? 0 :
+		DatumGetInt64(slot->tts_values[attno - 1]);
+}
+
+static char *
+get_string(TupleTableSlot *slot, int attno)
+{
+	return slot->tts_isnull[attno - 1] ? NULL :
+		TextDatumGetCString(slot->tts_values[attno - 1]);
+}
+
+static void
+set_number(TupleTableSlot *slot, int attno, int64 value)
+{
+	slot->tts_values[attno - 1] = Int64GetDatum(value);
+	slot->tts_isnull[attno - 1] = (value == 0);
+}
+
+static void
+set_pointer(TupleTableSlot *slot, int attno, const void *value)
+{
+	slot->tts_values[attno - 1] = PointerGetDatum(value);
+	slot->tts_isnull[attno - 1] = (value == NULL);
+}
+
+static void
+set_string(TupleTableSlot *slot, int attno, const char *value)
+{
+	set_pointer(slot, attno, value == NULL ? NULL : cstring_to_text(value));
 }
 
 /*
@@ -253,18 +267,12 @@ deform_mailbox(TupleTableSlot *slot, Mailbox *mailbox, bool without_state)
 		copy_varlena(values[MB_STATE - 1]);
 	mailbox->attempts = DatumGetInt32(values[MB_ATTEMPTS - 1]);
 	mailbox->crashes = DatumGetInt32(values[MB_CRASHES - 1]);
-	mailbox->last_error = nulls[MB_LAST_ERROR - 1] ? NULL :
-		TextDatumGetCString(values[MB_LAST_ERROR - 1]);
-	mailbox->wake_at = nulls[MB_WAKE_AT - 1] ? 0 :
-		DatumGetTimestampTz(values[MB_WAKE_AT - 1]);
-	mailbox->lease_token = nulls[MB_LEASE_TOKEN - 1] ? 0 :
-		DatumGetInt64(values[MB_LEASE_TOKEN - 1]);
-	mailbox->lease_until = nulls[MB_LEASE_UNTIL - 1] ? 0 :
-		DatumGetTimestampTz(values[MB_LEASE_UNTIL - 1]);
-	mailbox->lease_last_id = nulls[MB_LEASE_LAST_ID - 1] ? 0 :
-		DatumGetInt64(values[MB_LEASE_LAST_ID - 1]);
-	mailbox->lease_owner = nulls[MB_LEASE_OWNER - 1] ? NULL :
-		TextDatumGetCString(values[MB_LEASE_OWNER - 1]);
+	mailbox->last_error = get_string(slot, MB_LAST_ERROR);
+	mailbox->wake_at = get_number(slot, MB_WAKE_AT);
+	mailbox->lease_token = get_number(slot, MB_LEASE_TOKEN);
+	mailbox->lease_until = get_number(slot, MB_LEASE_UNTIL);
+	mailbox->lease_last_id = get_number(slot, MB_LEASE_LAST_ID);
+	mailbox->lease_owner = get_string(slot, MB_LEASE_OWNER);
 	mailbox->lease_all = !nulls[MB_LEASE_ALL - 1] &&
 		DatumGetBool(values[MB_LEASE_ALL - 1]);
 	mailbox->paused = DatumGetBool(values[MB_PAUSED - 1]);
@@ -344,19 +352,6 @@ act_mailbox_load(MailboxTable *table, Mailbox *mailbox)
 	return true;
 }
 
-static void
-set_nullable(TupleTableSlot *slot, int attno, Datum value, bool isnull)
-{
-	slot->tts_values[attno - 1] = value;
-	slot->tts_isnull[attno - 1] = isnull;
-}
-
-static Datum
-text_or_null(const char *string)
-{
-	return string == NULL ? (Datum) 0 : CStringGetTextDatum(string);
-}
-
 /*
  * Put a mailbox into the slot for writing.
  */
@@ -365,8 +360,6 @@ form_mailbox(TupleTableSlot *slot, Mailbox *mailbox)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	Datum	   *values = slot->tts_values;
-	Datum		error = text_or_null(mailbox->last_error);
-	Datum		owner = text_or_null(mailbox->lease_owner);
 
 	ExecClearTuple(slot);
 	memset(slot->tts_isnull, true,
@@ -381,28 +374,21 @@ form_mailbox(TupleTableSlot *slot, Mailbox *mailbox)
 		PointerGetDatum(cstring_to_text_with_len(mailbox->entity,
 												 mailbox->entity_len));
 	values[MB_DONE - 1] = PointerGetDatum(act_cursor_pack(&mailbox->done));
-	set_nullable(slot, MB_TARGET, mailbox->has_target ?
-				 PointerGetDatum(act_cursor_pack(&mailbox->target)) : (Datum) 0,
-				 !mailbox->has_target);
-	set_nullable(slot, MB_PLAN, PointerGetDatum(mailbox->plan),
-				 mailbox->plan == NULL);
+	set_pointer(slot, MB_TARGET, mailbox->has_target ?
+				act_cursor_pack(&mailbox->target) : NULL);
+	set_pointer(slot, MB_PLAN, mailbox->plan);
 	values[MB_LAST_ID - 1] = Int64GetDatum(mailbox->last_id);
-	set_nullable(slot, MB_STATE, mailbox->state, mailbox->state == (Datum) 0);
+	set_pointer(slot, MB_STATE, DatumGetPointer(mailbox->state));
 	values[MB_ATTEMPTS - 1] = Int32GetDatum(mailbox->attempts);
 	values[MB_CRASHES - 1] = Int32GetDatum(mailbox->crashes);
-	set_nullable(slot, MB_LAST_ERROR, error, error == (Datum) 0);
-	set_nullable(slot, MB_WAKE_AT, TimestampTzGetDatum(mailbox->wake_at),
-				 mailbox->wake_at == 0);
-	set_nullable(slot, MB_LEASE_TOKEN, Int64GetDatum(mailbox->lease_token),
-				 mailbox->lease_token == 0);
-	set_nullable(slot, MB_LEASE_UNTIL,
-				 TimestampTzGetDatum(mailbox->lease_until),
-				 mailbox->lease_until == 0);
-	set_nullable(slot, MB_LEASE_LAST_ID, Int64GetDatum(mailbox->lease_last_id),
-				 mailbox->lease_last_id == 0);
-	set_nullable(slot, MB_LEASE_OWNER, owner, owner == (Datum) 0);
-	set_nullable(slot, MB_LEASE_ALL, BoolGetDatum(mailbox->lease_all),
-				 !mailbox->lease_all);
+	set_string(slot, MB_LAST_ERROR, mailbox->last_error);
+	set_number(slot, MB_WAKE_AT, mailbox->wake_at);
+	set_number(slot, MB_LEASE_TOKEN, mailbox->lease_token);
+	set_number(slot, MB_LEASE_UNTIL, mailbox->lease_until);
+	set_number(slot, MB_LEASE_LAST_ID, mailbox->lease_last_id);
+	set_string(slot, MB_LEASE_OWNER, mailbox->lease_owner);
+	values[MB_LEASE_ALL - 1] = BoolGetDatum(mailbox->lease_all);
+	slot->tts_isnull[MB_LEASE_ALL - 1] = !mailbox->lease_all;
 	values[MB_PAUSED - 1] = BoolGetDatum(mailbox->paused);
 	values[MB_CREATED_AT - 1] = TimestampTzGetDatum(mailbox->created_at);
 	values[MB_UPDATED_AT - 1] = TimestampTzGetDatum(now);
@@ -529,7 +515,6 @@ struct MailboxWalk
 {
 	MailboxTable *table;
 	TableScanDesc scan;			/* NULL: there are no such blocks */
-	BlockNumber from;
 	BlockNumber end;
 	bool		last;			/* the table ends there, too */
 	bool		finished;
@@ -549,7 +534,6 @@ act_mailbox_begin_walk(MailboxTable *table, BlockNumber from,
 				last;
 
 	walk->table = table;
-	walk->from = from;
 	walk->end = Min(from + nblocks, all);
 	walk->last = (walk->end >= all);
 	walk->finished = (from >= walk->end);

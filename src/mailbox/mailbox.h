@@ -65,12 +65,11 @@ typedef struct MailboxTable
 /* Some blocks of the table, read row by row. */
 typedef struct MailboxWalk MailboxWalk;
 
-extern void act_mailbox_open(MailboxTable *table);
-extern void act_mailbox_open_to_read(MailboxTable *table);
+extern void act_mailbox_open(MailboxTable *table, LOCKMODE mode);
 extern void act_mailbox_close(MailboxTable *table);
 extern void act_mailbox_init(Mailbox *mailbox, const EntityKey *key,
 							 const char *entity, int entity_len);
-extern bool act_mailbox_is_of(const Mailbox *mailbox, int32 runner,
+extern bool act_mailbox_is_of(const Mailbox *mailbox, int32 runner_id,
 							  const text *entity);
 extern bool act_mailbox_has_consumed(const Mailbox *mailbox, uint64 tick,
 									 int64 id);

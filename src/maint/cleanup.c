@@ -211,7 +211,7 @@ act_cleanup_step(Cleanup *cleanup)
 	}
 	/* First, as an advance of the clock does: its timeline may be raised. */
 	LockRelationOid(act_catalog_get()->clock, RowExclusiveLock);
-	act_mailbox_open(&table);
+	act_mailbox_open(&table, RowExclusiveLock);
 	table.without_state = true;
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	PushActiveSnapshot(snapshot);

@@ -48,7 +48,7 @@ act_segment_check_open(SegmentCheck *check, int number, const Segment *row)
 	check->hash_context = AllocSetContextCreate(CurrentMemoryContext,
 												"actornot check",
 												ALLOCSET_DEFAULT_SIZES);
-	act_mailbox_open_to_read(&check->mailboxes);
+	act_mailbox_open(&check->mailboxes, AccessShareLock);
 	check->mailboxes.without_state = true;
 	check->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	PushActiveSnapshot(check->snapshot);

@@ -390,7 +390,7 @@ act_sweep_step(Sweep *sweep, int max)
 	sweep->look_context = AllocSetContextCreate(CurrentMemoryContext,
 												"actornot sweep look",
 												ALLOCSET_DEFAULT_SIZES);
-	act_mailbox_open_to_read(&sweep->mailboxes);
+	act_mailbox_open(&sweep->mailboxes, AccessShareLock);
 	sweep->walk.snapshot = RegisterSnapshot(GetLatestSnapshot());
 	sweep->mailboxes.snapshot = sweep->walk.snapshot;
 	sweep->mailboxes.without_state = true;
