@@ -149,16 +149,6 @@ act_args_array_value(ArrayArgument *array)
 	return PointerGetDatum(value);
 }
 
-/*
- * Go back to no elements, with the same memory.
- */
-static void
-clear_array(ArrayArgument *array)
-{
-	array->n = 0;
-	array->used = ARRAY_START;
-}
-
 void
 act_args_end_array(ArrayArgument *array)
 {
@@ -192,7 +182,8 @@ act_args_clear_messages(MessagesArgument *messages)
 	Assert(!messages->is_jsonb);
 	messages->nmessages = 0;
 	messages->bytes = 0;
-	clear_array(&messages->array);
+	messages->array.n = 0;
+	messages->array.used = ARRAY_START;
 }
 
 static Size
@@ -243,7 +234,7 @@ add_to_array(ArrayArgument *array, const MessageRow *row, int attempt)
 }
 
 static void
-push_key(ActJsonbState *state, const char *name)
+push_value(ActJsonbState *state, const char *name, JsonbValue *value)
 {
 	JsonbValue	key;
 
@@ -251,6 +242,7 @@ push_key(ActJsonbState *state, const char *name)
 	key.val.string.val = unconstify(char *, name);
 	key.val.string.len = strlen(name);
 	act_push_jsonb(state, WJB_KEY, &key);
+	act_push_jsonb(state, WJB_VALUE, value);
 }
 
 static void
@@ -258,10 +250,9 @@ push_number(ActJsonbState *state, const char *name, int64 number)
 {
 	JsonbValue	value;
 
-	push_key(state, name);
 	value.type = jbvNumeric;
 	value.val.numeric = int64_to_numeric(number);
-	act_push_jsonb(state, WJB_VALUE, &value);
+	push_value(state, name, &value);
 }
 
 static void
@@ -269,7 +260,6 @@ push_jsonb(ActJsonbState *state, const char *name, Datum datum)
 {
 	JsonbValue	value;
 
-	push_key(state, name);
 	if (datum == (Datum) 0)
 		value.type = jbvNull;
 	else
@@ -285,7 +275,7 @@ push_jsonb(ActJsonbState *state, const char *name, Datum datum)
 			value.val.binary.len = VARSIZE(jsonb) - VARHDRSZ;
 		}
 	}
-	act_push_jsonb(state, WJB_VALUE, &value);
+	push_value(state, name, &value);
 }
 
 static void
@@ -293,12 +283,11 @@ push_time(ActJsonbState *state, const char *name, TimestampTz time)
 {
 	JsonbValue	value;
 
-	push_key(state, name);
 	value.type = jbvString;
 	value.val.string.val = JsonEncodeDateTime(NULL, TimestampTzGetDatum(time),
 											  TIMESTAMPTZOID, NULL);
 	value.val.string.len = strlen(value.val.string.val);
-	act_push_jsonb(state, WJB_VALUE, &value);
+	push_value(state, name, &value);
 }
 
 static void

@@ -498,21 +498,15 @@ note_target(BatchRun *state)
 }
 
 /*
- * The same, for whose batch it was and how much was tried.
+ * Keep there whose run it is, also if no call gets so far.
  */
-static void
-note_try(BatchRun *state, int nmessages)
+void
+act_batch_note_entity(EntityRun *run, const Mailbox *mailbox)
 {
-	EntityRun  *run = state->run;
-	MemoryContext old = MemoryContextSwitchTo(run->context);
-
-	run->tried = Max(nmessages, 1);
-	if (run->entity == NULL && state->mailbox.entity != NULL)
-	{
-		run->entity = pstrdup(state->mailbox.entity);
-		run->entity_len = state->mailbox.entity_len;
-	}
-	MemoryContextSwitchTo(old);
+	if (run->entity != NULL || mailbox->entity == NULL)
+		return;
+	run->entity = MemoryContextStrdup(run->context, mailbox->entity);
+	run->entity_len = mailbox->entity_len;
 }
 
 /* ---- the run ---- */
@@ -533,7 +527,8 @@ run_batch(BatchRun *state)
 	/* Only the first batch of a run can be one that another try pinned. */
 	run->phase = PHASE_RESOLVE;
 	note_target(state);
-	note_try(state, 1);
+	run->tried = 1;
+	act_batch_note_entity(run, &state->mailbox);
 	call = act_batch_find_handler(state->runner);
 	run->phase = PHASE_READ;
 	run->gate = GATE_OPEN;
@@ -548,7 +543,8 @@ run_batch(BatchRun *state)
 	last_id = act_batch_take(state, &messages);
 	if (messages.nmessages > 0)
 	{
-		note_try(state, messages.nmessages);
+		run->tried = messages.nmessages;
+		act_batch_note_entity(run, &state->mailbox);
 		run->gate = act_batch_ask_runnable(state);
 	}
 	if (messages.nmessages > 0 && run->gate == GATE_OPEN)
@@ -604,14 +600,16 @@ run_batches(BatchRun *state)
 }
 
 /*
- * Run what has been collected for an entity, and save it.  The snapshot of
- * the work is the active one.
+ * Run what has been collected for an entity, if its gate is open, and save it.
+ * The snapshot of the work is the active one.
  */
 void
 act_batch_go_on(BatchRun *state)
 {
-	run_batches(state);
+	if (state->run->gate == GATE_OPEN)
+		run_batches(state);
 	act_batch_save(state);
+	act_batch_note_reached(state);
 }
 
 /*
@@ -642,11 +640,8 @@ act_batch_run(RunContext *work, EntityRun *run)
 	{
 		PushActiveSnapshot(work->snapshot);
 		run->gate = act_batch_collect(&state);
-		if (run->gate == GATE_OPEN)
-			run_batches(&state);
-		act_batch_save(&state);
+		act_batch_go_on(&state);
 		PopActiveSnapshot();
-		act_batch_note_reached(&state);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(work->batch_context);

@@ -100,6 +100,7 @@ extern int	act_batch_size(const BatchRun *state);
 extern void act_batch_go_on(BatchRun *state);
 extern void act_batch_keep_rest(BatchRun *state);
 extern void act_batch_save(BatchRun *state);
+extern void act_batch_note_entity(EntityRun *run, const Mailbox *mailbox);
 extern void act_batch_note_reached(BatchRun *state);
 
 #endif							/* ACT_BATCH_H */

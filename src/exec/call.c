@@ -78,9 +78,6 @@ terminate_call(void)
 static void
 set_deadline(TimestampTz deadline)
 {
-	EnableTimeoutParams enable[2];
-	DisableTimeoutParams disable[2];
-
 	if (!timeouts_registered)
 	{
 		cancel_timeout = RegisterTimeout(USER_TIMEOUT, cancel_call);
@@ -90,22 +87,19 @@ set_deadline(TimestampTz deadline)
 
 	if (deadline != 0)
 	{
-		MemSet(enable, 0, sizeof(enable));
-		enable[0].id = cancel_timeout;
-		enable[0].type = TMPARAM_AT;
-		enable[0].fin_time = deadline;
-		enable[1].id = kill_timeout;
-		enable[1].type = TMPARAM_AT;
-		enable[1].fin_time = TimestampTzPlusMilliseconds(deadline,
-														 KILL_DELAY_MS);
+		EnableTimeoutParams enable[2] = {
+			{cancel_timeout, TMPARAM_AT,.fin_time = deadline},
+			{kill_timeout, TMPARAM_AT,
+				.fin_time = TimestampTzPlusMilliseconds(deadline,
+														KILL_DELAY_MS)}
+		};
+
 		enable_timeouts(enable, 2);
 	}
 	else if (current_deadline != 0)
 	{
-		disable[0].id = cancel_timeout;
-		disable[0].keep_indicator = false;
-		disable[1].id = kill_timeout;
-		disable[1].keep_indicator = false;
+		DisableTimeoutParams disable[2] = {{cancel_timeout}, {kill_timeout}};
+
 		disable_timeouts(disable, 2);
 	}
 	current_deadline = deadline;
@@ -225,20 +219,6 @@ invoke_set(FunctionCallInfo fcinfo, ReturnSetInfo *set)
 	}
 }
 
-/*
- * What a call within another one is made with.  A function may keep the state
- * of a call that is open in its FmgrInfo, as those in LANGUAGE sql do, and
- * that call may be one of the same function.
- */
-static FmgrInfo *
-own_flinfo(FmgrInfo *flinfo)
-{
-	FmgrInfo   *own = palloc(sizeof(FmgrInfo));
-
-	fmgr_info_copy(own, flinfo, CurrentMemoryContext);
-	return own;
-}
-
 static Datum
 invoke(const CallFrame *frame, FmgrInfo *flinfo, const NullableDatum *args,
 	   int nargs, bool *isnull)
@@ -248,8 +228,18 @@ invoke(const CallFrame *frame, FmgrInfo *flinfo, const NullableDatum *args,
 	PgStat_FunctionCallUsage usage;
 	Datum		result;
 
+	/*
+	 * A function may keep the state of a call that is open in its FmgrInfo,
+	 * as those in LANGUAGE sql do, and the call around this one may be one of
+	 * the same function.
+	 */
 	if (call_depth > 1)
-		flinfo = own_flinfo(flinfo);
+	{
+		FmgrInfo   *own = palloc(sizeof(FmgrInfo));
+
+		fmgr_info_copy(own, flinfo, CurrentMemoryContext);
+		flinfo = own;
+	}
 	InitFunctionCallInfoData(*fcinfo, flinfo, nargs, DEFAULT_COLLATION_OID,
 							 NULL, NULL);
 	memcpy(fcinfo->args, args, sizeof(NullableDatum) * nargs);

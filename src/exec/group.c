@@ -266,11 +266,7 @@ run_alone(TogetherRun *whole, Member *member)
 	state->run->until = whole->until;
 	if (state->list.nitems == 0)
 		state->run->gate = act_batch_collect(state);
-	if (state->run->gate == GATE_OPEN)
-		act_batch_go_on(state);
-	else
-		act_batch_save(state);
-	act_batch_note_reached(state);
+	act_batch_go_on(state);
 	look_at_clock(whole);
 }
 

@@ -154,11 +154,7 @@ name_entity(EntityRun *run, const Runner *runner, const Mailbox *mailbox)
 {
 	if (run->runner_name == NULL)
 		run->runner_name = MemoryContextStrdup(run->context, runner->name);
-	if (run->entity == NULL)
-	{
-		run->entity = MemoryContextStrdup(run->context, mailbox->entity);
-		run->entity_len = mailbox->entity_len;
-	}
+	act_batch_note_entity(run, mailbox);
 }
 
 /*
