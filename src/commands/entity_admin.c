@@ -74,15 +74,6 @@ check_lease(NamedEntity *mending, bool can_force, bool force)
 }
 
 /*
- * Save, if something changed, and queue the entity at commit.
- */
-static void
-end_mending(NamedEntity *mending, bool changed)
-{
-	act_funcargs_close(mending, changed, GATE_OPEN);
-}
-
-/*
  * Count what waits, and say whether there are messages of other entities of
  * the hash.
  */
@@ -192,7 +183,7 @@ actornot_set_state(PG_FUNCTION_ARGS)
 	check_lease(&mending, true, !PG_ARGISNULL(3) && PG_GETARG_BOOL(3));
 	mending.mailbox.state = PG_ARGISNULL(2) ? (Datum) 0 :
 		PointerGetDatum(PG_DETOAST_DATUM(PG_GETARG_DATUM(2)));
-	end_mending(&mending, true);
+	act_funcargs_close(&mending, true, GATE_OPEN);
 	PG_RETURN_VOID();
 }
 
@@ -207,7 +198,7 @@ actornot_pause_entity(PG_FUNCTION_ARGS)
 	begin_mending(fcinfo, &mending, "actornot_pause()");
 	check_lease(&mending, true, !PG_ARGISNULL(2) && PG_GETARG_BOOL(2));
 	mending.mailbox.paused = true;
-	end_mending(&mending, true);
+	act_funcargs_close(&mending, true, GATE_OPEN);
 	PG_RETURN_VOID();
 }
 
@@ -223,7 +214,7 @@ actornot_resume_entity(PG_FUNCTION_ARGS)
 	begin_mending(fcinfo, &mending, "actornot_resume()");
 	was_paused = mending.mailbox.paused;
 	mending.mailbox.paused = false;
-	end_mending(&mending, was_paused);
+	act_funcargs_close(&mending, was_paused, GATE_OPEN);
 	PG_RETURN_VOID();
 }
 
@@ -239,7 +230,7 @@ actornot_wake(PG_FUNCTION_ARGS)
 	begin_mending(fcinfo, &mending, "actornot_wake()");
 	backed_off = mending.mailbox.wake_at != 0;
 	mending.mailbox.wake_at = 0;
-	end_mending(&mending, backed_off);
+	act_funcargs_close(&mending, backed_off, GATE_OPEN);
 	PG_RETURN_VOID();
 }
 
@@ -259,14 +250,14 @@ actornot_skip(PG_FUNCTION_ARGS)
 	check_lease(&mending, false, false);
 	if (!act_head_take(&mending.work, mailbox, &mending.work.now, &row))
 	{
-		end_mending(&mending, false);
+		act_funcargs_close(&mending, false, GATE_OPEN);
 		PG_RETURN_NULL();
 	}
 	failure.message = mailbox->last_error != NULL ? mailbox->last_error :
 		pstrdup("skipped by hand");
 	id = act_deadletter_bury_head(&mending.work, mailbox, &mending.runner,
 								  &failure);
-	end_mending(&mending, true);
+	act_funcargs_close(&mending, true, GATE_OPEN);
 	PG_RETURN_INT64(id);
 }
 
@@ -291,6 +282,6 @@ actornot_purge(PG_FUNCTION_ARGS)
 		act_segment_note_collision(mailbox->key.hash);
 	act_head_advance(mailbox, &mending.work.now, 0, true, true);
 	mailbox->state = (Datum) 0;
-	end_mending(&mending, true);
+	act_funcargs_close(&mending, true, GATE_OPEN);
 	PG_RETURN_INT64(count);
 }

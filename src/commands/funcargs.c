@@ -10,7 +10,6 @@
  */
 #include "postgres.h"
 
-#include "access/detoast.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -22,6 +21,7 @@
 #include "actornot.h"
 #include "commands/funcargs.h"
 #include "compat.h"
+#include "exec/args.h"
 #include "exec/lease.h"
 #include "mailbox/head.h"
 #include "mailbox/mailbox.h"
@@ -92,12 +92,6 @@ act_funcargs_check_entity(const char *runner, const char *entity, int len)
 						   len, ACT_MAX_ENTITY_BYTES)));
 }
 
-static Size
-raw_size(Datum value)
-{
-	return value == (Datum) 0 ? 0 : toast_raw_datum_size(value);
-}
-
 /*
  * A message to be posted, and the key of its entity, which has been checked;
  * 0 stands for NULL.  Error 54000 if it is more than could be handed out as
@@ -110,7 +104,7 @@ act_funcargs_message(const Runner *runner, Datum entity, Datum payload,
 	text	   *name = DatumGetTextPP(entity);
 	EntityKey	key = act_runner_key(runner, VARDATA_ANY(name),
 									 VARSIZE_ANY_EXHDR(name));
-	Size		size = raw_size(payload) + raw_size(headers);
+	Size		size = act_args_message_size(payload, headers);
 
 	if (unlikely(size > ACT_MAX_JSONB_BYTES))
 		ereport(ERROR,

@@ -186,20 +186,14 @@ act_args_clear_messages(MessagesArgument *messages)
 	messages->array.used = ARRAY_START;
 }
 
-static Size
-datum_size(Datum value)
-{
-	return value == (Datum) 0 ? 0 :
-		toast_raw_datum_size(value);
-}
-
 /*
- * How many bytes a message will add, for batch_bytes.
+ * How many bytes a message will add, for batch_bytes.  0 stands for NULL.
  */
 Size
-act_args_message_size(const MessageRow *row)
+act_args_message_size(Datum payload, Datum headers)
 {
-	return datum_size(row->payload) + datum_size(row->headers);
+	return (payload == (Datum) 0 ? 0 : toast_raw_datum_size(payload)) +
+		(headers == (Datum) 0 ? 0 : toast_raw_datum_size(headers));
 }
 
 /*
@@ -311,7 +305,7 @@ void
 act_args_add_message(MessagesArgument *messages, const MessageRow *row,
 					 int attempt)
 {
-	messages->bytes += act_args_message_size(row);
+	messages->bytes += act_args_message_size(row->payload, row->headers);
 	if (messages->is_jsonb)
 		add_to_jsonb(messages, row, attempt);
 	else

@@ -46,7 +46,7 @@ typedef struct MessagesArgument
 extern void act_args_begin_messages(MessagesArgument *messages,
 									HandlerForm form);
 extern void act_args_clear_messages(MessagesArgument *messages);
-extern Size act_args_message_size(const MessageRow *row);
+extern Size act_args_message_size(Datum payload, Datum headers);
 extern void act_args_add_message(MessagesArgument *messages,
 								 const MessageRow *row, int attempt);
 extern Datum act_args_end_messages(MessagesArgument *messages);

@@ -167,7 +167,6 @@ act_batch_admit_mailbox(BatchRun *state)
 
 	act_mailbox_init(mailbox, &run->key, run->entity, run->entity_len);
 	act_mailbox_load(&state->work->mailboxes, mailbox);
-	run->had_row = mailbox->exists;
 	run->tid = mailbox->tid;
 	gate = act_mailbox_gate(mailbox);
 	if (gate == GATE_LEASED)
@@ -234,20 +233,6 @@ keeps_leftover(const EntityRun *run)
 }
 
 /*
- * A run is no shorter than finding its work took.
- */
-static void
-stay_as_long(EntityRun *run, TimestampTz start)
-{
-	if (start != 0)
-	{
-		TimestampTz now = GetCurrentTimestamp();
-
-		run->until = Max(run->until, now + (now - start));
-	}
-}
-
-/*
  * Collect pending entries under the row's target, or "now".  A pinned target
  * that has nothing left is finished, and "now" taken instead.
  */
@@ -276,7 +261,13 @@ act_batch_collect(BatchRun *state)
 		state->list_collected = true;
 		if (state->list.nitems > 0)
 		{
-			stay_as_long(run, start);
+			/* A run is no shorter than finding its work took. */
+			if (start != 0)
+			{
+				TimestampTz now = GetCurrentTimestamp();
+
+				run->until = Max(run->until, now + (now - start));
+			}
 			return GATE_OPEN;
 		}
 		Assert(state->list.complete);
@@ -334,7 +325,8 @@ act_batch_take(BatchRun *state, MessagesArgument *messages)
 		if (act_head_fetch(work, mailbox, item, &row))
 		{
 			if (messages->nmessages > 0 &&
-				messages->bytes + act_args_message_size(&row) > limit_bytes)
+				messages->bytes + act_args_message_size(row.payload, row.headers) >
+				limit_bytes)
 			{
 				/* Nor is it taken if another copy of it was met before. */
 				if (last_id == item->at.id)

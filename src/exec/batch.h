@@ -59,8 +59,7 @@ typedef struct EntityRun
 	/* the batch that was tried last, valid after an error, too */
 	RunPhase	phase;
 	char	   *runner_name;	/* for reports */
-	bool		had_row;
-	ItemPointerData tid;
+	ItemPointerData tid;		/* of its row; zeros: it had none */
 	Cursor		target;
 	int			tried;			/* messages */
 } EntityRun;

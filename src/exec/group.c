@@ -212,7 +212,7 @@ take_all(TogetherRun *whole, Member *member)
  * context.
  */
 static Look
-look_closely(TogetherRun *whole, EntityRun *run, Member *member)
+look_at(TogetherRun *whole, EntityRun *run, Member *member)
 {
 	BatchRun   *state = &member->state;
 	RunContext *work = whole->work;
@@ -236,21 +236,6 @@ look_closely(TogetherRun *whole, EntityRun *run, Member *member)
 	if (look == LOOK_ALONE)
 		keep_list(&state->list);
 	MemoryContextReset(work->batch_context);
-	return look;
-}
-
-/*
- * The same; the state of one that takes no part is not kept, for its size is
- * not counted.
- */
-static Look
-look_at(TogetherRun *whole, EntityRun *run, Member *member)
-{
-	Look		look = look_closely(whole, run, member);
-	Datum		state = member->state.mailbox.state;
-
-	if (look == LOOK_SKIP && state != (Datum) 0)
-		pfree(DatumGetPointer(state));
 	return look;
 }
 
@@ -343,6 +328,9 @@ run_members(TogetherRun *whole, EntityRun **runs, int n, int *next)
 		switch (look_at(whole, runs[i], member))
 		{
 			case LOOK_SKIP:
+				/* Its state goes at once, for its size is not counted. */
+				if (member->state.mailbox.state != (Datum) 0)
+					pfree(DatumGetPointer(member->state.mailbox.state));
 				continue;
 			case LOOK_ALONE:
 				run_call(whole);

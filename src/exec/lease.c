@@ -42,24 +42,16 @@
 #include "runner/handler.h"
 #include "runner/runner.h"
 
-/* A question to a runner's "runnable", to be contained. */
-typedef struct RunnableQuestion
-{
-	BatchRun   *state;
-	Gate		answer;
-} RunnableQuestion;
-
 /*
  * Body: ask "runnable".  If it fails the containment ends the run.
  */
 static void
 ask_runnable(void *arg)
 {
-	RunnableQuestion *ask = arg;
-	const EntityKey *key = &ask->state->run->key;
+	BatchRun   *state = arg;
 
-	act_entity_begin_run(key->hash, key->runner);
-	ask->answer = act_batch_ask_runnable(ask->state);
+	act_entity_begin_run(state->run->key.hash, state->run->key.runner);
+	state->run->gate = act_batch_ask_runnable(state);
 }
 
 /*
@@ -71,22 +63,21 @@ check_runnable(BatchRun *state, Lease *lease)
 {
 	RunContext *work = state->work;
 	Mailbox    *mailbox = &state->mailbox;
-	RunnableQuestion ask = {state, GATE_OPEN};
 	Failure		failure;
 	int			depth = act_entity_depth();
 
 	if (state->runner->runnable == NULL)
 		return GATE_OPEN;
 	PushActiveSnapshot(work->snapshot);
-	lease->failed = !act_subxact_contain(ask_runnable, &ask, &failure,
+	lease->failed = !act_subxact_contain(ask_runnable, state, &failure,
 										 CurrentMemoryContext);
 	PopActiveSnapshot();
 	act_entity_end_run(depth);
-	if (!lease->failed && ask.answer == GATE_OPEN)
+	if (!lease->failed && state->run->gate == GATE_OPEN)
 		return GATE_OPEN;
 	act_mailbox_end_lease(mailbox);
 	if (!lease->failed)
-		return ask.answer;
+		return state->run->gate;
 	act_retry_note(work, mailbox, state->runner, &failure, -1);
 	return mailbox->wake_at != 0 ? GATE_BACK_OFF : GATE_FAILED;
 }

@@ -106,17 +106,6 @@ back_off(const Runner *runner, const Mailbox *mailbox, bool counted)
 }
 
 /*
- * Is the row still as it was when the batch was tried?
- */
-static bool
-is_unchanged(EntityRun *run, Mailbox *mailbox)
-{
-	return run->had_row == mailbox->exists &&
-		(!mailbox->exists ||
-		 ItemPointerEquals(&run->tid, &mailbox->tid));
-}
-
-/*
  * Lock the entity of a run and open the tables; false if it is busy.
  */
 static bool
@@ -218,7 +207,7 @@ record_failure(void *arg)
 	runner = act_runner_find(run->key.runner);
 	if (runner != NULL &&
 		load_mailbox(run, &work, &mailbox, &run->target) &&
-		is_unchanged(run, &mailbox))
+		memcmp(&run->tid, &mailbox.tid, sizeof(ItemPointerData)) == 0)
 	{
 		name_entity(run, runner, &mailbox);
 
