@@ -23,8 +23,6 @@
 #include "mailbox/mailbox.h"
 #include "mailbox/pending.h"
 #include "maint/sweep.h"
-#include "runner/runner.h"
-#include "sched/wakeup.h"
 
 PG_FUNCTION_INFO_V1(actornot_state);
 PG_FUNCTION_INFO_V1(actornot_pending);

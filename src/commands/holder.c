@@ -11,7 +11,6 @@
  */
 #include "postgres.h"
 
-#include "access/detoast.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -29,7 +28,6 @@
 #include "mailbox/head.h"
 #include "mailbox/mailbox.h"
 #include "runner/runner.h"
-#include "sched/gate.h"
 #include "sched/leaseq.h"
 #include "sched/wakeup.h"
 

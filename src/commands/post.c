@@ -15,15 +15,12 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type_d.h"
 #include "miscadmin.h"
 #include "utils/array.h"
-#include "utils/builtins.h"
 
 #include "actornot.h"
 #include "commands/funcargs.h"
-#include "common/catalog.h"
 #include "log/writer.h"
 #include "runner/runner.h"
 #include "sched/wakeup.h"

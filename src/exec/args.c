@@ -45,7 +45,6 @@
 #include "exec/args.h"
 #include "exec/call.h"
 #include "log/reader.h"
-#include "runner/runner.h"
 
 /* The fields of actornot_message. */
 enum

@@ -8,7 +8,6 @@
 #include "access/tupdesc.h"
 #include "utils/jsonb.h"
 
-#include "actornot.h"
 #include "compat.h"
 #include "exec/call.h"
 #include "log/reader.h"

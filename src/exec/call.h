@@ -8,8 +8,6 @@
 #include "access/tupdesc.h"
 #include "fmgr.h"
 
-#include "actornot.h"
-
 /* For whom a function is called, and how long it may take. */
 typedef struct CallFrame
 {

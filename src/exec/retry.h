@@ -5,8 +5,8 @@
 #ifndef ACT_RETRY_H
 #define ACT_RETRY_H
 
+#include "common/subxact.h"
 #include "exec/batch.h"
-#include "mailbox/deadletter.h"
 
 extern void act_retry_run(EntityRun *run, ContainFunction contain, int elevel);
 extern void act_retry_note(RunContext *work, Mailbox *mailbox,

@@ -5,7 +5,6 @@
 #ifndef ACT_DEADLETTER_H
 #define ACT_DEADLETTER_H
 
-#include "actornot.h"
 #include "common/subxact.h"
 #include "mailbox/head.h"
 #include "mailbox/mailbox.h"

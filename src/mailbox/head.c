@@ -25,7 +25,6 @@
 #include "utils/snapmgr.h"
 
 #include "actornot.h"
-#include "common/catalog.h"
 #include "common/cursor.h"
 #include "log/clock.h"
 #include "log/reader.h"

@@ -8,7 +8,6 @@
 #include "common/cursor.h"
 #include "log/reader.h"
 #include "mailbox/mailbox.h"
-#include "mailbox/pending.h"
 
 /* What a transaction needs to work on entities. */
 typedef struct RunContext

@@ -20,7 +20,6 @@
 #include "postgres.h"
 
 #include "access/heapam.h"
-#include "access/itup.h"
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -33,8 +32,6 @@
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "actornot.h"
