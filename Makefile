@@ -9,7 +9,7 @@ MODULE_big = actornot
 # another one when the extension is built out of the tree.
 OBJS = src/init.o \
 	$(addprefix src/common/, \
-		catalog.o cursor.o entity.o index.o subxact.o testhook.o) \
+		catalog.o cursor.o entity.o index.o subxact.o) \
 	$(addprefix src/sched/, \
 		crashmark.o database.o entry.o evict.o gate.o lane.o leaseq.o \
 		process.o readyq.o registry.o slot.o wakeup.o) \

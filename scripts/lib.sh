@@ -53,7 +53,7 @@
 #	Nothing is written to the system's folders.  With STRICT=1 in the
 #	environment the build has strict warnings, which are errors, and our
 #	assertions, also where the server has none.  With TEST_HOOKS=1 it has the
-#	settings actornot.debug_* (src/common/testhook.h).
+#	settings actornot.debug_* (src/log/segment.c, src/common/entity.c).
 #
 # server_init DIR [INITDB-ARGUMENT...]
 #	A new instance in DIR/data with test/actornot.conf (which does not turn

@@ -15,7 +15,7 @@
 #include "storage/shmem.h"
 #include "utils/guc.h"
 
-#include "common/testhook.h"
+#include "common/entity.h"
 #include "log/segment.h"
 #include "mailbox/tid_cache.h"
 #include "proc/launcher.h"
@@ -67,7 +67,9 @@ void
 _PG_init(void)
 {
 	act_registry_define_settings();
-	act_testhook_define_settings();
+#ifdef ACTORNOT_TEST_HOOKS
+	act_entity_define_settings();
+#endif
 	act_entry_define_settings();
 	act_slot_define_settings();
 	act_database_define_settings();

@@ -7,6 +7,10 @@
 
 #include "actornot.h"
 
+#ifdef ACTORNOT_TEST_HOOKS
+extern void act_entity_define_settings(void);
+#endif
+
 extern EntityKey act_entity_key(int32 runner, const char *runner_name,
 								int runner_len,
 								const char *entity, int entity_len);

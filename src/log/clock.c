@@ -76,9 +76,9 @@
 
 #include "common/catalog.h"
 #include "common/cursor.h"
-#include "common/testhook.h"
 #include "compat.h"
 #include "log/clock.h"
+#include "log/segment.h"
 #include "sched/hints.h"
 
 /* The columns of clock. */
@@ -533,11 +533,11 @@ adopt_data(bool again)
 	offset = compute_offset(&stored);
 	mend_sequence("id_seq", stored.id);
 	mend_sequence("runner_seq", stored.runner);
-	act_testhook_stop("advance: sequences");
+	act_segment_stop("advance: sequences");
 	if (have_own || have_foreign || stored.anything)
 	{
 		mend_segments(&stored);
-		act_testhook_stop("advance: segments");
+		act_segment_stop("advance: segments");
 		ereport(LOG,
 				(errmsg("actornot adopts the data of database \"%s\"",
 						get_database_name(MyDatabaseId)),
@@ -545,7 +545,7 @@ adopt_data(bool again)
 						   offset)));
 	}
 	write_clock(offset);
-	act_testhook_stop("advance: clock");
+	act_segment_stop("advance: clock");
 	request_sweep();
 }
 

@@ -49,6 +49,8 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -69,7 +71,6 @@
 #include "compat.h"
 #include "common/catalog.h"
 #include "common/cursor.h"
-#include "common/testhook.h"
 #include "log/segment.h"
 #include "sched/hints.h"
 
@@ -99,6 +100,20 @@ enum
 /* actornot.segment_size, in blocks. */
 static int	segment_blocks = 32768;
 
+#ifdef ACTORNOT_TEST_HOOKS
+
+/* actornot.debug_stop_at */
+static char *debug_stop_at = "";
+
+void
+act_segment_stop(const char *step)
+{
+	if (debug_stop_at[0] != '\0' && strcmp(debug_stop_at, step) == 0)
+		kill(MyProcPid, SIGKILL);
+}
+
+#endif							/* ACTORNOT_TEST_HOOKS */
+
 /* Cached number of the current segment, or -1; and which relation tells. */
 static int	current_segment = -1;
 static Oid	segment_relation = InvalidOid;
@@ -113,6 +128,15 @@ act_segment_define_settings(void)
 							32768, 16, INT_MAX / 2,
 							PGC_SIGHUP, GUC_UNIT_BLOCKS,
 							NULL, NULL, NULL);
+#ifdef ACTORNOT_TEST_HOOKS
+	DefineCustomStringVariable("actornot.debug_stop_at",
+							   "The step of rotation, or of advancing the clock, at which a process kills itself.",
+							   "For tests of what a crash leaves behind.",
+							   &debug_stop_at, "",
+							   PGC_SUSET,
+							   GUC_NOT_IN_SAMPLE | GUC_NO_SHOW_ALL,
+							   NULL, NULL, NULL);
+#endif
 }
 
 /* ------------------------------------------------------------- the rows */
@@ -413,7 +437,7 @@ act_segment_move(int from)
 			   " turn = $2 WHERE number = $1",
 			   to, INT8OID, Int64GetDatum(turn + 1));
 	act_catalog_invalidate(act_catalog_get()->segment);
-	act_testhook_stop("moved");
+	act_segment_stop("moved");
 	return true;
 }
 
@@ -441,7 +465,7 @@ act_segment_seal(int number, const Cursor *now)
 						 " WHERE number = $1 AND NOT current AND NOT sealed",
 						 number, XID8OID, UInt64GetDatum(now->xmax));
 	act_catalog_invalidate(act_catalog_get()->segment);
-	act_testhook_stop("sealed");
+	act_segment_stop("sealed");
 	return changed > 0;
 }
 
@@ -453,7 +477,7 @@ act_segment_mark_copied(int number)
 {
 	change_row("UPDATE actornot.segment SET copied = true WHERE number = $1",
 			   number, InvalidOid, (Datum) 0);
-	act_testhook_stop("marked as copied");
+	act_segment_stop("marked as copied");
 }
 
 /*
@@ -477,7 +501,7 @@ act_segment_mark_done(int number, const Segment *checked)
 	xid = U64FromFullTransactionId(GetTopFullTransactionId());
 	change_row("UPDATE actornot.segment SET done = $2 WHERE number = $1",
 			   number, XID8OID, UInt64GetDatum(xid));
-	act_testhook_stop("done");
+	act_segment_stop("done");
 	return true;
 }
 
@@ -564,12 +588,12 @@ act_segment_empty(int number)
 		return false;
 	act_catalog_execute(psprintf("TRUNCATE actornot.message_%d", number),
 						0, NULL, NULL, NULL);
-	act_testhook_stop("truncated");
+	act_segment_stop("truncated");
 	change_row("UPDATE actornot.segment SET upper = $2, done = NULL,"
 			   " mixed = false, copied = false WHERE number = $1",
 			   number, XID8OID, UInt64GetDatum(ACT_CURSOR_NOTHING_XMAX));
 	act_catalog_invalidate(act_catalog_get()->segment);
-	act_testhook_stop("emptied");
+	act_segment_stop("emptied");
 	return true;
 }
 

@@ -41,6 +41,17 @@ typedef struct Segment
 
 extern void act_segment_define_settings(void);
 
+/*
+ * Die as by kill -9 if actornot.debug_stop_at names this step.  Some tests need
+ * that in the middle of what is over in an instant; a server with users must
+ * not be able to.
+ */
+#ifdef ACTORNOT_TEST_HOOKS
+extern void act_segment_stop(const char *step);
+#else
+#define act_segment_stop(step) ((void) (step))
+#endif
+
 extern void act_segment_read(Segment *segments, Snapshot snapshot);
 extern void act_segment_read_latest(Segment *segments);
 

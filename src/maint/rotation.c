@@ -40,7 +40,6 @@
 #include "common/cursor.h"
 #include "common/entity.h"
 #include "common/subxact.h"
-#include "common/testhook.h"
 #include "log/clock.h"
 #include "log/reader.h"
 #include "log/segment.h"
@@ -385,7 +384,7 @@ watch_sealed(Step *step)
 	}
 	else if (watch->copying)
 	{
-		act_testhook_stop("copied, committed");
+		act_segment_stop("copied, committed");
 		begin_round(watch, row);
 		check_piece(step);
 	}
@@ -453,7 +452,7 @@ read_ring(Rotation *rotation)
 			ring[i].state != rotation->ring[i].state)
 		{
 			if (rotation->ring[i].state != SEGMENT_EMPTY)
-				act_testhook_stop(commits[ring[i].state]);
+				act_segment_stop(commits[ring[i].state]);
 			memset(&rotation->watch[i], 0, sizeof(SegmentWatch));
 		}
 		rotation->ring[i] = ring[i];

@@ -24,7 +24,6 @@
 #include "actornot.h"
 #include "common/catalog.h"
 #include "common/cursor.h"
-#include "common/testhook.h"
 #include "log/reader.h"
 #include "log/segment.h"
 #include "mailbox/mailbox.h"
@@ -134,7 +133,7 @@ look_at_message(SegmentCheck *check, const MessageRow *row)
 	{
 		act_writer_copy(check->writer, row);
 		push_hint(row);
-		act_testhook_stop("copied one");
+		act_segment_stop("copied one");
 	}
 }
 
