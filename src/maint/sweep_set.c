@@ -11,13 +11,10 @@
  * Entities are put into the queue many at a time, in the order of their
  * hashes: what is neighbours there is then neighbours in the index of the
  * mailboxes and in those of the log, so that a worker finds many of its pages
- * in the cache.  The more are sorted together, the nearer they are.  So what
- * is found when the queue has no room any more is kept, as much as STOCK_SIZE
- * of one pool, sorted, and queued as room comes.
- *
- * Those that are not lent are told apart from those that were when their
- * mailbox was looked at: the former are queued even if the queue says that
- * they are lent.
+ * in the cache.  The more are sorted together, the nearer they are.  So what a
+ * piece finds is kept, up to KEPT_SIZE of one pool, sorted, and queued as room
+ * comes.  What workers wait for (a first piece, a look at the end of the log)
+ * is queued at once, one by one, and so is what is lent: these are few.
  *
  * Nothing here is needed for the sweep to be right: what was forgotten is
  * looked up again.
@@ -25,8 +22,7 @@
  * Memory: contexts of its own.  No more than MAX_KNOWN entities and
  * MAX_CURSOR_BYTES of records; beyond that all is forgotten.  The table
  * doubles as it grows, up to 8 MB, and for that moment takes half as much
- * again.  On the way to the queue at most 2 * QUEUE_AT_ONCE keys and
- * STOCK_SIZE more.
+ * again.  On the way to the queue at most KEPT_SIZE keys.
  */
 #include "postgres.h"
 
@@ -49,46 +45,8 @@
 /* How many entities the table begins with. */
 #define FIRST_SIZE 256
 
-/* How many entities are sorted and put into the ready queue at a time. */
-#define QUEUE_AT_ONCE 32768
-
-/* How many are kept for later when the queue has no room. */
-#define STOCK_SIZE 196608
-
-/* Of how many pools a piece knows how much room is left. */
-#define ROOMS 16
-
-/* Keys of one pool. */
-typedef struct KeyList
-{
-	Oid			pool;
-	int			n;
-	EntityKey  *keys;			/* NULL: there has been none */
-} KeyList;
-
-/* One of those that are kept for later. */
-typedef struct StockItem
-{
-	EntityKey	key;
-	bool		leased;
-} StockItem;
-
-/* Those of one pool. */
-typedef struct Stock
-{
-	Oid			pool;
-	int			n;
-	int			next;			/* the first that is not yet queued */
-	bool		sorted;
-	StockItem  *items;			/* NULL: there has been none */
-} Stock;
-
-/* How many more entities a pool takes. */
-typedef struct PoolRoom
-{
-	Oid			pool;
-	int			left;
-} PoolRoom;
+/* How many keys of one pool are sorted together. */
+#define KEPT_SIZE 196608
 
 /* The hash of an entity is a good one; the rest only has to be mixed in. */
 static inline uint32
@@ -123,15 +81,15 @@ struct SweepSet
 	MemoryContext cursors;		/* of the records */
 	knownhash_hash *entities;
 	Size		cursor_bytes;
-	KeyList		free;			/* to be queued: not lent */
-	KeyList		leased;			/* perhaps lent */
-	Stock		stock;
+	/* What is kept for the ready queue, of one pool. */
+	Oid			pool;
+	int			nkeys;
+	int			next;			/* the first that is not yet queued */
+	EntityKey  *keys;			/* NULL: there has been none */
 	/* of the present piece of the sweep */
-	int			left;			/* how many more may be queued */
-	bool		may_keep;		/* and others be kept */
+	int			left;			/* so many more may be queued at once */
+	bool		may_keep;		/* else each is queued at once */
 	Oid			full_pool;		/* this pool takes no more */
-	int			nrooms;
-	PoolRoom	rooms[ROOMS];
 };
 
 /*
@@ -267,104 +225,56 @@ compare_keys(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static int
-compare_items(const void *a, const void *b)
+/*
+ * Queue as much of what is kept as its pool takes.
+ */
+void
+act_sweep_set_queue_kept(SweepSet *set)
 {
-	return compare_keys(&((const StockItem *) a)->key,
-						&((const StockItem *) b)->key);
-}
+	int			n = Min(act_readyq_pool_room(MyDatabaseId, set->pool),
+						set->nkeys - set->next);
 
-static void
-flush_list(SweepSet *set, KeyList *list)
-{
-	if (list->n == 0)
-		return;
-	qsort(list->keys, list->n, sizeof(EntityKey), compare_keys);
-	if (list == &set->free)
-		act_readyq_requeue(MyDatabaseId, list->pool, list->keys, list->n);
+	act_readyq_requeue(MyDatabaseId, set->pool, set->keys + set->next, n);
+	set->next += n;
+	if (act_sweep_set_keeps(set))
+		set->full_pool = set->pool;
 	else
-		act_readyq_push(MyDatabaseId, list->pool, list->keys, list->n);
-	list->n = 0;
+		act_sweep_set_drop_kept(set);
 }
 
 static void
-flush(SweepSet *set)
+sort_and_queue(SweepSet *set)
 {
-	flush_list(set, &set->free);
-	flush_list(set, &set->leased);
+	if (!act_sweep_set_keeps(set))
+		return;
+	qsort(set->keys, set->nkeys, sizeof(EntityKey), compare_keys);
+	act_sweep_set_queue_kept(set);
 }
 
 /*
- * An entity is to be queued, with the next flush or before.
- */
-static void
-queue_key(SweepSet *set, Oid pool, const EntityKey *key, bool leased)
-{
-	KeyList    *list = leased ? &set->leased : &set->free;
-
-	if (list->n == QUEUE_AT_ONCE || list->pool != pool)
-		flush_list(set, list);
-	if (list->keys == NULL)
-		list->keys = MemoryContextAlloc(set->context,
-										sizeof(EntityKey) * QUEUE_AT_ONCE);
-	list->pool = pool;
-	list->keys[list->n++] = *key;
-}
-
-/*
- * Keep an entity for later; false if there is no place.
+ * Keep an entity until the piece ends or the next pool's comes; false if what
+ * is kept has no room.
  */
 static bool
-keep_key(SweepSet *set, Oid pool, const EntityKey *key, bool leased)
+keep_key(SweepSet *set, Oid pool, const EntityKey *key)
 {
-	Stock	   *stock = &set->stock;
-
-	if (stock->n == STOCK_SIZE || (stock->n > 0 && stock->pool != pool))
-		return false;
-	if (stock->items == NULL)
-		stock->items = MemoryContextAlloc(set->context,
-										  sizeof(StockItem) * STOCK_SIZE);
-	stock->pool = pool;
-	stock->sorted = false;
-	stock->items[stock->n].key = *key;
-	stock->items[stock->n].leased = leased;
-	stock->n++;
+	if (set->nkeys == KEPT_SIZE || set->pool != pool)
+	{
+		sort_and_queue(set);
+		if (act_sweep_set_keeps(set))
+			return false;
+	}
+	if (set->keys == NULL)
+		set->keys = MemoryContextAlloc(set->context,
+									   sizeof(EntityKey) * KEPT_SIZE);
+	set->pool = pool;
+	set->keys[set->nkeys++] = *key;
 	return true;
 }
 
 /*
- * May this pool be given one more?
- */
-static bool
-take_room(SweepSet *set, Oid pool)
-{
-	PoolRoom   *room = set->rooms;
-	PoolRoom   *end = room + set->nrooms;
-
-	while (room < end && room->pool != pool)
-		room++;
-	if (room == end)
-	{
-		/* What it has been given already is to be counted. */
-		flush(set);
-		if (set->nrooms == ROOMS)
-			set->nrooms = 0;
-		room = &set->rooms[set->nrooms++];
-		room->pool = pool;
-		room->left = act_readyq_pool_room(MyDatabaseId, pool);
-	}
-	if (room->left <= 0)
-	{
-		set->full_pool = pool;
-		return false;
-	}
-	room->left--;
-	return true;
-}
-
-/*
- * Up to "max" entities may be queued from now on, and, with "may_keep", others
- * be kept.
+ * Up to "max" entities may be queued from now on; with "may_keep" others are
+ * kept.
  */
 void
 act_sweep_set_begin_piece(SweepSet *set, int max, bool may_keep)
@@ -372,40 +282,45 @@ act_sweep_set_begin_piece(SweepSet *set, int max, bool may_keep)
 	set->left = max;
 	set->may_keep = may_keep;
 	set->full_pool = InvalidOid;
-	set->nrooms = 0;
 }
 
 /*
- * Put into the queue what is to be there.  Also after an error.
+ * Put into the queue what has room there.  Also after an error.
  */
 void
 act_sweep_set_end_piece(SweepSet *set)
 {
-	flush(set);
-	if (!set->stock.sorted && set->stock.n > 0)
-		qsort(set->stock.items, set->stock.n, sizeof(StockItem),
-			  compare_items);
-	set->stock.sorted = true;
-	/* That pool is the one to wait for. */
-	if (act_sweep_set_keeps(set))
-		set->full_pool = set->stock.pool;
+	if (set->may_keep)
+		sort_and_queue(set);
 }
 
 /*
  * Queue a pending entity, or keep it; false if neither can be done.
  *
- * One that was leased when we looked is queued as well, unless the queue knows
- * that it is lent: the lease may have ended since.  The worker that takes it
- * from there finds out.
+ * One that is not lent is queued even if the queue says that it is.  One that
+ * was leased when we looked is queued as well, unless the queue knows that it
+ * is lent: the lease may have ended since.  The worker that takes it from
+ * there finds out.
  */
 bool
 act_sweep_set_offer(SweepSet *set, Oid pool, const KnownEntity *known)
 {
 	bool		leased = act_sweep_set_leased_until(known) != 0;
 
-	if (set->left <= 0 || !take_room(set, pool))
-		return set->may_keep && keep_key(set, pool, &known->key, leased);
-	queue_key(set, pool, &known->key, leased);
+	if (set->may_keep && !leased)
+		return keep_key(set, pool, &known->key);
+	if (set->left <= 0)
+		return false;
+	if (pool == set->full_pool ||
+		act_readyq_pool_room(MyDatabaseId, pool) <= 0)
+	{
+		set->full_pool = pool;
+		return false;
+	}
+	if (leased)
+		act_readyq_push(MyDatabaseId, pool, &known->key, 1);
+	else
+		act_readyq_requeue(MyDatabaseId, pool, &known->key, 1);
 	set->left--;
 	return true;
 }
@@ -434,30 +349,7 @@ act_sweep_set_full_pool(const SweepSet *set)
 bool
 act_sweep_set_keeps(const SweepSet *set)
 {
-	return set->stock.next < set->stock.n;
-}
-
-/*
- * A piece: queue as much of what is kept as its pool takes.
- */
-void
-act_sweep_set_queue_kept(SweepSet *set)
-{
-	Stock	   *stock = &set->stock;
-	int			room = act_readyq_pool_room(MyDatabaseId, stock->pool);
-
-	for (; act_sweep_set_keeps(set) && room > 0; room--)
-	{
-		const StockItem *item = &stock->items[stock->next++];
-
-		queue_key(set, stock->pool, &item->key, item->leased);
-	}
-	flush(set);
-	set->full_pool = InvalidOid;
-	if (act_sweep_set_keeps(set))
-		set->full_pool = stock->pool;
-	else
-		act_sweep_set_drop_kept(set);
+	return set->next < set->nkeys;
 }
 
 /*
@@ -466,6 +358,5 @@ act_sweep_set_queue_kept(SweepSet *set)
 void
 act_sweep_set_drop_kept(SweepSet *set)
 {
-	Assert(!act_sweep_set_keeps(set) || set->full_pool == set->stock.pool);
-	set->stock.n = set->stock.next = 0;
+	set->nkeys = set->next = 0;
 }
