@@ -22,7 +22,7 @@ OBJS = src/init.o \
 	$(addprefix src/exec/, \
 		args.o batch.o call.o group.o lease.o retry.o) \
 	$(addprefix src/maint/, \
-		cleanup.o log_walk.o rotation.o segment_check.o sweep.o sweep_set.o) \
+		cleanup.o rotation.o segment_check.o sweep.o sweep_queue.o) \
 	$(addprefix src/commands/, \
 		acquire.o entity_admin.o funcargs.o holder.o post.o \
 		redrive.o register.o run.o support.o) \

@@ -2,122 +2,254 @@
  * sweep.c
  *	  Finding the entities with pending messages from the tables.
  *
- * The ready queue is only a hint; this is the truth that it is made from:
- * after a start, an overflow, a COMMIT PREPARED, a resume.  The log is read in
- * pieces of as many entities as the queue takes.  What is found out about
- * entities, and what waits for room in the queue, is in sweep_set.c: so a
- * mailbox is looked up once a walk.
+ * All of the log is read, block by block, in pieces, each with a transaction
+ * and a snapshot of its own; the place is kept between them.  Only segments are
+ * read in which something may be pending, in the order of their turns.  With
+ * another turn than before a segment has been emptied, and what is there now is
+ * not met: forward it is still to come.
  *
- * The walk to the queue goes backward, for what is pending is mostly what came
- * last, and in front of it there may be millions of messages that are done.
- * There is one for all pools.  Where the queue has no room for what it finds,
- * it waits, so that the log is read once, however small the queue is.  But
- * room is a pool's own, and a pool whose handlers are slow must not keep the
- * hints of all others waiting: a pool that the walk has waited for PATIENCE in
- * all is put off, and the walk goes on without it.  When it has come to the
- * beginning of the log there is another round, from where the first pool was
- * put off, for the pools that were.  The last one of these is waited for as
- * long as it takes, unless another sweep is due: that begins anew, for all
- * pools.
+ * A drain, a lease and a count go forward, so that what came first is run
+ * first, and look up each entity once a piece, for another run may have passed
+ * it by since.  The sweep for the ready queue goes backward, for what is
+ * pending is mostly what came last, and in front of it there may be millions
+ * of messages that are done (sweep_queue.c).  It looks up an entity once: what
+ * is pending when it is found is taken by the run that follows.
  *
- * A sweep that is asked for while there is a walk is answered at once by a
- * look at the last LOOK_BLOCKS of the log, from which the walk comes back to
- * where it was.  A look waits for nothing: a pool that has no room is passed
- * by.
+ * An entity is met with each of its messages.  So what was found out about it
+ * is remembered in a hash table of 32 bytes an entity: of most it is enough to
+ * know that they have been reported, or below which tick they are done.  The
+ * few that have more to be told (open writers in their cursor, a target, a
+ * lease) get a record beside it.  What was forgotten is looked up again.
  *
- * A message that is posted while we walk pushes its own hint, and so does one
- * whose transaction we find open, and one that is copied to a later segment
- * because its own is to be emptied.  A request for a sweep is taken (its flag
- * cleared) first, and each piece takes its snapshot after that.  So an entity
- * that was queued by one piece need not be queued by the next: whatever was
- * there when the walk began is taken by the run that follows.  A drain or a
- * lease may have passed the entity by, so for these each piece starts afresh;
- * and they go forward, so that what came first is run first.
- *
- * A segment that is locked by an administrator is waited for by trying again,
- * not in the lock's queue, where the manager could do nothing else.
+ * A segment that an administrator has locked is waited for, backward by trying
+ * again, and not in the lock's queue, where the manager could do nothing else:
+ * to skip it could lose what it holds.
  *
  * Equal hashes: entities are told apart by their check hash, as in the queue.
  *
- * Failure: if the process ends before the walk has, another sweep is due
- * (database.c).  Memory: the walk in the context given to act_sweep_begin, or
- * one of its own if it is the manager's; the set in a child of it.  A mailbox
- * that is looked at goes at once.
+ * Memory: the context given to act_sweep_begin.  What is known of entities is in
+ * a child of it: MAX_KNOWN entities and MAX_CURSOR_BYTES of records at most,
+ * beyond that all is forgotten.  The table doubles as it grows, up to 8 MB, and
+ * for that moment takes half as much again.  A mailbox that is looked at goes
+ * at once.  After an error the place is where it was.
  */
 #include "postgres.h"
 
+#include "access/table.h"
+#include "access/tableam.h"
 #include "miscadmin.h"
-#include "nodes/pg_list.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "actornot.h"
+#include "common/catalog.h"
+#include "common/cursor.h"
+#include "compat.h"
 #include "log/reader.h"
 #include "mailbox/mailbox.h"
-#include "maint/log_walk.h"
 #include "maint/sweep.h"
-#include "maint/sweep_set.h"
 #include "runner/runner.h"
-#include "sched/database.h"
 #include "sched/gate.h"
-#include "sched/hints.h"
-#include "sched/readyq.h"
+
+/* How many blocks are read by one scan. */
+#define RANGE 16
+
+/* The table does not grow once more (fill factor 0.9 of 2^18 entries). */
+#define MAX_KNOWN 235000
+
+#define MAX_CURSOR_BYTES (8 * 1024 * 1024)
+
+/* How many entities the table begins with. */
+#define FIRST_SIZE 256
+
+typedef enum KnownState
+{
+	KNOWN_NOTHING,				/* just entered, nothing is known yet */
+	KNOWN_BELOW,				/* done below a tick, not lent */
+	KNOWN_CURSOR,				/* done as a cursor says, or lent */
+	KNOWN_REPORTED,				/* nothing more to be found out */
+	KNOWN_IGNORED				/* it waits for something that queues it */
+} KnownState;
+
+/* For entities of which a tick does not say it all. */
+typedef struct KnownCursor
+{
+	bool		has_target;
+	Cursor		done;
+	Cursor		target;
+	int64		last_id;
+	TimestampTz leased_until;	/* 0: not leased */
+} KnownCursor;
 
 /*
- * How many blocks a piece reads at most before it lets the caller commit; and
- * for how long, if it is for the ready queue: the manager has other things to
- * do, and the mailboxes that are looked up may be anywhere.
+ * As small as can be: there is one for each entity, and the sweep looks here
+ * with each message, in the cache that the workers use, too.
  */
-#define BLOCKS_PER_PIECE 8192
-#define TIME_PER_PIECE (100 * INT64CONST(1000))
+typedef struct KnownEntity
+{
+	EntityKey	key;
+	union
+	{
+		uint64		below;		/* KNOWN_BELOW */
+		KnownCursor *cursor;	/* KNOWN_CURSOR */
+	}			is;
+	uint8		state;			/* a KnownState */
+	char		status;			/* of the hash table */
+} KnownEntity;
 
-/*
- * The first piece for the ready queue finds no more entities than this: not
- * before its end are workers started.
- */
-#define FIRST_PIECE 512
+/* The hash of an entity is a good one; the rest only has to be mixed in. */
+static inline uint32
+hash_key(const EntityKey *key)
+{
+	uint64		hash = (uint64) key->hash;
 
-/* How many blocks at the end of the log a look reads: 16 MB. */
-#define LOOK_BLOCKS 2048
+	return (uint32) (hash ^ (hash >> 32)) ^ key->check ^ (uint32) key->runner;
+}
 
-/* How long the walk waits for pools in all before one is put off. */
-#define PATIENCE (1 * USECS_PER_SEC)
+static inline bool
+keys_equal(const EntityKey *a, const EntityKey *b)
+{
+	return a->hash == b->hash && a->check == b->check &&
+		a->runner == b->runner;
+}
 
-/* How often it is looked for room while the queue is too full. */
-#define ROOM_DELAY (20 * INT64CONST(1000))
+#define SH_PREFIX knownhash
+#define SH_ELEMENT_TYPE KnownEntity
+#define SH_KEY_TYPE EntityKey
+#define SH_KEY key
+#define SH_HASH_KEY(tb, key) hash_key(&(key))
+#define SH_EQUAL(tb, a, b) keys_equal(&(a), &(b))
+#define SH_SCOPE static inline
+#define SH_DEFINE
+#define SH_DECLARE
+#include "lib/simplehash.h"
 
-/* How often a segment that is locked is tried again. */
-#define LOCK_DELAY (1 * USECS_PER_SEC)
-
-/* How much room the queue has at least when a piece is begun. */
-#define LEAST_ROOM 16
-
-struct Sweep
+struct KnownEntities
 {
 	MemoryContext context;
-	SweepFunction function;		/* NULL: to the ready queue */
-	void	   *arg;
-	int32		runner;			/* 0: all */
-	bool		every_message;	/* call for each pending message */
-	LogWalk		walk;
-	bool		looking;		/* at the end of the log */
-	int			look_blocks;	/* how many are left to look at */
-	LogPlace	rest;			/* then the walk comes back there */
-	List	   *only;			/* this round is for these pools; NIL: all */
-	List	   *put_off;		/* pools that the next round is for */
-	LogPlace	next_round;		/* which begins there */
-	SweepSet   *set;
-	bool		begun;			/* this is not the first piece */
-	/* of the present piece */
-	LogPlace	piece_from;		/* what is kept comes from there on */
-	MemoryContext look_context; /* reset after each look at a mailbox */
-	MailboxTable mailboxes;
-	MessageReader messages;		/* for the ring, and for copies */
-	int			found;			/* by the function */
-	int			max;			/* find no more than this */
-	bool		full;			/* there was one more than could be taken */
+	MemoryContext cursors;		/* of the records */
+	knownhash_hash *entities;
+	Size		cursor_bytes;
 };
+
+static void
+begin_known(Sweep *sweep)
+{
+	MemoryContext context = AllocSetContextCreate(sweep->context,
+												  "actornot entities seen by the sweep",
+												  ALLOCSET_DEFAULT_SIZES);
+	struct KnownEntities *known = MemoryContextAllocZero(context,
+														 sizeof(*known));
+
+	known->context = context;
+	known->cursors = AllocSetContextCreate(context,
+										   "actornot cursors seen by the sweep",
+										   ALLOCSET_DEFAULT_SIZES);
+	known->entities = knownhash_create(context, FIRST_SIZE, NULL);
+	sweep->known = known;
+}
+
+/*
+ * Forget all that is known.  A table that is to be filled again keeps its
+ * size; to clear one that was hardly used would cost more than to make another.
+ */
+void
+act_sweep_forget(Sweep *sweep)
+{
+	struct KnownEntities *known = sweep->known;
+
+	MemoryContextReset(known->cursors);
+	known->cursor_bytes = 0;
+	if (known->entities->members > known->entities->size / 8)
+		knownhash_reset(known->entities);
+	else
+	{
+		knownhash_destroy(known->entities);
+		known->entities = knownhash_create(known->context, FIRST_SIZE, NULL);
+	}
+}
+
+/*
+ * Find an entity, or enter it as KNOWN_NOTHING.  Valid until the next call.
+ */
+static KnownEntity *
+enter(Sweep *sweep, const EntityKey *key)
+{
+	struct KnownEntities *all = sweep->known;
+	KnownEntity *known;
+	bool		found;
+
+	if (all->entities->members >= MAX_KNOWN ||
+		all->cursor_bytes >= MAX_CURSOR_BYTES)
+		act_sweep_forget(sweep);
+	known = knownhash_insert(all->entities, *key, &found);
+	if (!found)
+		known->state = KNOWN_NOTHING;
+	return known;
+}
+
+/*
+ * Remember how far a mailbox has come, and whether it is lent.
+ */
+static void
+note(Sweep *sweep, KnownEntity *known, const Mailbox *mailbox)
+{
+	MemoryContext old;
+	KnownCursor *cursor;
+	bool		leased = act_mailbox_is_leased(mailbox);
+
+	if (mailbox->done.nxip == 0 && !mailbox->has_target && !leased)
+	{
+		known->state = KNOWN_BELOW;
+		known->is.below = mailbox->done.xmax;
+		return;
+	}
+
+	old = MemoryContextSwitchTo(sweep->known->cursors);
+	cursor = palloc0(sizeof(KnownCursor));
+	act_cursor_copy(&cursor->done, &mailbox->done);
+	cursor->has_target = mailbox->has_target;
+	if (mailbox->has_target)
+		act_cursor_copy(&cursor->target, &mailbox->target);
+	cursor->last_id = mailbox->last_id;
+	cursor->leased_until = leased ? mailbox->lease_until : 0;
+	MemoryContextSwitchTo(old);
+
+	sweep->known->cursor_bytes += sizeof(KnownCursor) +
+		sizeof(uint64) * (cursor->done.nxip + cursor->target.nxip);
+	known->state = KNOWN_CURSOR;
+	known->is.cursor = cursor;
+}
+
+/*
+ * Has this message, which the sweep's snapshot sees, been consumed?
+ */
+static bool
+is_consumed(const KnownEntity *known, const MessageRow *row)
+{
+	const KnownCursor *cursor = known->is.cursor;
+
+	if (known->state == KNOWN_BELOW)
+		return row->tick < known->is.below;
+	if (known->state != KNOWN_CURSOR)
+		return false;
+	return act_cursor_settled(&cursor->done, row->tick) ||
+		(cursor->has_target && row->id <= cursor->last_id &&
+		 act_cursor_settled(&cursor->target, row->tick));
+}
+
+/*
+ * 0 if it is not lent.
+ */
+static TimestampTz
+leased_until(const KnownEntity *known)
+{
+	return known->state == KNOWN_CURSOR ? known->is.cursor->leased_until : 0;
+}
 
 /*
  * Find out what there is to know of an entity: its row's cursor.
@@ -134,22 +266,9 @@ look_up(Sweep *sweep, KnownEntity *known, const char *entity, int len)
 		act_gate_verdict(act_mailbox_gate(&mailbox)) == HINT_DROP)
 		known->state = KNOWN_IGNORED;
 	else
-		act_sweep_set_note(sweep->set, known, &mailbox);
+		note(sweep, known, &mailbox);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(sweep->look_context);
-}
-
-/*
- * Queue an entity, or keep it for later.  Where the pool has no room a look
- * passes it by, and the walk has to wait.
- */
-static bool
-queue_entity(Sweep *sweep, Oid pool, const KnownEntity *known)
-{
-	if (act_sweep_set_offer(sweep->set, pool, known))
-		return true;
-	sweep->full = !sweep->looking || act_sweep_set_is_used_up(sweep->set);
-	return false;
 }
 
 /*
@@ -158,24 +277,17 @@ queue_entity(Sweep *sweep, Oid pool, const KnownEntity *known)
 static void
 report(Sweep *sweep, const Runner *runner, KnownEntity *known, text *entity)
 {
-	Oid			pool = act_runner_pool(runner);
-
-	if (sweep->function == NULL)
-	{
-		if (!queue_entity(sweep, pool, known))
-			return;
-	}
-	else if (sweep->found >= sweep->max)
+	if (sweep->found >= sweep->max)
 	{
 		sweep->full = true;
 		return;
 	}
-	else if (sweep->function(sweep->arg, pool,
-							 act_sweep_set_leased_until(known),
-							 &known->key, VARDATA_ANY(entity),
-							 VARSIZE_ANY_EXHDR(entity)))
+	sweep->refused = false;
+	if (sweep->function(sweep->arg, act_runner_pool(runner),
+						leased_until(known), &known->key,
+						VARDATA_ANY(entity), VARSIZE_ANY_EXHDR(entity)))
 		sweep->found++;
-	if (!sweep->every_message)
+	if (!sweep->every_message && !sweep->refused)
 		known->state = KNOWN_REPORTED;
 }
 
@@ -185,7 +297,7 @@ report(Sweep *sweep, const Runner *runner, KnownEntity *known, text *entity)
 static bool
 has_copy(Sweep *sweep, const MessageRow *row)
 {
-	const Segment *segment = &sweep->messages.rows[sweep->walk.at.segment];
+	const Segment *segment = &sweep->messages.rows[sweep->at.segment];
 	LogPosition at = {row->tick, row->id};
 
 	return segment->copied &&
@@ -202,10 +314,9 @@ is_wanted(const Sweep *sweep, const Runner *runner)
 
 	if (sweep->runner != 0 && sweep->runner != runner->id)
 		return false;
-	if (sweep->only != NIL && !sweep->looking &&
-		!list_member_oid(sweep->only, pool))
+	if (sweep->only != NIL && !list_member_oid(sweep->only, pool))
 		return false;
-	return !list_member_oid(sweep->put_off, pool);
+	return !list_member_oid(sweep->except, pool);
 }
 
 /*
@@ -221,7 +332,7 @@ consider_entity(Sweep *sweep, const Runner *runner, const MessageRow *row,
 
 	if (!act_runner_stored_key(runner, entity, row->hash, &key))
 		return;
-	known = act_sweep_set_enter(sweep->set, &key);
+	known = enter(sweep, &key);
 	if (known->state == KNOWN_NOTHING)
 	{
 		look_up(sweep, known, VARDATA_ANY(entity), VARSIZE_ANY_EXHDR(entity));
@@ -231,34 +342,213 @@ consider_entity(Sweep *sweep, const Runner *runner, const MessageRow *row,
 			return;
 	}
 	if (known->state != KNOWN_REPORTED && known->state != KNOWN_IGNORED &&
-		!act_sweep_set_is_consumed(known, row) &&
+		!is_consumed(known, row) &&
 		!(sweep->every_message && has_copy(sweep, row)))
 		report(sweep, runner, known, entity);
 }
 
-/*
- * Look at a message; false if its entity was one too many.
- */
-static bool
-consider(void *arg, const MessageRow *row)
+static void
+consider(Sweep *sweep, const MessageRow *row)
 {
-	Sweep	   *sweep = arg;
 	const Runner *runner = act_runner_find(row->runner);
 	text	   *entity;
 
 	if (runner == NULL || !is_wanted(sweep, runner))
-		return true;
+		return;
 	entity = DatumGetTextPP(row->entity);
 	consider_entity(sweep, runner, row, entity);
 	/* A long name may have been compressed; a walk is long, too. */
 	if ((Pointer) entity != DatumGetPointer(row->entity))
 		pfree(entity);
-	return !sweep->full;
+}
+
+/*
+ * To where it begins.
+ */
+void
+act_sweep_rewind(Sweep *sweep)
+{
+	sweep->at.turn = sweep->backward ? PG_INT64_MAX : PG_INT64_MIN;
+	sweep->at.segment = sweep->backward ? ACT_SEGMENTS : -1;
+	sweep->at.within = false;
+	sweep->narrow = 0;
+}
+
+/*
+ * End the walk where the log ends now, in a transaction.
+ */
+void
+act_sweep_end_here(Sweep *sweep)
+{
+	for (int i = 0; i < ACT_SEGMENTS; i++)
+	{
+		Relation	heap = table_open(act_catalog_get()->message[i],
+									  AccessShareLock);
+
+		sweep->end[i] = RelationGetNumberOfBlocks(heap);
+		table_close(heap, AccessShareLock);
+	}
+	sweep->bounded = true;
+}
+
+/*
+ * Open a segment; NULL if it cannot be locked at once and must not be waited
+ * for.
+ */
+static Relation
+open_segment(Sweep *sweep, int segment)
+{
+	Oid			relid = act_catalog_get()->message[segment];
+
+	if (!sweep->backward)
+		return table_open(relid, AccessShareLock);
+	sweep->locked = !ConditionalLockRelationOid(relid, AccessShareLock);
+	return sweep->locked ? NULL : table_open(relid, NoLock);
+}
+
+/*
+ * Read some blocks of a segment.  Returns how many were finished.
+ *
+ * Where an entity was one too many, the place stays where it has to be read
+ * on: forward in the block of that message, backward in the whole range.  What
+ * is in front of it there is met again.
+ */
+static int
+read_blocks(Sweep *sweep, Relation heap, TupleTableSlot *slot,
+			BlockNumber nblocks)
+{
+	BlockNumber from = sweep->at.block;
+	BlockNumber width = sweep->narrow > 0 ? 1 : RANGE;
+	BlockNumber first = sweep->backward ? from - Min(from, width) : from;
+	BlockNumber end = sweep->backward ? from : Min(from + width, nblocks);
+	ItemPointerData low,
+				high;
+	TableScanDesc scan;
+	MessageRow	row;
+
+	CHECK_FOR_INTERRUPTS();
+	ItemPointerSet(&low, first, FirstOffsetNumber);
+	ItemPointerSet(&high, end - 1, MaxOffsetNumber);
+	scan = act_table_beginscan_tidrange(heap, sweep->messages.snapshot, &low,
+										&high);
+	act_scan_without_pruning(scan);
+	while (!sweep->full &&
+		   table_scan_getnextslot_tidrange(scan, ForwardScanDirection, slot))
+	{
+		act_reader_deform(slot, &row);
+		consider(sweep, &row);
+	}
+	table_endscan(scan);
+	if (!sweep->full)
+		sweep->at.block = sweep->backward ? first : end;
+	else if (!sweep->backward)
+		sweep->at.block = ItemPointerGetBlockNumber(&slot->tts_tid);
+	sweep->narrow = Max(sweep->narrow - 1, 0);
+	return sweep->backward ? from - sweep->at.block : sweep->at.block - from;
+}
+
+/*
+ * Read blocks of the segment, until the piece ends; not at all if it is locked.
+ * True when the segment is finished.
+ */
+static bool
+walk_segment(Sweep *sweep)
+{
+	Relation	heap = open_segment(sweep, sweep->at.segment);
+	BlockNumber nblocks;
+	BlockNumber goal;
+	TupleTableSlot *slot;
+
+	if (heap == NULL)
+		return false;
+	nblocks = RelationGetNumberOfBlocks(heap);
+	slot = table_slot_create(heap, NULL);
+	if (sweep->bounded)
+		nblocks = Min(nblocks, sweep->end[sweep->at.segment]);
+	sweep->at.block = Min(sweep->at.block, nblocks);
+	goal = sweep->backward ? 0 : nblocks;
+	while (sweep->at.block != goal && sweep->blocks > 0 && !sweep->full)
+	{
+		sweep->blocks -= read_blocks(sweep, heap, slot, nblocks);
+		if (sweep->until != DT_NOEND && GetCurrentTimestamp() >= sweep->until)
+			break;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(heap, AccessShareLock);
+	return sweep->at.block == goal;
+}
+
+/*
+ * Is there anything in it that may be pending?
+ */
+static bool
+is_in_use(const Segment *row)
+{
+	return row->state != SEGMENT_EMPTY && row->state != SEGMENT_DONE;
+}
+
+/*
+ * Does segment i come after the other one, in the direction of the walk?
+ */
+static bool
+comes_after(const Sweep *sweep, int i, int64 turn, int segment)
+{
+	int64		own = sweep->messages.rows[i].turn;
+
+	if (sweep->backward)
+		return own < turn || (own == turn && i < segment);
+	return own > turn || (own == turn && i > segment);
+}
+
+/*
+ * Go to the next segment in the order of their turns; false if there is none.
+ */
+static bool
+next_segment(Sweep *sweep)
+{
+	const Segment *rows = sweep->messages.rows;
+	LogPlace   *at = &sweep->at;
+	int			next = -1;
+
+	for (int i = 0; i < ACT_SEGMENTS; i++)
+	{
+		if (comes_after(sweep, i, at->turn, at->segment) &&
+			(next < 0 || !comes_after(sweep, i, rows[next].turn, next)))
+			next = i;
+	}
+	if (next < 0)
+		return false;
+	at->segment = next;
+	at->turn = rows[next].turn;
+	at->block = sweep->backward ? MaxBlockNumber : 0;
+	sweep->narrow = 0;
+	return true;
+}
+
+/*
+ * Read segments, until the piece ends.  True when all have been read.
+ */
+static bool
+read_segments(Sweep *sweep)
+{
+	LogPlace   *at = &sweep->at;
+
+	while (at->within || next_segment(sweep))
+	{
+		const Segment *row = &sweep->messages.rows[at->segment];
+
+		at->within = row->turn == at->turn && is_in_use(row);
+		if (at->within)
+			at->within = !walk_segment(sweep);
+		if (at->within)
+			return false;
+	}
+	return true;
 }
 
 /*
  * Start a walk for one runner, or all (0).  "function" is called for what it
- * finds; NULL: it goes to the ready queue.
+ * finds.
  */
 Sweep *
 act_sweep_begin(MemoryContext context, int32 runner, SweepFunction function,
@@ -270,143 +560,89 @@ act_sweep_begin(MemoryContext context, int32 runner, SweepFunction function,
 	sweep->runner = runner;
 	sweep->function = function;
 	sweep->arg = arg;
-	sweep->walk.backward = (function == NULL);
-	sweep->walk.may_wait = (function != NULL);
-	sweep->walk.function = consider;
-	sweep->walk.arg = sweep;
-	act_log_walk_rewind(&sweep->walk);
-	sweep->set = act_sweep_set_begin(context);
+	act_sweep_rewind(sweep);
+	begin_known(sweep);
 	return sweep;
-}
-
-/*
- * End the walk where the log ends now, in a transaction.
- */
-void
-act_sweep_end_here(Sweep *sweep)
-{
-	act_log_walk_end_here(&sweep->walk);
 }
 
 void
 act_sweep_end(Sweep *sweep)
 {
-	act_sweep_set_end(sweep->set);
+	MemoryContextDelete(sweep->known->context);
 	pfree(sweep);
 }
 
 /*
- * Look at the end of the log, and then go on from here.
- */
-static void
-begin_look(Sweep *sweep)
-{
-	sweep->rest = sweep->walk.at;
-	sweep->looking = true;
-	sweep->look_blocks = LOOK_BLOCKS;
-	act_log_walk_rewind(&sweep->walk);
-	sweep->begun = false;
-	act_sweep_set_forget(sweep->set);
-}
-
-static void
-end_look(Sweep *sweep)
-{
-	sweep->looking = false;
-	sweep->walk.at = sweep->rest;
-	sweep->walk.narrow = 0;
-	/* It does not wait for pools that the look passed by. */
-	act_sweep_set_begin_piece(sweep->set, 0, false);
-}
-
-/*
- * What a piece may read and take.
- */
-static void
-begin_piece(Sweep *sweep, int max)
-{
-	LogWalk    *walk = &sweep->walk;
-
-	sweep->full = false;
-	sweep->found = 0;
-	sweep->max = max;
-	walk->blocks = BLOCKS_PER_PIECE;
-	walk->until = DT_NOEND;
-	if (sweep->function != NULL)
-	{
-		act_sweep_set_forget(sweep->set);
-		return;
-	}
-	if (sweep->looking)
-		walk->blocks = Min(walk->blocks, sweep->look_blocks);
-	else
-		sweep->piece_from = walk->at;
-	walk->until = GetCurrentTimestamp() + TIME_PER_PIECE;
-	act_sweep_set_begin_piece(sweep->set,
-							  sweep->begun ? max : Min(max, FIRST_PIECE),
-							  sweep->begun && !sweep->looking);
-	sweep->begun = true;
-}
-
-/*
- * Read a piece; true when the walk, or its round, is complete.
- */
-static bool
-read_piece(Sweep *sweep)
-{
-	int			blocks = sweep->walk.blocks;
-	bool		complete = act_log_walk_step(&sweep->walk);
-
-	act_sweep_set_end_piece(sweep->set);
-	if (!sweep->looking)
-		return complete && !act_sweep_set_keeps(sweep->set);
-	sweep->look_blocks -= blocks - sweep->walk.blocks;
-	if (complete || sweep->walk.locked || sweep->look_blocks <= 0)
-		end_look(sweep);
-	return false;
-}
-
-/*
- * One piece of the walk, in a transaction that the caller started and ends:
- * "max" entities at most.  True when the walk, or its round, is complete.
+ * A piece, in a transaction that the caller started and ends: "max" entities
+ * and so many blocks at most, until a time.  True when the walk is complete.
  *
  * In the block of the entity that was one too many those before it are found
  * again by the next piece: that is harmless as long as the function does not
  * count them again, or "max" is larger than what a block can hold.
  */
 bool
-act_sweep_step(Sweep *sweep, int max)
+act_sweep_read(Sweep *sweep, int max, int blocks, TimestampTz until)
 {
 	MemoryContext old = MemoryContextSwitchTo(sweep->context);
+	Snapshot	snapshot;
 	bool		complete;
 
-	if (act_sweep_set_keeps(sweep->set) && !sweep->looking)
-	{
-		act_sweep_set_queue_kept(sweep->set);
-		MemoryContextSwitchTo(old);
-		return false;
-	}
-	begin_piece(sweep, max);
+	sweep->full = false;
+	sweep->locked = false;
+	sweep->found = 0;
+	sweep->max = max;
+	sweep->blocks = blocks;
+	sweep->until = until;
 	sweep->look_context = AllocSetContextCreate(CurrentMemoryContext,
 												"actornot sweep look",
 												ALLOCSET_DEFAULT_SIZES);
 	act_mailbox_open(&sweep->mailboxes, AccessShareLock);
-	sweep->walk.snapshot = RegisterSnapshot(GetLatestSnapshot());
-	sweep->mailboxes.snapshot = sweep->walk.snapshot;
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	sweep->mailboxes.snapshot = snapshot;
 	sweep->mailboxes.without_state = true;
-	PushActiveSnapshot(sweep->walk.snapshot);
-	act_reader_open(&sweep->messages, sweep->walk.snapshot);
-	sweep->walk.ring = sweep->messages.rows;
+	PushActiveSnapshot(snapshot);
+	act_reader_open(&sweep->messages, snapshot);
 
-	complete = read_piece(sweep);
+	complete = read_segments(sweep);
 
 	act_reader_close(&sweep->messages);
 	PopActiveSnapshot();
 	act_mailbox_close(&sweep->mailboxes);
-	UnregisterSnapshot(sweep->walk.snapshot);
+	UnregisterSnapshot(snapshot);
 	MemoryContextDelete(sweep->look_context);
 	MemoryContextSwitchTo(old);
 	return complete;
+}
+
+/*
+ * A piece that looks up all entities anew.
+ */
+bool
+act_sweep_step(Sweep *sweep, int max)
+{
+	act_sweep_forget(sweep);
+	return act_sweep_read(sweep, max, ACT_SWEEP_BLOCKS, DT_NOEND);
+}
+
+/*
+ * The last piece of a walk backward has failed: go on behind what cannot be
+ * read.  False if it is not known yet which block that is, and the piece is to
+ * be tried again; else it is the one that the place is at now.
+ */
+bool
+act_sweep_skip_block(Sweep *sweep)
+{
+	Assert(sweep->backward);
+
+	if (sweep->narrow == 0)
+	{
+		sweep->narrow = RANGE;
+		return false;
+	}
+	if (!sweep->at.within || sweep->at.block == 0)
+		return false;
+	sweep->at.block--;
+	return true;
 }
 
 static bool
@@ -432,234 +668,4 @@ act_sweep_count(int32 runner)
 		CHECK_FOR_INTERRUPTS();
 	act_sweep_end(sweep);
 	return count;
-}
-
-/* ------------------------------------------------------- for the manager */
-
-/* The sweep of this database that goes on. */
-static MemoryContext my_context = NULL;
-static Sweep *my_sweep = NULL;	/* NULL: none */
-static bool is_whole = false;	/* else it only looks at the end */
-static bool is_complete = false;	/* it, or its round */
-static TimestampTz waits_since = 0; /* for room in a pool; 0: does not */
-static int64 waited = 0;		/* microseconds in all, but the present time */
-static TimestampTz locked_until = 0;	/* not to try the segment before */
-
-static uint64 answered = 0;		/* requests for a sweep, by a look */
-static TimestampTz look_began = 0;
-static TimestampTz next_look = 0;	/* not before */
-
-static void
-begin_my_sweep(bool whole)
-{
-	if (my_context == NULL)
-		my_context = AllocSetContextCreate(TopMemoryContext,
-										   "actornot sweep",
-										   ALLOCSET_DEFAULT_SIZES);
-	if (my_sweep != NULL)
-		act_sweep_end(my_sweep);
-	MemoryContextReset(my_context);
-	my_sweep = act_sweep_begin(my_context, 0, NULL, NULL);
-	is_whole = whole;
-	waits_since = 0;
-	waited = 0;
-	locked_until = 0;
-}
-
-/*
- * Has a sweep been asked for since the last look at the end of the log, or
- * since the walk began there?  Looks take half of the time at most.
- */
-static void
-look_if_asked(TimestampTz now, TimestampTz *next)
-{
-	uint64		requests = act_readyq_sweep_requests();
-
-	if (requests == answered || (my_sweep != NULL && my_sweep->looking))
-		return;
-	if (now < next_look && next_look <= now + PATIENCE)
-	{
-		*next = Min(*next, next_look);
-		return;
-	}
-	answered = requests;
-	look_began = now;
-	if (my_sweep == NULL)
-	{
-		/* After the look there is nothing in front of it to be read. */
-		begin_my_sweep(false);
-		my_sweep->walk.at.turn = PG_INT64_MIN;
-		my_sweep->walk.at.segment = -1;
-	}
-	begin_look(my_sweep);
-}
-
-/*
- * Go on without a pool that takes no more; what is kept of it is found again
- * by the next round.
- */
-static void
-put_off(Oid pool)
-{
-	MemoryContext old = MemoryContextSwitchTo(my_context);
-
-	if (my_sweep->put_off == NIL)
-		my_sweep->next_round = my_sweep->piece_from;
-	my_sweep->put_off = lappend_oid(my_sweep->put_off, pool);
-	act_sweep_set_drop_kept(my_sweep->set);
-	waited = 0;
-	waits_since = 0;
-	MemoryContextSwitchTo(old);
-}
-
-static void
-begin_round(void)
-{
-	list_free(my_sweep->only);
-	my_sweep->only = my_sweep->put_off;
-	my_sweep->put_off = NIL;
-	my_sweep->walk.at = my_sweep->next_round;
-	my_sweep->walk.narrow = 0;
-	act_sweep_set_forget(my_sweep->set);
-	act_sweep_set_begin_piece(my_sweep->set, 0, false);
-}
-
-/*
- * Have all pools of a round been put off?  Then it is over.
- */
-static bool
-is_round_over(void)
-{
-	return my_sweep->only != NIL && !my_sweep->looking &&
-		list_length(my_sweep->put_off) == list_length(my_sweep->only);
-}
-
-/*
- * Is there room in the pool that the walk waits for?  It is put off if it has
- * kept the walk waiting for too long, and there may be others to go on for.
- */
-static bool
-may_go_on(TimestampTz now)
-{
-	Oid			pool = act_sweep_set_full_pool(my_sweep->set);
-
-	if (my_sweep->looking)
-		return true;
-	if (OidIsValid(pool) && !act_readyq_may_refill(MyDatabaseId, pool))
-	{
-		if (waits_since == 0)
-			waits_since = now;
-		if (list_length(my_sweep->only) == 1 ||
-			waited + (now - waits_since) <= PATIENCE)
-			return false;
-		put_off(pool);
-	}
-	else if (waits_since != 0)
-	{
-		waited += now - waits_since;
-		waits_since = 0;
-	}
-	return true;
-}
-
-/*
- * Is it too early to try the segment of the walk again?
- */
-static bool
-waits_for_lock(TimestampTz now, TimestampTz *next)
-{
-	if (my_sweep->looking ||
-		locked_until <= now || locked_until > now + LOCK_DELAY)
-		return false;			/* else the clock was set back */
-	*next = Min(*next, locked_until);
-	return true;
-}
-
-/*
- * Is there a piece to be read?  A sweep that is due is taken, unless the first
- * round of one is going on.  False if there is nothing to do, or no room;
- * "next" is then when to look again.  The sweep is taken before its first
- * transaction begins, so that what is asked for after its snapshot makes
- * another one due.
- */
-bool
-act_sweep_choose(TimestampTz now, TimestampTz *next)
-{
-	uint64		requests = act_readyq_sweep_requests();
-
-	if ((my_sweep == NULL || !is_whole || my_sweep->only != NIL) &&
-		act_database_take_sweep(now, next))
-	{
-		/* It begins with the end of the log. */
-		answered = requests;
-		begin_my_sweep(true);
-	}
-	look_if_asked(now, next);
-	if (my_sweep == NULL || waits_for_lock(now, next))
-		return false;
-	if (act_readyq_room_in_all() >= LEAST_ROOM && may_go_on(now))
-		return true;
-	*next = Min(*next, now + ROOM_DELAY);
-	return false;
-}
-
-/*
- * A piece of the walk, in a transaction.
- */
-void
-act_sweep_take_piece(void)
-{
-	bool		looking = my_sweep->looking;
-	TimestampTz now;
-
-	is_complete = is_round_over() ||
-		act_sweep_step(my_sweep, act_readyq_room_in_all());
-	now = GetCurrentTimestamp();
-	if (looking && !my_sweep->looking)
-		next_look = now + Min(Max(now - look_began, 0), PATIENCE);
-	else if (my_sweep->walk.locked)
-		locked_until = now + LOCK_DELAY;
-}
-
-/*
- * That piece has failed, and its (sub)transaction was rolled back: go on behind
- * what cannot be read.  False if it is not known yet which block that is, and
- * the piece is to be tried again, or if it was a look, which ends; else it is
- * *segment's *block.
- */
-bool
-act_sweep_skip_block(int *segment, BlockNumber *block)
-{
-	act_sweep_set_end_piece(my_sweep->set);
-	is_complete = false;
-	if (my_sweep->looking)
-		end_look(my_sweep);
-	else if (act_log_walk_skip_block(&my_sweep->walk))
-	{
-		*segment = my_sweep->walk.at.segment;
-		*block = my_sweep->walk.at.block;
-		return true;
-	}
-	return false;
-}
-
-/*
- * After the commit.
- */
-void
-act_sweep_finish_piece(void)
-{
-	if (!is_complete)
-		return;
-	if (is_whole && my_sweep->only == NIL)
-		act_database_end_sweep();
-	if (my_sweep->put_off != NIL)
-	{
-		begin_round();
-		return;
-	}
-	if (is_whole)
-		act_database_end_sweeping();
-	act_sweep_end(my_sweep);
-	my_sweep = NULL;
 }

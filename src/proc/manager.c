@@ -17,7 +17,7 @@
  * long.  Between them it holds none and has no snapshot.
  *
  * Memory: what a transaction allocates goes with it; the sweep's is its own
- * (sweep.c).
+ * (sweep_queue.c).
  *
  * Failure: an error ends the process, and the launcher starts another one,
  * each time a little later.  What it had begun is due again (see database.c).
@@ -48,7 +48,7 @@
 #include "mailbox/due.h"
 #include "maint/cleanup.h"
 #include "maint/rotation.h"
-#include "maint/sweep.h"
+#include "maint/sweep_queue.h"
 #include "sched/database.h"
 #include "sched/hints.h"
 #include "sched/leaseq.h"
@@ -317,7 +317,7 @@ push_due(TimestampTz now, TimestampTz *next)
 static void
 take_piece(void *arg)
 {
-	act_sweep_take_piece();
+	act_sweep_queue_take_piece();
 }
 
 /* Go on behind a block that cannot be read. */
@@ -327,7 +327,7 @@ skip_block(const Failure *failure)
 	int			segment;
 	BlockNumber block;
 
-	if (act_sweep_skip_block(&segment, &block))
+	if (act_sweep_queue_skip_block(&segment, &block))
 		ereport(WARNING,
 				(errcode(failure->sqlstate),
 				 errmsg("could not read block %u of segment \"actornot.message_%d\": %s",
@@ -341,13 +341,13 @@ push_swept(TimestampTz now, TimestampTz *next)
 {
 	Failure		failure;
 
-	if (!act_sweep_choose(now, next))
+	if (!act_sweep_queue_choose(now, next))
 		return;
 	begin_chore("actornot: sweeping the log");
 	if (!could_read(take_piece, NULL, &failure, "could not sweep the log"))
 		skip_block(&failure);
 	act_process_end_transaction();
-	act_sweep_finish_piece();
+	act_sweep_queue_finish_piece();
 	*next = now;
 }
 
