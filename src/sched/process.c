@@ -26,6 +26,8 @@
  * it let us have, for a while.  Whether an owner may connect at all is found
  * out by the manager, which then has the pool blocked here.
  *
+ * What the loops of the launcher and the managers have in common is here, too.
+ *
  * Locks: the registry's; no memory.  Failure: a process that never came is
  * given up after half a minute; if it comes yet, its claim is no longer good
  * and it leaves.
@@ -60,7 +62,7 @@
 /* A worker is not sent away before that when it is its pool's only one. */
 #define WORKER_TENURE (1 * USECS_PER_SEC)
 
-/* ------------------------------------------- what our processes have alike */
+/* -------------------------------------------- what they have in common */
 
 /* Fill in what is registered; "function" is that of the library. */
 void
@@ -128,7 +130,7 @@ act_process_end_transaction(void)
 	SetLatch(MyLatch);
 }
 
-/* ------------------------------- managers: which database gets, or has, one */
+/* ------------------------------------ managers: which database gets one */
 
 static void
 detach_launcher(int code, Datum arg)
@@ -279,6 +281,7 @@ act_process_claim_manager(Oid database, TimestampTz now, Datum *main_arg)
 	else
 	{
 		act_database_set_starting(db, now);
+		/* See act_database_find_claim. */
 		*main_arg = UInt64GetDatum(((uint64) db->generation << 32) |
 								   db->database);
 		claimed = true;
