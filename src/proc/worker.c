@@ -110,9 +110,7 @@ static const struct config_enum_entry synchronous_commit_options[] = {
 	{NULL, 0, false}
 };
 
-/*
- * Register this room's settings.
- */
+/* Register this room's settings. */
 void
 act_worker_define_settings(void)
 {
@@ -193,9 +191,7 @@ clean_session(void)
 	ResetSequenceCaches();
 }
 
-/*
- * Tell pg_stat_activity what is run.
- */
+/* Tell pg_stat_activity what is run. */
 static void
 report_activity(void)
 {
@@ -232,9 +228,7 @@ note_end(void)
 	act_crashmark_clear();
 }
 
-/*
- * A ContainFunction: a transaction of its own.
- */
+/* A ContainFunction: a transaction of its own. */
 static bool
 contain_in_transaction(void (*body) (void *arg), void *arg,
 					   Failure *failure, MemoryContext context)
@@ -303,9 +297,7 @@ is_fast(int32 runner)
 		pace->microseconds * 4 < group_time * 1000.0;
 }
 
-/*
- * Does its handler take many entities in a call, as far as we know?
- */
+/* Does its handler take many entities in a call, as far as we know? */
 static bool
 is_whole(int32 runner)
 {
@@ -314,9 +306,7 @@ is_whole(int32 runner)
 	return pace->runner == runner && pace->whole;
 }
 
-/*
- * How many entities a transaction takes whose first one is of this runner.
- */
+/* How many entities a transaction takes whose first one is of this runner. */
 static int
 group_limit(int32 runner)
 {
@@ -332,9 +322,7 @@ group_limit(int32 runner)
 	return Min(limit, act_slot_lock_share());
 }
 
-/*
- * May an entity share a transaction with another one that was popped first?
- */
+/* May an entity share a transaction with another one that was popped first? */
 static bool
 may_share(const EntityKey *first, const EntityKey *key)
 {
@@ -351,9 +339,7 @@ init_run(EntityRun *run, const EntityKey *key)
 	run->fire_deferred = true;
 }
 
-/*
- * What the queue is to do with an entry after a run.
- */
+/* What the queue is to do with an entry after a run. */
 static ReadyOutcome
 outcome_of(const EntityRun *run)
 {
@@ -378,9 +364,7 @@ outcome_of(const EntityRun *run)
 	return READY_DROP;
 }
 
-/*
- * Run one entity alone.
- */
+/* Run one entity alone. */
 static ReadyOutcome
 run_alone(const EntityKey *key)
 {
@@ -456,9 +440,7 @@ run_suspect(const EntityKey *key, bool was_alone)
 	return outcome_of(&run);
 }
 
-/*
- * Run entries in one transaction, and those that cannot share one alone.
- */
+/* Run entries in one transaction, and those that cannot share one alone. */
 static void
 run_group(EntityKey *keys, int n)
 {
@@ -587,9 +569,7 @@ catch_term(void)
 	sigaction(SIGTERM, &action, NULL);
 }
 
-/*
- * The process.
- */
+/* The process. */
 void
 actornot_worker_main(Datum main_arg)
 {

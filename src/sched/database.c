@@ -293,9 +293,7 @@ act_database_set_presence(Gate presence)
 	if (news)
 		my_db->told = true;
 
-	/*
-	 * It leaves at once; a call since it began to look is for the next.
-	 */
+	/* It leaves at once; a call since it began to look is for the next. */
 	if (presence != GATE_OPEN)
 	{
 		left_properly = true;
@@ -388,9 +386,7 @@ act_database_end_sweep(void)
 	act_registry_unlock();
 }
 
-/*
- * Are the segments of the log to be looked at?  Then that is taken, too.
- */
+/* Are the segments of the log to be looked at?  Then that is taken, too. */
 bool
 act_database_take_rotation(TimestampTz now, TimestampTz *next)
 {

@@ -90,9 +90,7 @@ act_readyq_announce(Pool *pool)
 	}
 }
 
-/*
- * "unlent": the entity is known not to be lent, whatever the entry says.
- */
+/* "unlent": the entity is known not to be lent, whatever the entry says. */
 static void
 push_entry(Pool *pool, const EntityKey *entity, TimestampTz now, bool unlent)
 {
