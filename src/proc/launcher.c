@@ -141,25 +141,13 @@ get_name(Oid oid, NameData *name)
 
 /* ------------------------------------------------------ starting managers */
 
-static bool
-register_manager(const NameData *name, Datum main_arg)
-{
-	BackgroundWorker worker;
-
-	act_process_describe(&worker, "actornot_manager_main", "actornot manager");
-	snprintf(worker.bgw_name, BGW_MAXLEN, "actornot manager of database %s",
-			 NameStr(*name));
-	worker.bgw_main_arg = main_arg;
-	return RegisterDynamicBackgroundWorker(&worker, NULL);
-}
-
 /* False: managers or the server's workers are short. */
 static bool
 start_manager(Oid database)
 {
 	TimestampTz now;
 	NameData	name;
-	Datum		main_arg;
+	BackgroundWorker worker;
 	bool		started;
 
 	if (!get_name(database, &name))
@@ -176,10 +164,13 @@ start_manager(Oid database)
 		return true;
 	}
 	now = GetCurrentTimestamp();
-	if (!act_process_claim_manager(database, now, &main_arg))
+	act_process_describe(&worker, "actornot_manager_main", "actornot manager");
+	snprintf(worker.bgw_name, BGW_MAXLEN, "actornot manager of database %s",
+			 NameStr(name));
+	if (!act_process_claim_manager(database, now, &worker.bgw_main_arg))
 		return false;
-	started = register_manager(&name, main_arg);
-	if (act_process_note_manager(main_arg, started))
+	started = RegisterDynamicBackgroundWorker(&worker, NULL);
+	if (act_process_note_manager(worker.bgw_main_arg, started))
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("could not start the actornot manager of database \"%s\": no worker slot is free",

@@ -166,18 +166,6 @@ warn_of_gate(Gate gate, Oid owner, const char *role,
 	}
 }
 
-static bool
-register_worker(const char *role, const char *database, Datum main_arg)
-{
-	BackgroundWorker worker;
-
-	act_process_describe(&worker, "actornot_worker_main", "actornot worker");
-	snprintf(worker.bgw_name, BGW_MAXLEN,
-			 "actornot worker for owner %s in database %s", role, database);
-	worker.bgw_main_arg = main_arg;
-	return RegisterDynamicBackgroundWorker(&worker, NULL);
-}
-
 /* In a transaction, for the look-ups and the memory. */
 static void
 start_worker(Oid owner, TimestampTz *next)
@@ -186,7 +174,7 @@ start_worker(Oid owner, TimestampTz *next)
 	Gate		gate = check_owner(owner);
 	char	   *database = get_database_name(MyDatabaseId);
 	char	   *role = GetUserNameFromId(owner, true);
-	Datum		main_arg;
+	BackgroundWorker worker;
 	bool		started;
 
 	if (gate != GATE_OPEN)
@@ -195,11 +183,15 @@ start_worker(Oid owner, TimestampTz *next)
 			warn_of_gate(gate, owner, role, database);
 		return;
 	}
-	gate = act_process_claim_worker(MyDatabaseId, owner, now, &main_arg, next);
+	act_process_describe(&worker, "actornot_worker_main", "actornot worker");
+	snprintf(worker.bgw_name, BGW_MAXLEN,
+			 "actornot worker for owner %s in database %s", role, database);
+	gate = act_process_claim_worker(MyDatabaseId, owner, now,
+									&worker.bgw_main_arg, next);
 	if (gate != GATE_OPEN)
 		return;
-	started = register_worker(role, database, main_arg);
-	if (act_process_note_worker(main_arg, started, next))
+	started = RegisterDynamicBackgroundWorker(&worker, NULL);
+	if (act_process_note_worker(worker.bgw_main_arg, started, next))
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("could not start an actornot worker for role \"%s\" in database \"%s\": no worker slot is free",
