@@ -594,7 +594,8 @@ act_mailbox_is_leased(const Mailbox *mailbox)
 }
 
 /*
- * Nobody outside holds it any more.  The token stays: the next one is larger.
+ * No program outside holds it any more.  The token stays: the next one is
+ * larger.
  */
 void
 act_mailbox_end_lease(Mailbox *mailbox)
