@@ -611,6 +611,7 @@ act_process_claim_worker(Oid database, Oid owner, TimestampTz now, Datum *main_a
 
 		while (slot->state != SLOT_FREE)
 			slot++;				/* find_gate() has counted the free ones */
+		Assert(slot < act_registry->slots + act_registry->nslots);
 		act_slot_claim(slot, pool, now);
 		act_registry_end_starved(pool);
 		pool->gate = GATE_OPEN;
